@@ -1,0 +1,130 @@
+"""What is a capture step? Two functions and an honest declaration.
+
+`fetch` goes into the world and brings bytes; `read` is pure and turns those bytes into facts, so a stored incident
+folder is a test case: the same bytes give the same facts. Bytes are redacted between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict
+
+from responder.model import Fact, Inventory, Outcome, Symptom, Target
+
+
+class NoParams(BaseModel):
+    """A step without parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class FactSpec:
+    """A fact a step may deliver. `name` may hold one `{signal}` placeholder for facts made once per signal."""
+
+    name: str
+    unit: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a command ended: exit code (None: killed at the deadline), output (cut at the cap)."""
+
+    code: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    truncated: bool = False
+
+
+class Runner(Protocol):
+    """Where captures run: this host; later also over SSH or inside a pod."""
+
+    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 1 << 20) -> Command:
+        """Run argv (never a shell); kill its whole process tree at the deadline. FileNotFoundError if missing."""
+
+    async def read(self, path: str, *, max_bytes: int, tail: bool = False) -> bytes:
+        """Read a file's head (or tail); OSError as open() raises it."""
+
+
+class RangeQuery(Protocol):
+    """Prometheus range query of PromQL: list of (labels, [(unix seconds, value or None for NaN)])."""
+
+    async def __call__(
+        self, expr: str, start: float, end: float, step: float
+    ) -> list[tuple[dict[str, str], list[tuple[float, float | None]]]]: ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a fetch may use. Everything it does must respect `deadline_s` (its own timeout is enforced outside)."""
+
+    target: Target
+    inventory: Inventory | None
+    now: float
+    """Unix seconds when the step started."""
+    onset_at: float
+    opened_at: float
+    http: aiohttp.ClientSession
+    """Has no default timeout: pass one with every request."""
+    runner: Runner
+    range_query: RangeQuery | None
+    """None when there is no Prometheus."""
+    signals: Mapping[str, str] = field(default_factory=dict)
+    """Signal name -> PromQL, windows already fitted to the scrape interval."""
+    siblings: tuple[Target, ...] = ()
+    """Other configured targets."""
+    scrape_interval_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a fetch brought: named raw files, or the reason there are none."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    outcome: Outcome = Outcome.OK
+    reason: str = ""
+    pause_seconds: float = 0.0
+
+
+def skipped(reason: str) -> Fetched:
+    """The step cannot run here; `reason` says what is missing and what to add."""
+    return Fetched(outcome=Outcome.SKIPPED, reason=reason)
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a read may know besides the bytes; all of it is stored in the incident folder."""
+
+    target: str
+    now: float
+    onset_at: float
+    opened_at: float
+    symptoms: tuple[Symptom, ...] = ()
+    signals: tuple[str, ...] = ()
+    scrape_interval_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A capture step as the plan sees it."""
+
+    name: str
+    rung: int
+    says: str
+    """What it does to the server and what it brings, one sentence for the report and `responder doctor`."""
+    fetch: Callable[[Scene, BaseModel], Awaitable[Fetched]]
+    read: Callable[[Mapping[str, bytes], Brief], Iterable[Fact]]
+    facts: tuple[FactSpec, ...]
+    timeout_s: float
+    max_bytes: int
+    worst_pause_s: float = 0.0
+    """Declared worst-case pause of the server; 0 for rung 0."""
+    needs: tuple[str, ...] = ()
+    """Words for doctor: 'same host', 'py-spy', 'NVML'."""
+    params: type[BaseModel] = NoParams

@@ -1,0 +1,514 @@
+"""What are the nouns? Frozen values that one part of the flow hands to the next. Imports nothing of ours.
+
+Times are unix seconds (UTC) as floats; durations are seconds; shares are 0..1. RFC 3339 appears only in what
+leaves the process (`report.py`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Scalar = float | int | bool | str | None
+"""What a fact can be; None means *unknown*, never zero and never fine."""
+
+Operator = Literal[">", ">=", "<", "<=", "==", "!="]
+
+
+class Noun(BaseModel):
+    """Base of every value here: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Truth(StrEnum):
+    """Three truth values everywhere; unknown never silently becomes either of the others."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class Severity(StrEnum):
+    """How loud an incident is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Problem(Noun):
+    """Something wrong in what an operator wrote; findings are data, all of them are reported."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    what: str
+    instead: str = ""
+    """What to write instead; empty when nothing sensible can be proposed."""
+    excerpt: str = ""
+    """The offending source line, for the caret."""
+
+
+# ----------------------------------------------------------------------------------------------- what is watched
+
+
+class Expectation(Noun):
+    """What somebody asked this server to deliver; without it low throughput is no incident."""
+
+    generation_tokens_per_second: float | None = None
+    requests_per_second: float | None = None
+
+
+class Target(Noun):
+    """One vLLM server (one API endpoint), as an operator names it."""
+
+    name: str
+    """Unique; the host:port of `url` unless the operator named it."""
+    url: str
+    """Base URL, no trailing slash: http://host:8000."""
+    match: dict[str, str] = Field(default_factory=dict)
+    """Prometheus labels that select this server's series; {"instance": "host:port"} unless configured."""
+    model: str | None = None
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    """Alert name -> threshold for this target, instead of the number in the rule."""
+    expect: Expectation | None = None
+    api_key: SecretStr | None = None
+    canary: bool = True
+    """Whether one-token canary requests may be sent."""
+    log_file: str | None = None
+    """Where the server's log is; discovered from the process when it runs on this host and this is unset."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Free labels of the operator (team, tier), for routing and silences."""
+
+
+class ProcessInfo(Noun):
+    """One process of a server, as last seen alive."""
+
+    pid: int
+    ppid: int
+    started_at: float
+    """Process start, unix seconds: a recycled pid has another one."""
+    role: Literal["launcher", "api_server", "engine_core", "worker", "coordinator", "other"]
+    name: str
+    """Title or short name: `VLLM::Worker_TP1`."""
+    rank: int | None = None
+
+
+class Inventory(Noun):
+    """What the daemon knows of a server from the time it was healthy; it must survive the server's death."""
+
+    at: float
+    local: bool
+    """Whether the server's processes are visible from here (same host or shared PID namespace)."""
+    processes: tuple[ProcessInfo, ...] = ()
+    command: tuple[str, ...] = ()
+    """argv of the API server, secrets masked."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Allow-listed VLLM_/NCCL_/CUDA_/TORCH_ variables of the API server."""
+    log_file: str | None = None
+    version: str | None = None
+    why_not: str = ""
+    """Why processes or log could not be found, in words."""
+
+
+# ------------------------------------------------------------------------------------------------- what is wrong
+
+
+class Comparison(Noun):
+    """`signal op number`: one term of a rule."""
+
+    signal: str
+    op: Operator
+    number: float
+
+
+class Signal(Noun):
+    """A recording rule: a name and the PromQL that computes it."""
+
+    name: str
+    """Without the `signal:` prefix: ttft_p99."""
+    expr: str
+    file: str = ""
+    line: int = 0
+
+
+class Rule(Noun):
+    """A Prometheus alerting rule. `terms` is its expression as a conjunction of comparisons of signals;
+    empty terms mean an expression of another shape, which Prometheus then evaluates as a whole."""
+
+    alert: str
+    incident_class: str
+    severity: Severity
+    expr: str
+    terms: tuple[Comparison, ...] = ()
+    """The first term carries the threshold an operator may override; terms on `*_samples` are guards: a guard that
+    does not hold makes the rule unknown, not false."""
+    for_s: float = 0.0
+    keep_firing_for_s: float = 0.0
+    unit: str = ""
+    summary: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    file: str = ""
+    line: int = 0
+
+
+class Sample(Noun):
+    """One value of one signal for one label set. `value` None: the series exists but says NaN."""
+
+    signal: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    value: float | None
+    at: float
+
+
+class Symptom(Noun):
+    """A rule that is true for one target (and model, and engine), since when."""
+
+    alert: str
+    incident_class: str
+    severity: Severity
+    target: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    """model_name, engine and whatever identifies the series."""
+    since: float
+    """When the condition was first seen true."""
+    fired_at: float
+    value: float | None = None
+    threshold: float | None = None
+    unit: str = ""
+    summary: str = ""
+    """In words, bucket-honest: 'TTFT p99 is between 1 s and 2.5 s, SLO 2 s'."""
+    source: str = "rules"
+    """rules, or alertmanager when somebody else's Prometheus told us."""
+
+
+class Change(StrEnum):
+    """The reason anything happens next."""
+
+    OPENED = "opened"
+    GREW = "grew"
+    UNCHANGED = "unchanged"
+    RESOLVED = "resolved"
+
+
+class TimelineEntry(Noun):
+    """One dated line of an incident's history."""
+
+    at: float
+    kind: Literal["onset", "symptom", "opened", "grew", "capture", "cause", "delivery", "resolved", "note"]
+    says: str
+
+
+class Incident(Noun):
+    """One episode of trouble of one target."""
+
+    id: str
+    target: str
+    incident_class: str
+    severity: Severity
+    state: Literal["open", "resolved"] = "open"
+    onset_at: float
+    """Estimated backwards from the data; never later than `opened_at`."""
+    opened_at: float
+    resolved_at: float | None = None
+    symptoms: tuple[Symptom, ...] = ()
+    """Every symptom the episode has had, first seen first."""
+    timeline: tuple[TimelineEntry, ...] = ()
+
+
+# --------------------------------------------------------------------------------------------------- what is done
+
+
+class StepCall(Noun):
+    """A playbook's wish: run this step with these parameters."""
+
+    step: str
+    rung: int
+    params: dict[str, Scalar] = Field(default_factory=dict)
+    why: str = ""
+
+
+class Refusal(Noun):
+    """A call that will not run, and the reason people are told."""
+
+    call: StepCall
+    why: str
+
+
+class Plan(Noun):
+    """What to capture in which order, and what is refused."""
+
+    chosen: tuple[StepCall, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+class Outcome(StrEnum):
+    """How a step ended; every one of these is evidence."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    DENIED = "denied"
+    INTERRUPTED = "interrupted"
+
+
+class Fact(Noun):
+    """One typed statement about the world, with unit, source and time. `value` None: looked, could not tell."""
+
+    name: str
+    value: Scalar
+    unit: str = ""
+    step: str
+    file: str = ""
+    """The raw file it was read from, relative to `raw/<step>/`."""
+    at: float = 0.0
+    """When it was true in the world; 0 means: when the step ran."""
+    subject: str = ""
+    """Of which rank, process, GPU or engine; empty for the server as a whole. Clauses read only those without."""
+    says: str = ""
+    """The fact in words, when the name and value are not enough."""
+
+
+class Evidence(Noun):
+    """What one step brought back; a failure is evidence too."""
+
+    id: str
+    """Unique in its incident: `stacks`, or `stacks-2` for the second run."""
+    step: str
+    rung: int
+    outcome: Outcome
+    reason: str = ""
+    started_at: float
+    seconds: float
+    pause_seconds: float = 0.0
+    """Measured pause of the server, 0 for rung 0."""
+    bytes: int = 0
+    files: tuple[str, ...] = ()
+    params: dict[str, Scalar] = Field(default_factory=dict)
+    facts: tuple[Fact, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------- what it must be
+
+
+class Clause(Noun):
+    """One claim about one fact: `gpu.power_share_max < 0.4`."""
+
+    fact: str
+    op: Operator
+    value: Scalar
+    line: int = 0
+
+
+class Test(Noun):
+    """Clauses joined: every `all` and at least one `any`, under three-valued logic."""
+
+    all: tuple[Clause, ...] = ()
+    any: tuple[Clause, ...] = ()
+
+
+class Weight(Noun):
+    """One grouped piece of evidence for a cause, in decibans (10 = ten to one)."""
+
+    id: str
+    group: str
+    """One vote per signal group: correlated probes never multiply."""
+    test: Test
+    yes: float
+    """Decibans when the test holds."""
+    no: float = 0.0
+    """Decibans when the test is known not to hold."""
+    says: str
+    """The claim in words, present tense, as the report prints it when it holds."""
+    says_not: str = ""
+    """The words when it is known not to hold."""
+
+
+class Disproof(Noun):
+    """What would prove a cause wrong, as an instruction a woken engineer can follow."""
+
+    says: str
+    command: str = ""
+
+
+class Remedy(Noun):
+    """The next safe action: what, the exact option or command, what it costs."""
+
+    says: str
+    option: str = ""
+    tradeoff: str
+    safe_now: bool = False
+    """Whether it can be done at night without a restart or a loss of requests."""
+
+
+class Cause(Noun):
+    """A hypothesis we know how to recognise."""
+
+    id: str
+    title: str
+    says: str
+    """One sentence, plain words: what is going on inside the server."""
+    prior: float = 0.05
+    evidence: tuple[Weight, ...] = ()
+    confirm: tuple[str, ...] = ()
+    """Ids of weights; `confirmed` needs every one of them to hold."""
+    disproved_by: tuple[Test, ...] = ()
+    """If any of these holds the cause is out, whatever else speaks for it."""
+    explains: tuple[str, ...] = ()
+    """Alerts this cause accounts for; an incident's other symptoms count against it. `*` explains all."""
+    would_disprove: Disproof
+    remedies: tuple[Remedy, ...] = ()
+    seen_in: tuple[str, ...] = ()
+    """References: seeds, recordings, documents."""
+    file: str = ""
+    line: int = 0
+
+
+class Playbook(Noun):
+    """One problem class: which alerts open it, what to capture in which order, which causes compete."""
+
+    id: str
+    incident_class: str
+    title: str
+    alerts: tuple[str, ...]
+    ladder: tuple[StepCall, ...]
+    causes: tuple[str, ...]
+    priors: dict[str, float] = Field(default_factory=dict)
+    """Cause id -> prior in this class, instead of the cause's own."""
+    file: str = ""
+    line: int = 0
+
+
+class Content(Noun):
+    """Everything SREs author, loaded and checked: what a verdict depends on besides facts."""
+
+    signals: tuple[Signal, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    playbooks: tuple[Playbook, ...] = ()
+    causes: tuple[Cause, ...] = ()
+
+
+class Finding(Noun):
+    """One decided weight with the facts behind it."""
+
+    weight: str
+    group: str
+    truth: Truth
+    decibans: float
+    counted: bool
+    """False when another clause of the same group spoke louder."""
+    says: str
+    facts: tuple[Fact, ...] = ()
+
+
+class Missing(Noun):
+    """Evidence we do not have, and why."""
+
+    step: str
+    why: str
+    would_tell: str = ""
+
+
+class Status(StrEnum):
+    """How sure a hypothesis is, by stated rules (`diagnose.py`)."""
+
+    CONFIRMED = "confirmed"
+    PROBABLE = "probable"
+    POSSIBLE = "possible"
+    UNKNOWN = "unknown"
+
+
+class Hypothesis(Noun):
+    """A cause with what speaks for it, against it, and what is not known."""
+
+    cause: str
+    title: str
+    says: str
+    status: Status
+    probability: float
+    decibans: float
+    supports: tuple[Finding, ...] = ()
+    contradicts: tuple[Finding, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    unexplained: tuple[str, ...] = ()
+    """Symptoms (alerts) this cause does not account for."""
+    would_disprove: Disproof
+    remedies: tuple[Remedy, ...] = ()
+
+
+class Verdict(Noun):
+    """Ranked hypotheses; `unknown` is always one of them."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    playbooks: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------------------- who is told
+
+
+class Timings(Noun):
+    """How fast we were, seconds; None while it has not happened."""
+
+    detected_s: float | None = None
+    """Onset -> opened."""
+    first_cause_s: float | None = None
+    """Opened -> a cause named."""
+    report_s: float | None = None
+    """Opened -> complete report."""
+
+
+class Series(Noun):
+    """One signal over time, for charts: (unix seconds, value) pairs; None marks a gap."""
+
+    signal: str
+    label: str
+    unit: str = ""
+    points: tuple[tuple[float, float | None], ...]
+    threshold: float | None = None
+
+
+class Report(Noun):
+    """Everything a report says, before it is worded or drawn."""
+
+    revision: int
+    stage: Literal["first", "update", "final", "resolved"]
+    incident: Incident
+    verdict: Verdict
+    evidence: tuple[Evidence, ...]
+    plan: Plan
+    timings: Timings
+    series: tuple[Series, ...] = ()
+    target_url: str = ""
+    generated_at: float
+
+
+class Delivery(Noun):
+    """One message to one receiver; the id is the receiver's idempotency key."""
+
+    id: str
+    incident: str
+    revision: int
+    receiver: str
+    stage: Literal["first", "update", "final", "resolved"]
+    state: Literal["pending", "delivered", "dead"] = "pending"
+    attempts: int = 0
+    next_at: float = 0.0
+    error: str = ""
+
+
+class Silence(Noun):
+    """A maintenance window: matching symptoms open nothing while it holds."""
+
+    id: str
+    match: dict[str, str]
+    """Label -> regular expression (fully anchored), over target, alert, class, severity and the target's labels."""
+    starts_at: float
+    ends_at: float
+    comment: str = ""
