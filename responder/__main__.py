@@ -1,0 +1,140 @@
+"""What can be asked on the command line? Arguments only: every command's work is done elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_RUNTIME, EXIT_CONTENT = 1, 2
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=(
+    "Automated incident responder for vLLM inference servers."))  # fmt: skip
+incidents_app = typer.Typer(no_args_is_help=True, help="What happened.")
+silence_app = typer.Typer(no_args_is_help=True, help="Maintenance windows.")
+app.add_typer(incidents_app, name="incidents")
+app.add_typer(silence_app, name="silence")
+
+Format = Annotated[str, typer.Option("--format", help="text or json")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="configuration file (YAML)", envvar="RESPONDER_CONFIG")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where everything is kept", envvar="RESPONDER_DATA_DIR")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="URL of a vLLM server; repeat it or separate by commas", envvar="RESPONDER_TARGET"),
+]
+
+
+@app.command()
+def run(
+    target: Targets = None,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(help="URL of a running Prometheus; without it a private one is started",
+                     envvar="RESPONDER_PROMETHEUS_URL"),
+    ] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that gets every report", envvar="RESPONDER_WEBHOOK")] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    listen: Annotated[str | None, typer.Option(help="host:port of our own HTTP", envvar="RESPONDER_LISTEN")] = None,
+    log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
+) -> None:  # fmt: skip
+    """Watch vLLM servers, respond to incidents, tell people. Ends on SIGTERM; SIGHUP reloads the configuration."""
+    from responder.cli import daemon
+
+    flags = {"target": _split(target), "prometheus": prometheus, "webhook": webhook, "data_dir": data_dir,
+             "listen": listen}  # fmt: skip
+    raise typer.Exit(daemon(config, flags, log_level))
+
+
+@app.command()
+def check(
+    config: ConfigFile = None,
+    rules: Annotated[list[Path] | None, typer.Option(help="more rule files or folders")] = None,
+    playbooks: Annotated[list[Path] | None, typer.Option(help="more playbook files or folders")] = None,
+    format: Format = "text",
+) -> None:
+    """Find every mistake in configuration, rules, playbooks and causes. Exit 2 when there is one."""
+    from responder.cli import check_everything
+
+    raise typer.Exit(check_everything(config, rules or [], playbooks or [], format))
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="an incident folder")],
+    today: Annotated[bool, typer.Option(help="with today's playbooks instead of those in force then")] = False,
+    config: ConfigFile = None,
+    format: Format = "text",
+) -> None:
+    """Give a stored incident's verdict again, from its raw bytes."""
+    from responder.cli import replay_folder
+
+    raise typer.Exit(replay_folder(folder, today, config, format))
+
+
+@app.command("rules")
+def rules_command(
+    scrape_interval: Annotated[str, typer.Option(help="of the Prometheus that will run them")] = "5s",
+) -> None:
+    """Print all rules as one file for your own Prometheus, windows fitted to its scrape interval."""
+    from responder.cli import print_rules
+
+    raise typer.Exit(print_rules(scrape_interval))
+
+
+@incidents_app.command("list")
+def incidents_list(
+    data_dir: DataDir = None,
+    open_only: Annotated[bool, typer.Option("--open", help="only those that go on")] = False,
+    format: Format = "text",
+) -> None:
+    """Incidents, newest first."""
+    from responder.cli import list_incidents
+
+    raise typer.Exit(list_incidents(data_dir, open_only, format))
+
+
+@incidents_app.command("show")
+def incidents_show(incident: str, data_dir: DataDir = None, format: Format = "text") -> None:
+    """The report of one incident."""
+    from responder.cli import show_incident
+
+    raise typer.Exit(show_incident(data_dir, incident, format))
+
+
+@silence_app.command("add")
+def silence_add(
+    match: Annotated[list[str], typer.Argument(help="label=regular expression, for example target=gpu-1:8000")],
+    duration: Annotated[str, typer.Option("--for", help="30m, 2h …")] = "1h",
+    comment: str = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Open no incidents for what matches, for a while. Needs the running daemon's data directory."""
+    from responder.cli import add_silence
+
+    raise typer.Exit(add_silence(data_dir, match, duration, comment))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from responder import __version__
+
+    typer.echo(__version__)
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def main() -> None:
+    """Entry point of the `responder` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

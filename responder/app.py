@@ -1,0 +1,353 @@
+"""Who knows whom? Builds every part, starts them, stops them in reverse. The only place where the edges meet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from responder import inventory as inventories
+from responder.canary import send_canary
+from responder.capture import STEPS
+from responder.config import Config, secret
+from responder.content import ContentRefused, load
+from responder.folder import expire
+from responder.metrics import Prometheus, PrometheusSilent
+from responder.model import Change, Content, Target
+from responder.notify import build as build_notifier
+from responder.outbox import Outbox
+from responder.probe import Probe, Senses
+from responder.prometheus_child import PrivatePrometheus
+from responder.respond import Kit, Responder
+from responder.rules import widen
+from responder.runner import LocalRunner
+from responder.store import Store
+from responder.telemetry import Telemetry
+from responder.watch import Watch
+from responder.web.server import Surface, build
+
+log = structlog.get_logger()
+DEFAULT_SCRAPE_S = 2.0
+"""Of the private Prometheus: hangs must be found within 15 s; what it costs vLLM is printed by bench/watch_cost.py."""
+INTAKE_LIMIT = 1000
+INVENTORY_EVERY_S = 30.0
+RETENTION_EVERY_S = 600.0
+LAG_EVERY_S = 0.5
+STOP_WITHIN_S = 8.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration with everything it points at, checked as a whole before anything is replaced by it."""
+
+    config: Config
+    content: Content
+    targets: dict[str, Target]
+
+
+class App:
+    """The daemon. `reload` gives a fresh `Loaded` or raises ContentRefused with the problems in words."""
+
+    def __init__(self, loaded: Loaded, again: Callable[[], Loaded], clock: Callable[[], float] = time.time) -> None:
+        self.loaded = loaded
+        self.again = again
+        self.clock = clock
+        self.telemetry = Telemetry()
+        self.store = Store(loaded.config.data_dir)
+        self.scheduler = AsyncIOScheduler(
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+        )
+        self.missing = "starting"
+        self.probes: dict[str, Probe] = {}
+        self.stopped = asyncio.Event()
+        self._closers: list[Callable[[], Awaitable[Any]]] = []
+        self._lag: asyncio.Task[None] | None = None
+
+    # --------------------------------------------------------------------------------------------- start, stop
+
+    async def start(self) -> None:
+        """Start everything; on an exception `stop` undoes what was started."""
+        config = self.loaded.config
+        self.store.open()
+        self._closers.append(self._close_store)
+        self.http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=200, limit_per_host=16),
+            trust_env=False, auto_decompress=True,
+        )  # fmt: skip
+        self._closers.append(self.http.close)
+        await self._serve(config)
+        await self._metrics_source(config)
+        self.outbox = Outbox(self.store, self.http, self._notifiers(), config.data_dir, self.clock, self._told)
+        self._closers.append(self.outbox.stop)
+        self.kit = self._kit(config)
+        self.responder = Responder(self.kit)
+        self._closers.append(self.responder.stop)
+        self.watch = Watch(
+            self.prometheus, self.store, self.telemetry, self.clock, hold_down_s=config.hold_down, responder=self.kit
+        )
+        await self._adopt_targets()
+        await self.watch.restore()
+        await self._take_up_again()
+        self.outbox.start()
+        self._schedule(config)
+        self._lag = asyncio.create_task(self._measure_lag(), name="loop lag")
+        self.missing = ""
+        log.info("responder.started", targets=sorted(self.loaded.targets), prometheus=self.prometheus.url)
+
+    async def stop(self) -> None:
+        """End captures, give pending messages a moment, close in reverse order; idempotent."""
+        self.missing = "stopping"
+        if self.scheduler.running:
+            self.scheduler.shutdown(wait=False)
+        if self._lag:
+            self._lag.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN_S):
+                for probe in self.probes.values():
+                    await probe.stop()
+                while self._closers:
+                    await self._closers.pop()()
+        log.info("responder.stopped")
+
+    async def _close_store(self) -> None:
+        self.store.close()
+
+    async def _serve(self, config: Config) -> None:
+        surface = Surface(
+            data_dir=config.data_dir,
+            token=_plain(secret(config.http.token, config.http.token_file)),
+            metrics=self._metrics_page,
+            ready=self._ready,
+            accept=self._accept,
+            incidents=self.store.incidents,
+            reload=self.reload,
+        )
+        runner = web.AppRunner(build(surface), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._closers.append(runner.cleanup)
+        host, port = config.http.address
+        await web.TCPSite(runner, host, port).start()
+
+    async def _metrics_source(self, config: Config) -> None:
+        part = config.prometheus
+        url, self.private = part.url, None
+        if url is None:
+            scrape = part.scrape_interval or DEFAULT_SCRAPE_S
+            self.private = PrivatePrometheus(config.data_dir / "prometheus", list(self.loaded.targets.values()), scrape)
+            self._closers.append(self.private.stop)
+            await self.private.start()
+            url = self.private.url
+        token = _plain(secret(part.bearer_token, part.bearer_token_file))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=headers)
+        self._closers.append(self._close_prometheus)
+        self.scrape_s = part.scrape_interval or (DEFAULT_SCRAPE_S if self.private else await self._asked_interval())
+
+    async def _close_prometheus(self) -> None:
+        self.prometheus.close()
+
+    async def _asked_interval(self) -> float:
+        try:
+            found = await self.prometheus.scrape_interval([t.match for t in self.loaded.targets.values()])
+        except PrometheusSilent as error:
+            log.warning("prometheus.silent", reason=str(error))
+            found = None
+        if found is None:
+            log.warning("scrape_interval.unknown", assumed_s=5.0, hint="set prometheus.scrape_interval")
+        return found or 5.0
+
+    def _kit(self, config: Config) -> Kit:
+        return Kit(
+            content=self.loaded.content,
+            targets=self.loaded.targets,
+            steps=STEPS,
+            store=self.store,
+            data_dir=config.data_dir,
+            http=self.http,
+            runner=LocalRunner(),
+            range_query=self.prometheus.range,
+            outbox=self.outbox,
+            telemetry=self.telemetry,
+            clock=self.clock,
+            secrets=self._secrets(),
+            signals={s.name: widen(s.expr, self.scrape_s) for s in self.loaded.content.signals},
+            scrape_interval_s=self.scrape_s,
+            max_rung=config.capture.max_rung,
+            deadline_s=config.capture.deadline,
+        )
+
+    def _schedule(self, config: Config) -> None:
+        every = config.evaluation_interval or min(self.scrape_s, 5.0)
+        self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
+        self.scheduler.add_job(self._look, "interval", seconds=min(max(self.scrape_s, 2.0), 5.0), id="probe")
+        self.scheduler.add_job(self._inventory, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
+        self.scheduler.add_job(self._expire, "interval", seconds=RETENTION_EVERY_S, id="retention")
+        self.scheduler.start()
+
+    # ------------------------------------------------------------------------------------------------ rounds
+
+    async def tick(self) -> None:
+        """One round of detection; what changed goes to the responder, which never holds this up."""
+        if self.private and await self.private.ensure():
+            log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
+            self.prometheus.url = self.private.url
+        self.telemetry.probes.samples = tuple(s for p in self.probes.values() for s in p.samples(self.clock()))
+        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes)
+        for change, incident, revision in changes:
+            self.responder.handle(change, incident, revision)
+            if change is Change.OPENED:
+                self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
+        self.telemetry.incidents_open.set(self.watch.open_count)
+
+    async def _look(self) -> None:
+        await asyncio.gather(*(probe.look() for probe in self.probes.values()))
+
+    async def _inventory(self) -> None:
+        for target in list(self.loaded.targets.values()):
+            await self._discover(target)
+
+    async def _discover(self, target: Target) -> None:
+        known = self.kit.inventories.get(target.name)
+        try:
+            async with asyncio.timeout(10):
+                found = await inventories.discover(target, self.clock())
+        except (TimeoutError, OSError) as error:
+            log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
+            return
+        if not found.processes and known and known.processes:
+            return  # the server has gone; what it looked like alive is what a report needs now
+        # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten.
+        probe = self.probes.get(target.name)
+        sick = probe is not None and probe.seen.process_gone and known and found.command == known.command
+        if sick and known and len(found.processes) < len(known.processes):
+            return
+        self.kit.inventories[target.name] = found
+        await self.store.save_inventory(target.name, found)
+        if probe is not None:
+            probe.processes = found.processes
+
+    async def _expire(self) -> None:
+        part = self.loaded.config.retention
+        open_ids = [incident.id for incident, _, _ in await self.store.incidents(only_open=True)]
+        gone = await asyncio.to_thread(
+            expire, self.loaded.config.data_dir, open_ids=open_ids, now=self.clock(), max_age_s=part.age,
+            max_bytes=part.size,
+        )  # fmt: skip
+        if gone:
+            log.info("folders.expired", incidents=gone)
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(LAG_EVERY_S)
+            self.telemetry.lag(max(0.0, loop.time() - before - LAG_EVERY_S))
+
+    # ---------------------------------------------------------------------------------------- reload, resume
+
+    async def reload(self) -> str:
+        """Take the configuration anew; on any problem the old one stays. Returns '' or the problems in words."""
+        try:
+            fresh = await asyncio.to_thread(self.again)
+        except ContentRefused as error:
+            self.telemetry.reload_ok.set(0)
+            log.error("config.refused", problems=str(error))
+            return str(error)
+        fixed = {"data_dir", "http", "prometheus"}
+        kept = {name: getattr(self.loaded.config, name) for name in fixed}
+        if any(getattr(fresh.config, name) != value for name, value in kept.items()):
+            log.warning("config.needs_restart", keys=sorted(fixed))
+        self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
+        self.kit.content, self.kit.targets = fresh.content, fresh.targets
+        self.kit.secrets = self._secrets()
+        self.kit.signals = {s.name: widen(s.expr, self.scrape_s) for s in fresh.content.signals}
+        self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
+        self.outbox.notifiers = self._notifiers()
+        self.outbox.start()
+        if self.private:
+            await self.private.reload(list(fresh.targets.values()))
+        await self._adopt_targets()
+        self.telemetry.reload_ok.set(1)
+        self.telemetry.reload_at.set(self.clock())
+        log.info("config.reloaded", targets=sorted(fresh.targets))
+        return ""
+
+    async def _adopt_targets(self) -> None:
+        """A probe for every target, and what is remembered of each."""
+        senses = Senses(
+            http=self.http, clock=self.clock, canary=self._canary, connections=inventories.established,
+            alive=inventories.alive,
+        )  # fmt: skip
+        stored = await self.store.inventories()
+        for name, target in self.loaded.targets.items():
+            if name not in self.probes or self.probes[name].target != target:
+                interval = self.loaded.config.capture.canary_interval
+                self.probes[name] = Probe(target, senses, canary_interval_s=interval)
+            if name in stored:
+                self.kit.inventories.setdefault(name, stored[name])
+                self.probes[name].processes = stored[name].processes
+            asyncio.get_running_loop().create_task(self._discover(target), name=f"discover {name}")
+        for name in set(self.probes) - set(self.loaded.targets):
+            await self.probes.pop(name).stop()
+        self.telemetry.probes.instances = {
+            t.name: t.match.get("instance", t.name) for t in self.loaded.targets.values()
+        }
+
+    async def _take_up_again(self) -> None:
+        """Incidents that were open when the last daemon ended."""
+        for incident, _, revision in await self.store.incidents(only_open=True):
+            if incident.target in self.loaded.targets:
+                log.info("incident.taken_up", incident=incident.id)
+                self.responder.handle(Change.UNCHANGED, incident, revision)
+
+    # ------------------------------------------------------------------------------------------------- glue
+
+    async def _canary(self, target: Target, deadline_s: float) -> Any:
+        return await send_canary(self.http, target, target.model, deadline_s)
+
+    def _notifiers(self) -> dict[str, Any]:
+        return {name: build_notifier(name, part) for name, part in self.loaded.config.receivers.items()}
+
+    def _told(self, receiver: str, outcome: str, _: str) -> None:
+        self.telemetry.notifications.labels(receiver, outcome).inc()
+
+    def _secrets(self) -> tuple[str, ...]:
+        config = self.loaded.config
+        values = [s.get_secret_value() for s in config.redact]
+        values += [t.api_key.get_secret_value() for t in self.loaded.targets.values() if t.api_key]
+        for part in (secret(config.http.token, config.http.token_file),
+                     secret(config.prometheus.bearer_token, config.prometheus.bearer_token_file)):  # fmt: skip
+            values += [part.get_secret_value()] if part else []
+        values += [v for k, v in os.environ.items() if k in ("HF_TOKEN", "VLLM_API_KEY", "OPENAI_API_KEY") and v]
+        return tuple(sorted({v for v in values if len(v) >= 4}))
+
+    def _metrics_page(self) -> bytes:
+        return self.telemetry.page()
+
+    async def _ready(self) -> str:
+        return self.missing
+
+    async def _accept(self, payload: Any) -> bool:
+        kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
+        self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
+        return kept
+
+
+def _plain(value: Any) -> str | None:
+    return value.get_secret_value() if value is not None else None
+
+
+def load_all(config: Config) -> Loaded:
+    """Configuration plus the content it points at. ContentRefused with every problem."""
+    targets = {target.name: target for target in config.watched()}
+    return Loaded(config, load(config, STEPS), targets)
+

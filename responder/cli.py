@@ -1,0 +1,275 @@
+"""How does each command do its work? Exit 0 ok, 1 runtime, 2 something an operator wrote is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+import typer
+
+from responder.config import Config, parse, seconds
+from responder.content import ContentRefused, check, shipped
+from responder.model import Problem, Silence
+from responder.problems import render
+
+OK, RUNTIME, CONTENT = 0, 1, 2
+
+
+# ------------------------------------------------------------------------------------------------- configuration
+
+
+def configured(file: Path | None, flags: Mapping[str, Any]) -> Config:
+    """The configuration file with the flags laid over it. ContentRefused with every problem."""
+    from responder.load import load_mapping
+
+    tree: dict[str, Any] = {}
+    name, locate = "command line", _nowhere
+    if file is not None:
+        tree, locate, problems = load_mapping(file)
+        if problems:
+            raise ContentRefused(tuple(problems))
+        name = str(file)
+    config, found = parse(_laid_over(dict(tree), flags), name, locate)
+    if config is None:
+        raise ContentRefused(found)
+    return config
+
+
+def _laid_over(tree: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    if flags.get("target"):
+        known = {t.get("url", "").rstrip("/"): t for t in tree.get("targets", []) if isinstance(t, dict)}
+        tree["targets"] = [known.get(url.rstrip("/"), {"url": url}) for url in flags["target"]]
+    if flags.get("prometheus"):
+        tree["prometheus"] = {**tree.get("prometheus", {}), "url": flags["prometheus"]}
+    if flags.get("webhook"):
+        receivers = dict(tree.get("receivers") or {})
+        receivers["webhook"] = {**receivers.get("webhook", {}), "kind": "webhook", "url": flags["webhook"]}
+        tree["receivers"] = receivers
+    if flags.get("data_dir"):
+        tree["data_dir"] = str(flags["data_dir"])
+    if flags.get("listen"):
+        tree["http"] = {**tree.get("http", {}), "listen": flags["listen"]}
+    return tree
+
+
+def _nowhere(_: tuple[str | int, ...]) -> tuple[int, int]:
+    return 0, 0
+
+
+# --------------------------------------------------------------------------------------------------------- daemon
+
+
+def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
+    """`responder run`."""
+    _log_to_stderr(level)
+    from responder.app import load_all
+    from responder.notify import check as check_receivers
+
+    def load() -> Any:
+        config = configured(file, flags)
+        wrong = check_receivers(config.receivers, str(file or "command line"))
+        if wrong:
+            raise ContentRefused(wrong)
+        return load_all(config)
+
+    try:
+        loaded = load()
+    except ContentRefused as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    if not loaded.targets:
+        typer.echo("no target: give --target http://host:8000, or `targets:` in the configuration", err=True)
+        return CONTENT
+    return asyncio.run(_serve(loaded, load))
+
+
+async def _serve(loaded: Any, load: Any) -> int:
+    from responder.app import App
+    from responder.prometheus_child import PrometheusMissing
+    from responder.store import StoreRefused
+
+    app = App(loaded, load)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(app.reload()))
+    try:
+        starting = asyncio.create_task(app.start())
+        ended = asyncio.create_task(app.stopped.wait())
+        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        else:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        await ended
+        return OK
+    except (PrometheusMissing, StoreRefused, RuntimeError, OSError) as error:
+        typer.echo(f"cannot start: {error}", err=True)
+        return RUNTIME
+    finally:
+        await app.stop()
+
+
+def _log_to_stderr(level: str) -> None:
+    number = getattr(logging, level.upper(), logging.INFO)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # APScheduler says through the standard logger when a round was skipped because the last one still ran.
+    logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format='{"event":"library","says":"%(message)s"}')
+
+
+# ---------------------------------------------------------------------------------------------------------- check
+
+
+def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path], format: str) -> int:
+    """`responder check`."""
+    from responder.capture import STEPS
+    from responder.notify import check as check_receivers
+
+    problems: list[Problem] = []
+    config = Config()
+    try:
+        config = configured(file, {})
+        problems += check_receivers(config.receivers, str(file or ""))
+    except ContentRefused as error:
+        problems += error.problems
+    config = config.model_copy(
+        update={"rules": (*config.rules, *rules), "playbooks": (*config.playbooks, *playbooks)}
+    )
+    content, found = check(config, STEPS)
+    problems += found
+    if format == "json":
+        typer.echo(json.dumps([p.model_dump(mode="json") for p in problems], indent=1))
+    elif problems:
+        typer.echo(render(tuple(problems)))
+    else:
+        typer.echo(
+            f"ok: {len(content.rules)} alerts, {len(content.signals)} signals, {len(content.playbooks)} playbooks, "
+            f"{len(content.causes)} causes"
+        )
+    return CONTENT if problems else OK
+
+
+def print_rules(scrape_interval: str) -> int:
+    """`responder rules`: the shipped files as one, for another Prometheus."""
+    from responder.rules import widen
+
+    every = seconds(scrape_interval)
+    if not isinstance(every, float):
+        typer.echo(f"{scrape_interval!r} is not a duration", err=True)
+        return CONTENT
+    out = ["groups:"]
+    for path in sorted(shipped("rules").glob("*.yaml")):
+        body = path.read_text().split("groups:", 1)[1]
+        out.append(re.sub(r"\[[^\]]+\]", lambda got: widen(got[0], every), body).strip("\n"))
+    typer.echo("\n".join(out))
+    return OK
+
+
+# ------------------------------------------------------------------------------------------------- looking at it
+
+
+def replay_folder(folder: Path, today: bool, file: Path | None, format: str) -> int:
+    """`responder replay`."""
+    from responder.capture import STEPS
+    from responder.content import load
+    from responder.replay import NotAnIncident, replay
+    from responder.report import to_json, to_markdown
+
+    try:
+        content = load(configured(file, {}), STEPS) if today else None
+        report = replay(folder, STEPS, content)
+    except (NotAnIncident, ContentRefused) as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    if format == "json":
+        sys.stdout.buffer.write(to_json(report))
+        sys.stdout.buffer.flush()
+    else:
+        typer.echo(to_markdown(report))
+    return OK
+
+
+def _rows(data_dir: Path | None) -> list[Any]:
+    """Incidents from the folders, so that it works beside a running daemon and without one."""
+    root = (data_dir or Path("responder-data")) / "incidents"
+    rows = []
+    for path in sorted(root.glob("*/report.json"), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            rows.append(json.loads(path.read_bytes()))
+    return rows
+
+
+def list_incidents(data_dir: Path | None, open_only: bool, format: str) -> int:
+    """`responder incidents list`."""
+    rows = [row for row in _rows(data_dir) if not open_only or row["incident"]["state"] == "open"]
+    if format == "json":
+        typer.echo(json.dumps([row["incident"] for row in rows], indent=1))
+        return OK
+    for row in rows:
+        incident, top = row["incident"], row["hypotheses"][0]
+        typer.echo(
+            f"{incident['id']}  {incident['state']:8}  {incident['class']:14}  {incident['target']:22}  "
+            f"{top['cause']} ({top['status']})"
+        )
+    if not rows:
+        typer.echo("no incidents")
+    return OK
+
+
+def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
+    """`responder incidents show`."""
+    from responder.folder import folder_of
+
+    folder = folder_of(data_dir or Path("responder-data"), incident)
+    try:
+        typer.echo((folder.path / ("report.json" if format == "json" else "report.md")).read_text())
+    except OSError:
+        typer.echo(f"no report of {incident}: `responder incidents list` shows what there is", err=True)
+        return RUNTIME
+    return OK
+
+
+def add_silence(data_dir: Path | None, match: list[str], duration: str, comment: str) -> int:
+    """`responder silence add`: a file the daemon reads in its next round."""
+    from responder.folder import write_atomic
+
+    pairs = dict(part.split("=", 1) for part in match if "=" in part)
+    try:
+        length = seconds(duration)
+        for value in pairs.values():
+            re.compile(value)
+    except (ValueError, re.error) as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    if len(pairs) != len(match) or not isinstance(length, float):
+        typer.echo("write label=value, for example target=gpu-1:8000", err=True)
+        return CONTENT
+    now = time.time()
+    silence = Silence(id=uuid.uuid4().hex[:8], match=pairs, starts_at=now, ends_at=now + length, comment=comment)
+    folder = (data_dir or Path("responder-data")) / "silences"
+    write_atomic(folder / f"{silence.id}.json", silence.model_dump_json().encode())
+    typer.echo(f"silence {silence.id}: {' '.join(match)} for {duration}")
+    return OK

@@ -1,0 +1,110 @@
+"""How is one capture step run? Fetch under a deadline, redact, store, read: every ending is evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from responder.capture.step import Brief, Fetched, Scene, Step
+from responder.folder import IncidentFolder, safe_name
+from responder.model import Evidence, Fact, Outcome, StepCall
+from responder.redact import scrub
+
+CUT = b"\n[cut by responder: the file was larger than this step's cap]\n"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One step's evidence and what redaction replaced, by kind."""
+
+    evidence: Evidence
+    hashes: Mapping[str, str]
+    redactions: Mapping[str, int]
+
+
+async def collect(
+    step: Step,
+    call: StepCall,
+    scene: Scene,
+    brief: Brief,
+    folder: IncidentFolder,
+    *,
+    evidence_id: str,
+    secrets: Iterable[str],
+    clock: Callable[[], float] = time.time,
+) -> Collected:
+    """Run one step to its end. Never raises for anything the world does; CancelledError passes through."""
+    started, mono = clock(), time.monotonic()
+    try:
+        params = step.params.model_validate(call.params)
+        async with asyncio.timeout(step.timeout_s):
+            fetched = await step.fetch(scene, params)
+    except TimeoutError:
+        fetched = Fetched(outcome=Outcome.TIMED_OUT, reason=f"no end after {step.timeout_s:g} s")
+    except ValidationError as error:
+        fetched = Fetched(outcome=Outcome.FAILED, reason=f"parameters: {error.errors()[0]['msg']}")
+    except Exception as error:  # we meet the outside here: whatever a fetch meets is evidence, not our end
+        fetched = Fetched(outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}"[:500])
+    seconds = time.monotonic() - mono
+    files, redactions, cut = await asyncio.to_thread(_clean, fetched.files, tuple(secrets), step.max_bytes)
+    hashes = await asyncio.to_thread(folder.write_raw, evidence_id, files)
+    outcome, reason = fetched.outcome, fetched.reason
+    if cut and outcome is Outcome.OK:
+        outcome, reason = Outcome.PARTIAL, f"cut at {step.max_bytes} bytes"
+    facts, complaint = await asyncio.to_thread(read_facts, step, files, brief)
+    if complaint and outcome in (Outcome.OK, Outcome.PARTIAL):
+        outcome, reason = Outcome.PARTIAL, complaint
+    evidence = Evidence(
+        id=evidence_id,
+        step=step.name,
+        rung=step.rung,
+        outcome=outcome,
+        reason=scrub(reason.encode(), secrets)[0].decode(errors="replace"),
+        started_at=started,
+        seconds=round(seconds, 3),
+        pause_seconds=fetched.pause_seconds,
+        bytes=sum(len(data) for data in files.values()),
+        files=tuple(sorted(hashes)),
+        params=dict(call.params),
+        facts=facts,
+    )
+    return Collected(evidence, hashes, redactions)
+
+
+def read_facts(step: Step, files: Mapping[str, bytes], brief: Brief) -> tuple[tuple[Fact, ...], str]:
+    """The facts of stored bytes, and a complaint when reading broke; the same for live running and replay."""
+    if not files:
+        return (), ""
+    try:
+        return tuple(step.read(files, brief)), ""
+    except Exception as error:  # bytes from the world may break any reader; that too is a row of the report
+        return (), f"could not be read: {type(error).__name__}: {error}"[:500]
+
+
+def _clean(
+    files: Mapping[str, bytes], secrets: tuple[str, ...], max_bytes: int
+) -> tuple[dict[str, bytes], dict[str, int], bool]:
+    out: dict[str, bytes] = {}
+    counts: dict[str, int] = {}
+    left, cut = max_bytes, False
+    for name, data in files.items():
+        if len(data) > left:
+            data, cut = data[: max(left, 0)] + CUT, True
+        left -= len(data)
+        clean, found = scrub(data, secrets)
+        for kind, count in found.items():
+            counts[kind] = counts.get(kind, 0) + count
+        out[safe_name(name)] = clean
+    return out, counts, cut
+
+
+def numbered(step: str, taken: Iterable[str]) -> str:
+    """An evidence id for the next run of a step: stacks, stacks-2, stacks-3 ..."""
+    count = sum(1 for name in taken if name == step or name.startswith(f"{step}-"))
+    return step if count == 0 else f"{step}-{count + 1}"
+
+

@@ -1,0 +1,251 @@
+"""What may an operator write? One YAML file; unknown keys are errors; flag > environment > file > default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import model_validator as validates
+
+from responder.model import Expectation, Problem, Silence, Target
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$")
+UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+UNIT_B = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def seconds(value: object) -> object:
+    """`30s`, `1h30m` or a plain number of seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = DURATION.findall(value)
+    if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
+        raise ValueError(f"{value!r} is not a duration; write for example 30s, 5m or 1h30m")
+    return sum(float(n) * UNIT_S[u] for n, u in parts)
+
+
+def size(value: object) -> object:
+    """`5GiB` or a plain number of bytes."""
+    if not isinstance(value, str):
+        return value
+    got = SIZE.match(value.strip())
+    if not got:
+        raise ValueError(f"{value!r} is not a size; write for example 500MiB or 5GiB")
+    return int(float(got[1]) * UNIT_B[got[2]])
+
+
+def http_url(value: str) -> str:
+    """An absolute http(s) URL without trailing slash and without credentials."""
+    url = urlsplit(value)
+    try:
+        port_ok = url.port is None or url.port > 0
+    except ValueError:
+        port_ok = False
+    if url.scheme not in ("http", "https") or not url.hostname or not port_ok:
+        raise ValueError(f"{value!r} is not a URL; write for example http://127.0.0.1:8000")
+    if url.username or url.password:
+        raise ValueError("no user or password in a URL: use a secret option or a *_file option")
+    return value.rstrip("/")
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(size), Field(gt=0)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
+
+
+class Part(BaseModel):
+    """Base of every section: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PrometheusPart(Part):
+    """Where metrics come from; without a url a private Prometheus is started."""
+
+    url: HttpUrl | None = None
+    timeout: Duration = 4.0
+    bearer_token: SecretStr | None = None
+    bearer_token_file: Path | None = None
+    scrape_interval: Duration | None = None
+    """Of the private Prometheus (default 2s); of a given one it is asked, this overrides the answer."""
+
+
+class TargetPart(Part):
+    """One vLLM server."""
+
+    url: HttpUrl
+    name: str | None = None
+    match: dict[str, str] = Field(default_factory=dict)
+    model: str | None = None
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    expect: Expectation | None = None
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    canary: bool = True
+    log_file: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class HttpPart(Part):
+    """Our own HTTP server."""
+
+    listen: str = "127.0.0.1:9119"
+    token: SecretStr | None = None
+    token_file: Path | None = None
+
+    @validates(mode="after")
+    def _check(self) -> HttpPart:
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"listen: {self.listen!r} is not host:port; write for example 127.0.0.1:9119")
+        if host.strip("[]") not in LOOPBACK and not (self.token or self.token_file):
+            raise ValueError("listen: anything but loopback needs `token` or `token_file`")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port)."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class CapturePart(Part):
+    """How far captures may go without asking anybody."""
+
+    max_rung: Literal[0, 1] = 1
+    """0: no contact with the engine. 1: also non-blocking stacks and a canary."""
+    deadline: Duration = 45.0
+    """All captures of one incident together."""
+    canary_interval: Duration = 10.0
+    """At most one canary per target in this time, and only while its token counters stand still."""
+
+
+class SilencePart(Part):
+    """A maintenance window."""
+
+    match: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+    comment: str = ""
+
+
+class RetentionPart(Part):
+    """How long incident folders stay; open incidents are never removed."""
+
+    age: Duration = 30 * 86400.0
+    size: Size = 5 << 30
+
+
+class Config(Part):
+    """Everything an operator may write."""
+
+    apiVersion: Literal["responder/v1"] = "responder/v1"  # noqa: N815 - the field's convention
+    prometheus: PrometheusPart = PrometheusPart()
+    targets: tuple[TargetPart, ...] = ()
+    receivers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rules: tuple[Path, ...] = ()
+    """Directories or files beside the shipped rules; an alert of the same name replaces the shipped one."""
+    playbooks: tuple[Path, ...] = ()
+    disable_alerts: tuple[str, ...] = ()
+    data_dir: Path = Path("responder-data")
+    evaluation_interval: Duration | None = None
+    """Default: the scrape interval, at most 5s."""
+    http: HttpPart = HttpPart()
+    capture: CapturePart = CapturePart()
+    silences: tuple[SilencePart, ...] = ()
+    retention: RetentionPart = RetentionPart()
+    redact: tuple[SecretStr, ...] = ()
+    """More values that must never reach the disk."""
+    hold_down: Duration = 30.0
+    """A symptom must be gone this long before its incident is resolved."""
+
+    def watched(self) -> tuple[Target, ...]:
+        """The targets as the flow knows them, secrets read. ValueError when two share a name."""
+        out: dict[str, Target] = {}
+        for part in self.targets:
+            netloc = urlsplit(part.url).netloc
+            name = part.name or netloc
+            if name in out:
+                raise ValueError(f"two targets are named {name!r}: give one of them another `name`")
+            out[name] = Target(
+                name=name,
+                url=part.url,
+                match=part.match or {"instance": netloc},
+                model=part.model,
+                thresholds=part.thresholds,
+                expect=part.expect,
+                api_key=secret(part.api_key, part.api_key_file),
+                canary=part.canary,
+                log_file=part.log_file,
+                labels=part.labels,
+            )
+        return tuple(out.values())
+
+    def windows(self) -> tuple[Silence, ...]:
+        """The configured maintenance silences."""
+        return tuple(
+            Silence(
+                id=f"config-{index}",
+                match=part.match,
+                starts_at=part.starts_at.timestamp(),
+                ends_at=part.ends_at.timestamp(),
+                comment=part.comment,
+            )
+            for index, part in enumerate(self.silences)
+        )
+
+
+def secret(value: SecretStr | None, file: Path | None) -> SecretStr | None:
+    """The secret, given as it is or as the file that holds it. ValueError for both; OSError as open() raises it."""
+    if value is not None and file is not None:
+        raise ValueError(f"give the secret itself or {file}, not both")
+    if file is not None:
+        return SecretStr(file.read_text().strip())
+    return value
+
+
+Locate = Callable[[tuple[str | int, ...]], tuple[int, int]]
+
+
+def parse(tree: Mapping[str, Any], file: str, locate: Locate) -> tuple[Config | None, tuple[Problem, ...]]:
+    """A loaded YAML tree as configuration, or every problem in it with line and column."""
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        return None, tuple(_problem(file, locate, detail) for detail in error.errors())
+    try:
+        config.watched()
+    except (ValueError, OSError) as error:
+        line, column = locate(("targets",))
+        return None, (Problem(file=file, line=line, column=column, what=str(error)),)
+    return config, ()
+
+
+def _problem(file: str, locate: Locate, detail: Any) -> Problem:
+    path = tuple(part for part in detail["loc"] if isinstance(part, str | int))
+    line, column = locate(path)
+    where = ".".join(str(part) for part in path)
+    if detail["type"] == "extra_forbidden":
+        return Problem(
+            file=file, line=line, column=column, what=f"unknown key `{where}`", instead=_near(path) or "remove it"
+        )
+    what = str(detail["msg"]).removeprefix("Value error, ")
+    return Problem(file=file, line=line, column=column, what=f"{where}: {what}" if where else what)
+
+
+def _near(path: tuple[str | int, ...]) -> str:
+    import difflib
+
+    parts: list[type[BaseModel]] = [
+        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, SilencePart, RetentionPart, Expectation
+    ]  # fmt: skip
+    names = sorted({name for part in parts for name in part.model_fields})
+    close = difflib.get_close_matches(str(path[-1]), names, n=1)
+    return f"did you mean `{close[0]}`?" if close else ""

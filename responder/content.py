@@ -1,0 +1,46 @@
+"""Which rules, playbooks and causes are in force? The shipped ones and the operator's, checked as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from responder.capture.step import Step
+from responder.config import Config
+from responder.load import load_content
+from responder.model import Content, Problem
+from responder.problems import render
+
+
+class ContentRefused(Exception):
+    """What an operator wrote cannot be used; `problems` are all of it, the message is their text."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(render(problems))
+        self.problems = problems
+
+
+def shipped(name: str) -> Path:
+    """The folder of shipped rules or playbooks: beside the package in a checkout, inside it when installed."""
+    here = Path(__file__).resolve().parent
+    return next((p for p in (here / name, here.parent / name) if p.is_dir()), here.parent / name)
+
+
+def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Problem, ...]]:
+    """Load everything the configuration points at, with every problem found."""
+    facts = [spec.name for step in steps.values() for spec in step.facts]
+    return load_content(
+        [shipped("rules"), *config.rules],
+        [shipped("playbooks"), *config.playbooks],
+        known_steps={name: step.params for name, step in steps.items()},
+        known_facts=facts,
+        disable_alerts=config.disable_alerts,
+    )
+
+
+def load(config: Config, steps: Mapping[str, Step]) -> Content:
+    """The content in force. ContentRefused when anything in it is wrong."""
+    content, problems = check(config, steps)
+    if problems:
+        raise ContentRefused(problems)
+    return content

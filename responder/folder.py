@@ -1,0 +1,106 @@
+"""Where do an incident's files lie, and what may be deleted? Atomic writes, hashes, retention by age and size.
+
+DATA_DIR/incidents/<id>/: manifest.json (what was done), content.json (the rules, playbooks and causes in force),
+report.{md,html,json}, charts/, raw/<evidence id>/<file>.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SAFE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$")
+
+
+def safe_name(name: str) -> str:
+    """`name` as one path component; anything surprising becomes `_`, so data never chooses a path."""
+    text = re.sub(r"[^A-Za-z0-9._@+-]", "_", name).lstrip(".")[:128] or "_"
+    return text if SAFE.match(text) else "_" + text[:127]
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write whole or not at all: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o640)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class IncidentFolder:
+    """One incident's folder. Nothing here raises for a missing file except `read`."""
+
+    path: Path
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write a file at the top of the folder (or charts/NAME)."""
+        path = self.path.joinpath(*[safe_name(part) for part in name.split("/")])
+        write_atomic(path, data)
+        return path
+
+    def write_raw(self, evidence: str, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Write a step's redacted bytes; returns file name -> sha256."""
+        out = {}
+        for name, data in files.items():
+            write_atomic(self.path / "raw" / safe_name(evidence) / safe_name(name), data)
+            out[safe_name(name)] = hashlib.sha256(data).hexdigest()
+        return out
+
+    def read_raw(self, evidence: str) -> dict[str, bytes]:
+        """File name -> bytes of one step, in name order."""
+        folder = self.path / "raw" / safe_name(evidence)
+        if not folder.is_dir():
+            return {}
+        return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write indented JSON with sorted keys."""
+        self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """OSError or ValueError when it is not there or broken."""
+        return json.loads((self.path / name).read_bytes())
+
+
+def folder_of(data_dir: Path, incident: str) -> IncidentFolder:
+    """The folder of an incident id."""
+    return IncidentFolder(data_dir / "incidents" / safe_name(incident))
+
+
+def expire(data_dir: Path, *, open_ids: Iterable[str], now: float, max_age_s: float, max_bytes: int) -> list[str]:
+    """Delete the oldest closed incident folders past age or total size; returns their ids. Never an open one."""
+    root = data_dir / "incidents"
+    if not root.is_dir():
+        return []
+    keep = {safe_name(i) for i in open_ids}
+    aged = []
+    for path in root.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            files = [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
+            newest = max((p.stat().st_mtime for p in files), default=path.stat().st_mtime)
+            aged.append((newest, sum(p.stat().st_size for p in files), path))
+    total = sum(row[1] for row in aged)
+    gone = []
+    for newest, size, path in sorted(aged, key=lambda row: row[0]):
+        if path.name in keep or (now - newest <= max_age_s and total <= max_bytes):
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        total -= size
+        gone.append(path.name)
+    return gone

@@ -1,0 +1,161 @@
+"""What does Prometheus answer? The only importer of prometheus_api_client.
+
+The library is synchronous and unbounded: here it gets its own connection pool, explicit timeouts, a body cap, and its
+own small thread pool, so that it never runs on the event loop and never piles up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from requests.adapters import HTTPAdapter
+
+MAX_BODY = 16 << 20
+"""Bytes of one answer; 5,000 series with their labels are about 1 MB."""
+MAX_SERIES = 20_000
+NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
+DURATION = re.compile(r"(\d+)(ms|[smhd])")
+UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+Labels = dict[str, str]
+Point = tuple[float, float | None]
+
+
+class PrometheusSilent(Exception):
+    """Prometheus did not answer usefully: down, slow, or saying something that is no answer. Changes nothing."""
+
+
+def number(text: object) -> float | None:
+    """A sample value of the HTTP API; NaN and infinities are None. ValueError for anything that is no number."""
+    if not isinstance(text, str):
+        raise ValueError(f"sample value {text!r} is not a string")
+    if text in ("NaN", "+Inf", "-Inf", "Inf"):
+        return None
+    if not NUMBER.match(text):
+        raise ValueError(f"sample value {text!r} is not a number")
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+class CappedSession(requests.Session):
+    """A session that never reads more than `MAX_BODY` of an answer and ignores proxies from the environment."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__()
+        self.trust_env = False
+        adapter = HTTPAdapter(pool_connections=pool, pool_maxsize=pool, max_retries=0)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["stream"] = True
+        response = super().request(*args, **kwargs)
+        body = bytearray()
+        for chunk in response.iter_content(1 << 16):
+            body += chunk
+            if len(body) > MAX_BODY:
+                response.close()
+                raise PrometheusSilent(f"answer larger than {MAX_BODY >> 20} MiB refused")
+        response._content = bytes(body)
+        return response
+
+
+class Prometheus:
+    """One Prometheus (or anything that speaks its HTTP API).
+
+    url: base URL. timeout_s: per query, connect and read each. workers: queries in flight at most.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 4.0, workers: int = 6, headers: Labels | None = None) -> None:
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        self._connect = PrometheusConnect(
+            url=self.url, headers=headers or {}, session=CappedSession(workers), timeout=timeout_s, method="POST"
+        )
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
+        self._slots = asyncio.Semaphore(workers)
+
+    def close(self) -> None:
+        """Give up outstanding queries; their threads end with their timeouts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def instant(self, expr: str, at: float | None = None) -> list[tuple[Labels, float, float | None]]:
+        """Evaluate PromQL now (or at unix seconds `at`): (labels, sample time, value; None for NaN or infinite)."""
+        params = {"time": f"{at:.3f}"} if at is not None else {}
+        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))
+        try:
+            return [(_labels(row["metric"]), float(row["value"][0]), number(row["value"][1])) for row in rows]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
+    async def range(self, expr: str, start: float, end: float, step: float) -> list[tuple[Labels, list[Point]]]:
+        """Evaluate PromQL over [start, end] (unix seconds) every `step` seconds: (labels, points)."""
+        raw = self._connect._session  # the library's range helper insists on datetimes and chunks; its session is ours
+        data = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{max(step, 0.001):.3f}"}
+
+        def ask() -> Any:
+            response = raw.post(
+                f"{self.url}/api/v1/query_range", data=data, headers=self._connect.headers, timeout=self.timeout_s
+            )
+            if response.status_code != 200:
+                raise PrometheusApiClientException(f"HTTP {response.status_code}: {response.text[:200]}")
+            return response.json()["data"]["result"]
+
+        rows = await self._ask(ask)
+        try:
+            return [(_labels(r["metric"]), [(float(t), number(v)) for t, v in r["values"]]) for r in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
+    async def scrape_interval(self, match: Iterable[Labels]) -> float | None:
+        """The scrape interval in seconds of the first active target that carries one of these label sets."""
+        wanted = list(match)
+
+        def ask() -> Any:
+            response = self._connect._session.get(
+                f"{self.url}/api/v1/targets", params={"state": "active"}, timeout=self.timeout_s
+            )
+            return response.json()["data"]["activeTargets"]
+
+        targets = await self._ask(ask)
+        for target in targets:
+            labels = target.get("labels", {})
+            if any(all(labels.get(k) == v for k, v in match_.items()) for match_ in wanted):
+                text = target.get("scrapeInterval") or target.get("discoveredLabels", {}).get("__scrape_interval__", "")
+                return sum(int(n) * UNIT_S[u] for n, u in DURATION.findall(text)) or None
+        return None
+
+    async def _ask(self, ask: Any) -> list[Any]:
+        async with self._slots:
+            try:
+                rows = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            except (PrometheusApiClientException, requests.RequestException, ValueError, KeyError, TypeError) as error:
+                raise PrometheusSilent(_words(error)) from None
+            except RuntimeError as error:  # the pool was shut down under us
+                raise PrometheusSilent(str(error)) from None
+        if not isinstance(rows, list):
+            raise PrometheusSilent("answer of the wrong shape: result is not a list")
+        if len(rows) > MAX_SERIES:
+            raise PrometheusSilent(f"{len(rows)} series refused (at most {MAX_SERIES})")
+        return rows
+
+
+def _labels(metric: object) -> Labels:
+    if not isinstance(metric, dict):
+        raise TypeError("metric is not an object")
+    return {str(k): str(v) for k, v in metric.items() if k != "__name__"}
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, requests.Timeout):
+        return "did not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "cannot be reached"
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,175 @@
+"""Who still has to be told? A queue per receiver on disk: in order, retried, never waiting for another receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+
+from responder.folder import folder_of
+from responder.model import Delivery
+from responder.notify.notifier import Message, Notifier
+from responder.store import Store
+
+log = structlog.get_logger()
+FIRST_RETRY_S = 2.0
+MAX_RETRY_S = 900.0
+GIVE_UP_AFTER = 60
+"""Attempts; with the backoff below that is most of a day."""
+SEND_TIMEOUT_S = 60.0
+
+
+def backoff_s(attempts: int, jitter: float) -> float:
+    """Seconds to wait after this many failed attempts; jitter 0..1 spreads receivers that fail together."""
+    return float(min(FIRST_RETRY_S * 2 ** min(attempts - 1, 20), MAX_RETRY_S) * (0.75 + 0.5 * jitter))
+
+
+class Outbox:
+    """Delivers what `add` queued. `on_result(receiver, outcome, reason)` feeds our own metrics."""
+
+    def __init__(
+        self,
+        store: Store,
+        http: aiohttp.ClientSession,
+        notifiers: Mapping[str, Notifier],
+        data_dir: Any,
+        clock: Callable[[], float],
+        on_result: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        self.store = store
+        self.http = http
+        self.notifiers = dict(notifiers)
+        self.data_dir = data_dir
+        self.clock = clock
+        self.on_result = on_result
+        self._wake: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Start one task per receiver; call again after `notifiers` changed."""
+        for name in self.notifiers:
+            if name not in self._tasks or self._tasks[name].done():
+                self._wake.setdefault(name, asyncio.Event())
+                self._tasks[name] = asyncio.create_task(self._serve(name), name=f"outbox {name}")
+
+    async def stop(self) -> None:
+        """Stop sending; what is not delivered stays queued."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    async def add(self, incident: str, revision: int, stage: Any) -> None:
+        """Queue this revision for every receiver. Its message lies in the incident folder already."""
+        await self.store.add_deliveries(
+            Delivery(id=f"{incident}.{revision}.{name}", incident=incident, revision=revision, receiver=name,
+                     stage=stage)
+            for name in self.notifiers
+        )  # fmt: skip
+        for event in self._wake.values():
+            event.set()
+
+    async def drain(self, timeout: float) -> None:
+        """Give pending first attempts a moment before we leave."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(d.attempts == 0 for d in await self.store.deliveries(state="pending")):
+                    await asyncio.sleep(0.05)
+
+    async def _serve(self, name: str) -> None:
+        while True:
+            wait = 30.0
+            try:
+                wait = await self._round(name)
+            except Exception:  # a full disk or a bug in one notifier must not end this receiver's queue
+                log.exception("outbox.failed", receiver=name)
+            self._wake[name].clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake[name].wait(), wait)
+
+    async def _round(self, name: str) -> float:
+        """Send what is due, in order per incident; returns seconds until something is due again."""
+        soonest = 30.0
+        blocked: set[str] = set()
+        pending = await self.store.deliveries(receiver=name, state="pending")
+        newest = {d.incident: d.revision for d in pending}
+        for item in pending:
+            if item.incident in blocked:
+                continue
+            if item.stage == "update" and newest[item.incident] > item.revision:
+                # A newer revision says everything this one says: telling people twice late helps nobody.
+                await self.store.save_delivery(item.model_copy(update={"state": "dead", "error": "superseded"}))
+                continue
+            wait = item.next_at - self.clock()
+            if wait <= 0:
+                done = await self._send(self.notifiers[name], item)
+                wait = 0.0 if done is None else done
+            if wait > 0:
+                blocked.add(item.incident)
+                soonest = min(soonest, wait)
+        return max(soonest, 0.05)
+
+    async def _send(self, notifier: Notifier, item: Delivery) -> float | None:
+        """One attempt. None when this delivery has ended, else seconds until the next attempt."""
+        message = await self._message(item)
+        if message is None:
+            await self._end(item, "dead", "its report is no longer there")
+            return None
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                sent = await notifier.send(self.http, message)
+        except TimeoutError:
+            outcome, reason, after, receipt = "ambiguous", f"no answer in {SEND_TIMEOUT_S:.0f} s", None, ""
+        except Exception as error:  # a notifier meets the outside; its failure is an attempt, not our end
+            outcome, reason, after, receipt = "retry", f"{type(error).__name__}: {error}"[:300], None, ""
+        else:
+            outcome, reason, after, receipt = sent.outcome, sent.reason, sent.retry_after_s, sent.receipt
+        self.on_result(item.receiver, outcome, reason)
+        if outcome == "delivered":
+            await self._end(item, "delivered", "", receipt)
+            return None
+        if outcome == "dead" or item.attempts + 1 >= GIVE_UP_AFTER:
+            await self._end(item, "dead", reason)
+            return None
+        wait = max(after or 0.0, backoff_s(item.attempts + 1, random.random()))  # noqa: S311
+        log.warning("delivery.retry", delivery=item.id, reason=reason, wait_s=round(wait, 1))
+        update = {"attempts": item.attempts + 1, "next_at": self.clock() + wait, "error": f"{outcome}: {reason}"}
+        await self.store.save_delivery(item.model_copy(update=update), receipt)
+        return wait
+
+    async def _end(self, item: Delivery, state: str, error: str, receipt: str = "") -> None:
+        event = log.info if state == "delivered" else log.error
+        event(f"delivery.{state}", delivery=item.id, incident=item.incident, reason=error)
+        update = {"state": state, "attempts": item.attempts + 1, "error": error}
+        await self.store.save_delivery(item.model_copy(update=update), receipt)
+
+    async def _message(self, item: Delivery) -> Message | None:
+        folder = folder_of(self.data_dir, item.incident)
+        receipt = await self.store.receipt(item.incident, item.receiver)
+        try:
+            return await asyncio.to_thread(read_message, folder.path, item, receipt)
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def read_message(folder: Any, item: Delivery, receipt: str) -> Message:
+    """The message of a delivery from the incident folder. OSError when the folder has gone."""
+    base = folder / "revisions" / str(item.revision)
+    charts = sorted(str(p) for p in (folder / "charts").glob("*.png")) if item.stage in ("final", "resolved") else []
+    return Message(
+        delivery_id=item.id,
+        incident=item.incident,
+        revision=item.revision,
+        stage=item.stage,
+        body=(base / "report.json").read_bytes(),
+        text=(base / "summary.txt").read_text(),
+        markdown=(base / "report.md").read_text(),
+        charts=tuple(charts),
+        receipt=receipt,
+        possible_duplicate=item.error.startswith("ambiguous"),
+    )

@@ -1,0 +1,245 @@
+"""Is this server answering us, right now? What Prometheus cannot see, as samples that rules can use.
+
+A hung vLLM looks idle: its gauges freeze, often at 0, and `/health` says 200. So the probe looks from outside: can we
+connect, is `/health` well, how many connections stand open, do the server's processes live, and - only while the token
+counters stand still, at most once per interval - does a one-token request come back? What each costs the server is
+printed by `bench/watch_cost.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from responder.model import ProcessInfo, Sample, Target
+
+HEALTH_TIMEOUT_S = 2.0
+CANARY_DEADLINE_S = 8.0
+FLAT_BEFORE_CANARY_S = 4.0
+"""While tokens flow nobody needs a canary: progress proves life."""
+MOVES_MATTER = 1e-9
+
+
+class CanaryAnswer(Protocol):
+    """What the probe needs to know of a canary request."""
+
+    @property
+    def ok(self) -> bool:
+        """A token came back in time."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, or until we gave up."""
+
+    @property
+    def asked(self) -> bool:
+        """False when the server could not even be asked (no model name, refused): says nothing about a hang."""
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What a probe may do in the world; `app.py` wires the real ones, tests give fakes."""
+
+    http: aiohttp.ClientSession
+    clock: Callable[[], float]
+    canary: Callable[[Target, float], Awaitable[CanaryAnswer]]
+    """(target, deadline in seconds) -> answer; must not raise for a server that is down."""
+    connections: Callable[[int], int | None]
+    """Port -> established connections, None when it cannot be seen from here."""
+    alive: Callable[[Sequence[ProcessInfo]], Sequence[ProcessInfo]]
+    """Those of these processes that still live."""
+
+
+@dataclass
+class Seen:
+    """The latest of everything; None: not known."""
+
+    at: float | None = None
+    reachable: bool | None = None
+    refused: bool | None = None
+    health_status: int | None = None
+    health_seconds: float | None = None
+    connections: int | None = None
+    server_load: int | None = None
+    process_gone: bool | None = None
+    canary_started: float | None = None
+    canary_unanswered_since: float | None = None
+    canary_ended: float | None = None
+    canary_seconds: float | None = None
+    progress_total: float | None = None
+    progress_moved_at: float | None = None
+    progress_seen_at: float | None = None
+    log: dict[str, float] = field(default_factory=dict)
+
+
+class Probe:
+    """The probe of one target. `look` is called every few seconds; `samples` is what it knows."""
+
+    def __init__(self, target: Target, senses: Senses, *, canary_interval_s: float = 10.0) -> None:
+        self.target = target
+        self.senses = senses
+        self.canary_interval_s = canary_interval_s
+        self.seen = Seen()
+        self.processes: tuple[ProcessInfo, ...] = ()
+        self._canary: asyncio.Task[None] | None = None
+        self._has_load: bool | None = None
+        self._port = urlsplit(target.url).port or (443 if target.url.startswith("https") else 80)
+
+    async def look(self) -> None:
+        """One round; never raises for anything the server does."""
+        await self._health()
+        await self._load()
+        self.seen.connections = await asyncio.to_thread(self.senses.connections, self._port)
+        if self.processes:
+            alive = await asyncio.to_thread(self.senses.alive, self.processes)
+            self.seen.process_gone = len(alive) < len(self.processes)
+        else:
+            self.seen.process_gone = None
+        self._maybe_canary()
+        self.seen.at = self.senses.clock()
+
+    def progress(self, total: float | None, at: float) -> None:
+        """Tell the probe the sum of the server's token and iteration counters at a time; None: not known."""
+        if total is None:
+            return
+        seen = self.seen
+        if seen.progress_total is None or abs(total - seen.progress_total) > MOVES_MATTER:
+            seen.progress_moved_at = at
+        seen.progress_total, seen.progress_seen_at = total, at
+
+    def log_values(self, values: dict[str, float]) -> None:
+        """Tell the probe what the log's stats lines say (signal name -> value)."""
+        self.seen.log = values
+
+    def samples(self, now: float) -> tuple[Sample, ...]:
+        """What is known now, as samples labelled target=<name>; what is not known is not there."""
+        seen = self.seen
+        values: dict[str, float | None] = {
+            "responder_probe_reachable": _number(seen.reachable),
+            "responder_probe_refused": _number(seen.refused),
+            "responder_probe_health_status": seen.health_status,
+            "responder_probe_health_seconds": seen.health_seconds,
+            "responder_probe_connections": seen.connections,
+            "responder_probe_server_load": seen.server_load,
+            "responder_probe_process_gone": _number(seen.process_gone),
+            "responder_probe_canary_seconds": seen.canary_seconds,
+            "responder_probe_canary_stuck_seconds": self._stuck(now),
+            "responder_probe_flat_seconds": self._flat(now),
+            **seen.log,
+        }
+        if self.target.expect and self.target.expect.generation_tokens_per_second is not None:
+            values["responder_expected_generation_rate"] = self.target.expect.generation_tokens_per_second
+        return tuple(
+            Sample(signal=name, labels={"target": self.target.name}, value=float(value), at=now)
+            for name, value in values.items()
+            if value is not None
+        )
+
+    def responsive(self, now: float, within_s: float = 30.0) -> bool | None:
+        """True when a canary came back or the counters moved lately; False when a canary is stuck; else unknown."""
+        stuck = self._stuck(now)
+        if stuck is not None and stuck > 0:
+            return False
+        last = max(self.seen.canary_ended or 0.0, self.seen.progress_moved_at or 0.0)
+        return True if last and now - last <= within_s else None
+
+    async def stop(self) -> None:
+        """Cancel a canary in flight (its connection is closed, so the server aborts it)."""
+        if self._canary is not None and not self._canary.done():
+            self._canary.cancel()
+            await asyncio.gather(self._canary, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------------------
+
+    async def _health(self) -> None:
+        seen, started = self.seen, self.senses.clock()
+        try:
+            timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
+            async with self.senses.http.get(f"{self.target.url}/health", timeout=timeout) as answer:
+                await answer.content.read(4096)
+                seen.reachable, seen.refused, seen.health_status = True, False, answer.status
+        except TimeoutError:
+            seen.reachable, seen.refused, seen.health_status = False, False, None
+        except (aiohttp.ClientError, OSError) as error:
+            seen.reachable, seen.refused, seen.health_status = False, is_refused(error), None
+        seen.health_seconds = self.senses.clock() - started
+
+    async def _load(self) -> None:
+        if self._has_load is False or not self.seen.reachable:
+            return
+        try:
+            timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
+            async with self.senses.http.get(f"{self.target.url}/load", timeout=timeout) as answer:
+                if answer.status != 200:
+                    self._has_load = False
+                    return
+                load = (await answer.json(content_type=None))["server_load"]
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
+            return
+        # Without --enable-server-load-tracking it is 0 for ever, so only a number above 0 ever says something.
+        self._has_load = True
+        self.seen.server_load = int(load) if isinstance(load, int | float) else None
+
+    def _maybe_canary(self) -> None:
+        seen, now = self.seen, self.senses.clock()
+        if not self.target.canary or not seen.reachable or (self._canary and not self._canary.done()):
+            return
+        flat = self._flat(now)
+        if flat is None or flat < FLAT_BEFORE_CANARY_S:
+            if flat is not None:
+                seen.canary_unanswered_since = None
+            return
+        if seen.canary_started is not None and now - seen.canary_started < self.canary_interval_s:
+            return
+        seen.canary_started = now
+        self._canary = asyncio.create_task(self._ask(now), name=f"canary {self.target.name}")
+
+    async def _ask(self, started: float) -> None:
+        answer = await self.senses.canary(self.target, CANARY_DEADLINE_S)
+        if answer.ok:
+            self.seen.canary_seconds = answer.seconds
+            self.seen.canary_ended = self.senses.clock()
+            self.seen.canary_unanswered_since = None
+        elif answer.asked and self.seen.canary_unanswered_since is None:
+            self.seen.canary_unanswered_since = started
+
+    def _stuck(self, now: float) -> float | None:
+        seen = self.seen
+        if not self.target.canary or seen.canary_started is None:
+            return None
+        since = seen.canary_unanswered_since
+        if since is None and self._canary is not None and not self._canary.done():
+            since = seen.canary_started
+        return max(0.0, now - since) if since is not None else 0.0
+
+    def _flat(self, now: float) -> float | None:
+        seen = self.seen
+        if seen.progress_moved_at is None or seen.progress_seen_at is None:
+            return None
+        # Only as far as we have looked: a Prometheus that went silent must not make a server look frozen.
+        return max(0.0, min(now, seen.progress_seen_at) - seen.progress_moved_at)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a connection error means that nobody listens."""
+    inner = getattr(error, "os_error", error)
+    return isinstance(inner, ConnectionRefusedError) or getattr(inner, "errno", None) == errno.ECONNREFUSED
+
+
+def merge(probes: Iterable[Probe], now: float) -> dict[str, tuple[Sample, ...]]:
+    """Signal name -> samples of all probes, as answers for `evaluate`."""
+    out: dict[str, list[Sample]] = {}
+    for probe in probes:
+        for sample in probe.samples(now):
+            out.setdefault(sample.signal, []).append(sample)
+    return {name: tuple(samples) for name, samples in out.items()}
+
+
+def _number(value: bool | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,88 @@
+"""Does a stored incident still give the same verdict? The folder's bytes are read again; nothing else is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from responder.capture.metrics_window import series_of
+from responder.capture.step import Brief, Step
+from responder.collect import read_facts
+from responder.diagnose import diagnose
+from responder.folder import IncidentFolder
+from responder.model import Content, Evidence, Incident, Plan, Report, Series, Symptom, Timings
+
+
+class NotAnIncident(Exception):
+    """The folder is no incident folder, or a file of it is broken; the message names the file."""
+
+
+def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None) -> Report:
+    """The report of a folder, from its raw bytes; with other `content`, what today's playbooks would say.
+
+    NotAnIncident when the folder cannot be read.
+    """
+    folder = IncidentFolder(path)
+    try:
+        manifest = folder.read_json("manifest.json")
+        in_force = content or Content.model_validate(folder.read_json("content.json"))
+        told = manifest["report"]
+        incident = Incident.model_validate(told["incident"])
+        plan = Plan.model_validate(told["plan"])
+        evidence = tuple(item for item, _ in stored_evidence(folder, steps))
+        weighed = set(manifest["weighed"])
+        timings = Timings.model_validate(told["timings"])
+        verdict = diagnose(
+            incident, in_force.playbooks, in_force.causes, tuple(e for e in evidence if e.id in weighed), plan
+        )
+        return Report(
+            revision=told["revision"],
+            stage=told["stage"],
+            incident=incident,
+            verdict=verdict,
+            evidence=evidence,
+            plan=plan,
+            timings=timings,
+            series=stored_series(folder, evidence),
+            target_url=told["target_url"],
+            generated_at=told["generated_at"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotAnIncident(f"{path}: {type(error).__name__}: {error}") from None
+
+
+def stored_evidence(folder: IncidentFolder, steps: Mapping[str, Step]) -> list[tuple[Evidence, dict[str, Any]]]:
+    """Every step's evidence with its facts read again from the raw bytes, and its manifest entry."""
+    manifest = folder.read_json("manifest.json")
+    out = []
+    for entry in manifest["evidence"]:
+        item = Evidence.model_validate(entry["evidence"])
+        step, brief = steps.get(item.step), entry["brief"]
+        if step is not None and brief and item.files:
+            facts, _ = read_facts(step, folder.read_raw(item.id), _brief(manifest, brief))
+            item = item.model_copy(update={"facts": facts})
+        out.append((item, entry))
+    return out
+
+
+def stored_series(folder: IncidentFolder, evidence: tuple[Evidence, ...]) -> tuple[Series, ...]:
+    """The series of the last metrics window, for charts."""
+    for item in reversed(evidence):
+        if item.step == "metrics_window":
+            raw = folder.read_raw(item.id).get("series.json")
+            if raw:
+                return series_of(raw)
+    return ()
+
+
+def _brief(manifest: Mapping[str, Any], brief: Mapping[str, Any]) -> Brief:
+    return Brief(
+        target=manifest["report"]["incident"]["target"],
+        now=brief["now"],
+        onset_at=brief["onset_at"],
+        opened_at=brief["opened_at"],
+        symptoms=tuple(Symptom.model_validate(s) for s in brief["symptoms"]),
+        signals=tuple(manifest["signals"]),
+        scrape_interval_s=manifest["scrape_interval_s"],
+    )

@@ -1,0 +1,441 @@
+"""What happens once an incident is open? The flow, readable in one screen: look, say, look deeper, say, close.
+
+    observe (rung 0) ─▶ first message ─▶ diagnose ─▶ climb (rung 1) ─▶ diagnose ─▶ final report ─▶ … ─▶ resolved
+
+Detection never waits for this: every incident has a task of its own. All that a verdict depends on is written into the
+incident folder, so `replay.py` reproduces it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+import structlog
+
+from responder import __version__, charts
+from responder.capture.metrics_window import series_of
+from responder.capture.step import Brief, RangeQuery, Runner, Scene, Step
+from responder.collect import Collected, collect, numbered
+from responder.diagnose import diagnose
+from responder.folder import IncidentFolder, folder_of
+from responder.model import (
+    Change,
+    Content,
+    Evidence,
+    Incident,
+    Inventory,
+    Outcome,
+    Plan,
+    Refusal,
+    Report,
+    Series,
+    Status,
+    StepCall,
+    Target,
+    TimelineEntry,
+    Timings,
+    Verdict,
+)
+from responder.outbox import Outbox
+from responder.plan import Budget, plan
+from responder.report import summary_text, to_html, to_json, to_markdown
+from responder.store import Store
+from responder.telemetry import Telemetry
+
+log = structlog.get_logger()
+Stage = Literal["first", "update", "final", "resolved"]
+FIRST_WORD_S = 4.0
+"""The first message leaves after this long, with whatever has been seen by then."""
+CHART_TIMEOUT_S = 20.0
+SECOND_LOOK_S = 15.0
+GREW_SETTLES_S = 10.0
+"""New symptoms come in flocks; one more look serves them all."""
+STEPS_AT_ONCE = 6
+
+
+@dataclass
+class Kit:
+    """What the flow works with; `app.py` fills it, and a reload replaces `content` and `targets` in place."""
+
+    content: Content
+    targets: Mapping[str, Target]
+    steps: Mapping[str, Step]
+    store: Store
+    data_dir: Path
+    http: aiohttp.ClientSession
+    runner: Runner
+    range_query: RangeQuery | None
+    outbox: Outbox
+    telemetry: Telemetry
+    clock: Callable[[], float]
+    inventories: dict[str, Inventory] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    signals: Mapping[str, str] = field(default_factory=dict)
+    scrape_interval_s: float = 5.0
+    max_rung: int = 1
+    deadline_s: float = 45.0
+
+
+@dataclass
+class Case:
+    """One incident being worked on: everything known so far."""
+
+    incident: Incident
+    folder: IncidentFolder
+    evidence: list[Evidence] = field(default_factory=list)
+    manifest: dict[str, dict[str, object]] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+    verdict: Verdict | None = None
+    revision: int = 0
+    timings: Timings = field(default_factory=Timings)
+    set_aside: set[str] = field(default_factory=set)
+    """Evidence for charts only, not for the verdict."""
+    grew: asyncio.Event = field(default_factory=asyncio.Event)
+    resolved: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Responder:
+    """Works on incidents, one task each."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self._cases: dict[str, Case] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def handle(self, change: Change, incident: Incident, revision: int = 0) -> None:
+        """A change of an incident: start working on it, or tell the task that works on it."""
+        case = self._cases.get(incident.id)
+        if case is None:
+            case = Case(incident, folder_of(self.kit.data_dir, incident.id), revision=revision)
+            self._cases[incident.id] = case
+            self._tasks[incident.id] = asyncio.create_task(self._work(case), name=f"respond {incident.id}")
+        case.incident = incident.model_copy(update={"timeline": _merged(case.incident, incident)})
+        if change is Change.GREW:
+            case.grew.set()
+        elif change is Change.RESOLVED:
+            case.resolved.set()
+
+    async def stop(self) -> None:
+        """End the captures in flight; their incidents stay open and are taken up again at the next start."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _work(self, case: Case) -> None:
+        try:
+            await self.respond(case)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # a bug in the flow must cost one report, never the daemon; it is loud in the log
+            log.exception("incident.failed", incident=case.incident.id)
+        finally:
+            self._cases.pop(case.incident.id, None)
+            self._tasks.pop(case.incident.id, None)
+
+    async def respond(self, case: Case) -> None:
+        """The flow."""
+        structlog.contextvars.bind_contextvars(incident=case.incident.id)
+        self._recall(case)
+        case.folder.write_json("content.json", self.kit.content.model_dump(mode="json"))
+        await self._climb(case)
+        await self._look_again(case)
+        await self._publish(case, "final")
+        while not case.resolved.is_set():
+            if await _first_of(case.grew, case.resolved) is case.grew:
+                await _quiet(case.resolved, GREW_SETTLES_S)
+                case.grew.clear()
+                await self._climb(case, done=self._disturbing_already(case))
+                await self._publish(case, "update")
+        await self._look_back(case)
+        await self._publish(case, "resolved")
+
+    async def _climb(self, case: Case, done: Iterable[str] = ()) -> None:
+        """Run the ladder rung by rung, without the steps in `done`; speak as soon as something is known."""
+        done = set(done)
+        try:
+            async with asyncio.timeout(self.kit.deadline_s):
+                for rung in range(self.kit.max_rung + 1):
+                    now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, rung),
+                               done=done)  # fmt: skip
+                    self._remember_plan(case, now)
+                    await self._run_rung(case, now.chosen, speak=rung == 0 and case.revision == 0)
+                    done |= {call.step for call in now.chosen}
+                    self._diagnose(case)
+        except TimeoutError:
+            log.warning("captures.deadline", seconds=self.kit.deadline_s)
+        rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, None), done=done)
+        self._remember_plan(case, Plan(refused=rest.refused))
+
+    async def _run_rung(self, case: Case, calls: Iterable[StepCall], *, speak: bool) -> None:
+        """The steps of one rung side by side."""
+        slots = asyncio.Semaphore(STEPS_AT_ONCE)
+        tasks = [asyncio.create_task(self._run(case, call, slots), name=f"step {call.step}") for call in calls]
+        try:
+            if speak and tasks:
+                await asyncio.wait(tasks, timeout=FIRST_WORD_S)
+                self._diagnose(case)
+                await self._publish(case, "first")
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, case: Case, call: StepCall, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            kit, step = self.kit, self.kit.steps[call.step]
+            evidence_id = numbered(step.name, case.manifest)
+            case.manifest[evidence_id] = {}
+            brief = self._brief(case)
+            try:
+                got = await collect(step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id,
+                                    secrets=kit.secrets, clock=kit.clock)  # fmt: skip
+            except asyncio.CancelledError:
+                self._interrupted(case, step, call, evidence_id)
+                raise
+        self._keep(case, got, brief)
+
+    def _keep(self, case: Case, got: Collected, brief: Brief) -> None:
+        item = got.evidence
+        case.evidence.append(item)
+        case.manifest[item.id] = {
+            "evidence": item.model_copy(update={"facts": ()}).model_dump(mode="json"),
+            "brief": {
+                "now": brief.now,
+                "onset_at": brief.onset_at,
+                "opened_at": brief.opened_at,
+                "symptoms": [symptom.model_dump(mode="json") for symptom in brief.symptoms],
+            },
+            "sha256": dict(got.hashes),
+            "redactions": dict(got.redactions),
+        }
+        tell = self.kit.telemetry
+        tell.steps.labels(item.step, item.outcome.value).inc()
+        tell.step_seconds.labels(item.step).observe(item.seconds)
+        tell.capture_bytes.labels(item.step).inc(item.bytes)
+        for kind, count in got.redactions.items():
+            tell.redactions.labels(kind).inc(count)
+        log.info("step.ended", step=item.step, outcome=item.outcome.value, seconds=item.seconds, reason=item.reason)
+
+    def _interrupted(self, case: Case, step: Step, call: StepCall, evidence_id: str) -> None:
+        now = self.kit.clock()
+        item = Evidence(id=evidence_id, step=step.name, rung=step.rung, outcome=Outcome.INTERRUPTED,
+                        reason="the time for captures was over, or the responder was stopped", started_at=now,
+                        seconds=0.0, params=dict(call.params))  # fmt: skip
+        case.evidence.append(item)
+        case.manifest[evidence_id] = {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}}
+
+    # ------------------------------------------------------------------------------------- what a step gets
+
+    def _scene(self, case: Case) -> Scene:
+        kit, incident = self.kit, case.incident
+        target = kit.targets[incident.target]
+        return Scene(
+            target=target,
+            inventory=kit.inventories.get(target.name),
+            now=kit.clock(),
+            onset_at=incident.onset_at,
+            opened_at=incident.opened_at,
+            http=kit.http,
+            runner=kit.runner,
+            range_query=kit.range_query,
+            signals=kit.signals,
+            siblings=tuple(t for t in kit.targets.values() if t.name != target.name),
+            scrape_interval_s=kit.scrape_interval_s,
+        )
+
+    def _brief(self, case: Case) -> Brief:
+        incident = case.incident
+        return Brief(
+            target=incident.target,
+            now=self.kit.clock(),
+            onset_at=incident.onset_at,
+            opened_at=incident.opened_at,
+            symptoms=incident.symptoms,
+            signals=tuple(sorted(self.kit.signals)),
+            scrape_interval_s=self.kit.scrape_interval_s,
+        )
+
+    def _budget(self, case: Case, rung: int | None) -> Budget:
+        target = self.kit.targets[case.incident.target]
+        return Budget(max_rung=self.kit.max_rung, only_rung=rung, canary=target.canary)
+
+    # ------------------------------------------------------------------------------------------- what is said
+
+    def _diagnose(self, case: Case) -> None:
+        kit = self.kit
+        before = case.verdict.hypotheses[0].cause if case.verdict else "unknown"
+        case.verdict = diagnose(
+            case.incident, kit.content.playbooks, kit.content.causes, self._weighed(case), case.plan
+        )
+        top = case.verdict.hypotheses[0]
+        if top.cause != before:
+            note = TimelineEntry(
+                at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({top.probability:.0%})"
+            )
+            case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
+        if top.cause != "unknown" and case.timings.first_cause_s is None:
+            since = round(kit.clock() - case.incident.opened_at, 3)
+            case.timings = case.timings.model_copy(update={"first_cause_s": since})
+
+    def _weighed(self, case: Case) -> tuple[Evidence, ...]:
+        return tuple(latest(item for item in case.evidence if item.id not in case.set_aside))
+
+    async def _publish(self, case: Case, stage: Stage) -> None:
+        """Write a revision into the folder, then queue it for every receiver."""
+        kit, now = self.kit, self.kit.clock()
+        series = await asyncio.to_thread(self._series, case)
+        # No await from here to the report: what is said and what was weighed must be of one moment.
+        self._diagnose(case)
+        case.revision += 1
+        if case.timings.detected_s is None:
+            since = round(case.incident.opened_at - case.incident.onset_at, 3)
+            case.timings = case.timings.model_copy(update={"detected_s": since})
+        if stage == "final" and case.timings.report_s is None:
+            case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
+        assert case.verdict is not None
+        report = Report(
+            revision=case.revision,
+            stage=stage,
+            incident=case.incident,
+            verdict=case.verdict,
+            evidence=tuple(case.evidence),
+            plan=case.plan,
+            timings=case.timings,
+            series=series,
+            target_url=kit.targets[case.incident.target].url,
+            generated_at=now,
+        )
+        weighed = [item.id for item in self._weighed(case)]
+        drawn = {} if stage == "first" else await self._draw(report, case)
+        await asyncio.to_thread(self._write, case, report, drawn, weighed)
+        await kit.store.save_incident(case.incident, stage=stage, revision=case.revision)
+        await kit.outbox.add(case.incident.id, case.revision, stage)
+        top = case.verdict.hypotheses[0]
+        log.info("report.published", stage=stage, revision=case.revision, cause=top.cause, status=top.status.value)
+
+    async def _draw(self, report: Report, case: Case) -> dict[str, str]:
+        try:
+            return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S)
+        except Exception as error:  # a report without pictures is still a report
+            log.warning("charts.failed", error=str(error))
+            return {}
+
+    def _write(self, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
+        body, markdown = to_json(report), to_markdown(report)
+        base = f"revisions/{report.revision}"
+        case.folder.write(f"{base}/report.json", body)
+        case.folder.write(f"{base}/report.md", markdown.encode())
+        case.folder.write(f"{base}/summary.txt", summary_text(report).encode())
+        case.folder.write("report.json", body)
+        case.folder.write("report.md", markdown.encode())
+        case.folder.write("report.html", to_html(report, drawn).encode())
+        case.folder.write_json(
+            "manifest.json",
+            {
+                "apiVersion": "responder/v1",
+                "kind": "Manifest",
+                "responder": __version__,
+                "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series"}),
+                "signals": sorted(self.kit.signals),
+                "scrape_interval_s": self.kit.scrape_interval_s,
+                "weighed": weighed,
+                "evidence": [case.manifest[e.id] for e in report.evidence],
+            },
+        )
+
+    def _series(self, case: Case) -> tuple[Series, ...]:
+        for item in reversed(case.evidence):
+            if item.step == "metrics_window":
+                raw = case.folder.read_raw(item.id).get("series.json")
+                if raw:
+                    return series_of(raw)
+        return ()
+
+    async def _look_again(self, case: Case) -> None:
+        """Not sure yet, and the episode is young: metrics say more a little later. Once, within the report's time."""
+        if case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE):
+            return
+        if await _quiet(case.resolved, SECOND_LOOK_S):
+            await self._climb(case, done=self._disturbing_already(case))
+
+    def _disturbing_already(self, case: Case) -> set[str]:
+        """Steps of rung 1 and up this incident has had: a second round asks the engine nothing twice."""
+        return {item.step for item in case.evidence if item.rung > 0}
+
+    async def _look_back(self, case: Case) -> None:
+        """One more look at the metrics when it is over, so that the resolved report shows the whole episode."""
+        if "metrics_window" in self.kit.steps:
+            before = set(case.manifest)
+            call = StepCall(step="metrics_window", rung=0, why="the whole episode")
+            await self._run(case, call, asyncio.Semaphore(1))
+            # The verdict stays what it was while the fault was there: afterwards the metrics show health.
+            case.set_aside |= set(case.manifest) - before
+
+    # ------------------------------------------------------------------------------------------- what is kept
+
+    def _remember_plan(self, case: Case, new: Plan) -> None:
+        refused = {(r.call.step, r.why): r for r in (*case.plan.refused, *new.refused)}
+        chosen = {c.step: c for c in (*case.plan.chosen, *new.chosen)}
+        case.plan = Plan(
+            chosen=tuple(chosen.values()),
+            refused=tuple(r for r in refused.values() if isinstance(r, Refusal) and r.call.step not in chosen),
+        )
+
+    def _recall(self, case: Case) -> None:
+        """After a restart: what an earlier run of the daemon had already captured for this incident."""
+        from responder.replay import stored_evidence
+
+        try:
+            old = stored_evidence(case.folder, self.kit.steps)
+        except (OSError, ValueError, KeyError):
+            return
+        case.evidence = [item for item, _ in old]
+        case.manifest = {item.id: entry for item, entry in old}
+        case.incident = case.incident.model_copy(
+            update={
+                "timeline": (
+                    *case.incident.timeline,
+                    TimelineEntry(at=self.kit.clock(), kind="note", says="the responder was restarted and went on"),
+                )
+            }
+        )
+
+
+def latest(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """Of every step its last run that brought facts, or its last run when none did; a verdict reads only these."""
+    best: dict[str, Evidence] = {}
+    for item in evidence:
+        if item.facts or item.step not in best or not best[item.step].facts:
+            best[item.step] = item
+    return list(best.values())
+
+
+def _merged(old: Incident, new: Incident) -> tuple[TimelineEntry, ...]:
+    seen = set(old.timeline)
+    return tuple(sorted((*old.timeline, *(e for e in new.timeline if e not in seen)), key=lambda e: e.at))
+
+
+async def _first_of(*events: asyncio.Event) -> asyncio.Event:
+    """The first of these events that is set, in the order given when several are."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return next(event for event in events if event.is_set())
+
+
+async def _quiet(unless: asyncio.Event, seconds: float) -> bool:
+    """Wait; True when the time has passed, False when the event came first."""
+    try:
+        await asyncio.wait_for(unless.wait(), seconds)
+    except TimeoutError:
+        return True
+    return False

@@ -1,0 +1,80 @@
+"""What do we say about ourselves? Our own metrics: `responder_*`, base units, no request ids or pids as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from responder import __version__
+from responder.model import Sample
+
+
+class Telemetry:
+    """Our metrics on a registry of their own, so that two daemons in one test process never clash."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        make = {"registry": self.registry}
+        self.build = Gauge("responder_build_info", "Version.", ["version"], **make)
+        self.build.labels(__version__).set(1)
+        self.evaluations = Counter("responder_evaluations", "Rounds of rule evaluation.", ["result"], **make)
+        self.evaluation_seconds = Histogram(
+            "responder_evaluation_seconds", "Time one round takes.", buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10), **make
+        )
+        self.signal_absent = Gauge("responder_signal_absent", "1: no series for it.", ["signal", "target"], **make)
+        self.prometheus_up = Gauge("responder_prometheus_up", "Whether Prometheus answered the last round.", **make)
+        self.incidents_open = Gauge("responder_incidents_open", "Open incidents.", **make)
+        self.incidents = Counter("responder_incidents", "Incidents opened.", ["class", "severity"], **make)
+        self.steps = Counter("responder_steps", "Capture steps by how they ended.", ["step", "outcome"], **make)
+        self.step_seconds = Histogram(
+            "responder_step_seconds", "Time a capture step takes.", ["step"], buckets=(0.01, 0.1, 0.5, 1, 5, 15), **make
+        )
+        self.capture_bytes = Counter("responder_capture_bytes", "Bytes captured, after redaction.", ["step"], **make)
+        self.target_pause = Counter("responder_target_pause_seconds", "Pauses we caused.", ["step"], **make)
+        self.obligations = Gauge("responder_capture_obligations_open", "Ends we still owe a server.", **make)
+        self.redactions = Counter("responder_redactions", "Things redacted.", ["kind"], **make)
+        self.notifications = Counter("responder_notifications", "Attempts.", ["receiver", "outcome"], **make)
+        self.queue = Gauge("responder_notification_queue_length", "Undelivered messages.", ["receiver"], **make)
+        self.alerts = Counter("responder_alerts_received", "Alerts from Alertmanager, by result.", ["result"], **make)
+        self.loop_lag = Gauge("responder_loop_lag_seconds", "Worst event-loop lag since the last scrape.", **make)
+        self.reload_ok = Gauge("responder_config_last_reload_successful", "1 or 0.", **make)
+        self.reload_at = Gauge("responder_config_last_reload_success_timestamp_seconds", "When.", **make)
+        self.probes = ProbeCollector()
+        self.registry.register(self.probes)
+        self._worst_lag = 0.0
+
+    def lag(self, seconds: float) -> None:
+        """Record how late the event loop ran."""
+        self._worst_lag = max(self._worst_lag, seconds)
+
+    def page(self) -> bytes:
+        """The exposition text."""
+        self.loop_lag.set(self._worst_lag)
+        self._worst_lag = 0.0
+        return generate_latest(self.registry)
+
+
+class ProbeCollector(Collector):
+    """The probes' samples under the names that rules use, so that the same rules work inside Prometheus."""
+
+    def __init__(self) -> None:
+        self.samples: tuple[Sample, ...] = ()
+        self.instances: dict[str, str] = {}
+        """Target name -> instance label, so that probe series join with vLLM's in Prometheus."""
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One gauge family per signal."""
+        families: dict[str, GaugeMetricFamily] = {}
+        for sample in self.samples:
+            if sample.value is None:
+                continue
+            family = families.setdefault(
+                sample.signal,
+                GaugeMetricFamily(sample.signal, "Seen by the responder's probe.", labels=["target", "instance"]),
+            )
+            name = sample.labels.get("target", "")
+            family.add_metric([name, self.instances.get(name, name)], sample.value)
+        return families.values()

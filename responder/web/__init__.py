@@ -1,0 +1,1 @@
+"""Our HTTP surface: health, own metrics, alert intake, incident pages."""

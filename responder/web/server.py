@@ -1,0 +1,191 @@
+"""What do we answer over HTTP? Health, our own metrics, Alertmanager's alerts, and the incidents' reports."""
+
+from __future__ import annotations
+
+import hmac
+import html
+import json
+import mimetypes
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from responder.folder import folder_of
+from responder.model import Incident
+
+MAX_ALERTS_BODY = 4 << 20
+OPEN_PATHS = ("/healthz", "/readyz", "/-/healthy", "/-/ready")
+CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
+SHOWN = ("report.html", "report.md", "report.json", "manifest.json", "content.json")
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the pages need of the daemon."""
+
+    data_dir: Path
+    token: str | None
+    metrics: Callable[[], bytes]
+    ready: Callable[[], Awaitable[str]]
+    """'' when ready, else what is missing."""
+    accept: Callable[[Any], Awaitable[bool]]
+    """Put an alert payload on disk; False when full."""
+    incidents: Callable[[], Awaitable[list[tuple[Incident, str, int]]]]
+    reload: Callable[[], Awaitable[str]]
+    """Reload the configuration; '' or what is wrong with it."""
+
+
+def build(surface: Surface) -> web.Application:
+    """The aiohttp application."""
+    app = web.Application(client_max_size=MAX_ALERTS_BODY, middlewares=[_guard(surface.token), _headers])
+    pages = Pages(surface)
+    for path in ("/healthz", "/-/healthy"):
+        app.router.add_get(path, pages.healthz)
+    for path in ("/readyz", "/-/ready"):
+        app.router.add_get(path, pages.readyz)
+    app.router.add_get("/metrics", pages.metrics)
+    app.router.add_post("/api/v1/alerts", pages.alerts)
+    app.router.add_post("/api/v1/alerts/alertmanager", pages.alerts)
+    app.router.add_post("/-/reload", pages.reload)
+    app.router.add_get("/api/v1/incidents", pages.incidents_json)
+    app.router.add_get("/", pages.index)
+    app.router.add_get("/incidents/{id}", pages.incident)
+    app.router.add_get("/incidents/{id}/{name}", pages.file)
+    app.router.add_get("/incidents/{id}/charts/{name}", pages.chart)
+    return app
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _guard(token: str | None) -> Any:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token and request.path not in OPEN_PATHS:
+            given = request.headers.get("Authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                raise web.HTTPUnauthorized(text="send the token as `Authorization: Bearer …`\n")
+        # A browser on another site must not be able to post to a loopback daemon.
+        if request.method == "POST" and "Origin" in request.headers:
+            raise web.HTTPForbidden(text="no posts from browsers\n")
+        return await handler(request)
+
+    return guard
+
+
+@web.middleware
+async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+class Pages:
+    """The handlers."""
+
+    def __init__(self, surface: Surface) -> None:
+        self.surface = surface
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """The loop is alive."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Configuration loaded and store open; never Slack, never vLLM."""
+        missing = await self.surface.ready()
+        return web.Response(status=503 if missing else 200, text=(missing or "ok") + "\n")
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Our own metrics."""
+        return web.Response(body=self.surface.metrics(), content_type="text/plain", charset="utf-8")
+
+    async def alerts(self, request: web.Request) -> web.Response:
+        """Alertmanager's webhook v4: 200 only once it is on disk; 503, never 429, when we are full."""
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(text="send application/json\n")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise web.HTTPUnsupportedMediaType(text="send it uncompressed\n")
+        try:
+            payload = json.loads(await request.read())
+        except (ValueError, RecursionError):
+            raise web.HTTPBadRequest(text="not JSON\n") from None
+        wrong = _wrong_with(payload)
+        if wrong:
+            raise web.HTTPBadRequest(text=wrong + "\n")
+        if not await self.surface.accept(payload):
+            raise web.HTTPServiceUnavailable(text="intake is full, send again\n", headers={"Retry-After": "5"})
+        return web.Response(text="ok\n")
+
+    async def reload(self, _: web.Request) -> web.Response:
+        """Reload the configuration; the old one stays if the new one is bad."""
+        wrong = await self.surface.reload()
+        return web.Response(status=400 if wrong else 200, text=(wrong or "reloaded") + "\n")
+
+    async def incidents_json(self, _: web.Request) -> web.Response:
+        """Incidents, newest first."""
+        rows = await self.surface.incidents()
+        return web.json_response(
+            [{**json.loads(i.model_dump_json()), "stage": stage, "revision": rev} for i, stage, rev in rows]
+        )
+
+    async def index(self, _: web.Request) -> web.Response:
+        """A plain list of incidents."""
+        rows = await self.surface.incidents()
+        items = "".join(
+            f'<li><a href="/incidents/{html.escape(i.id)}">{html.escape(i.id)}</a> {html.escape(i.state)} '
+            f"{html.escape(i.incident_class)} on {html.escape(i.target)}</li>"
+            for i, _, _ in rows
+        )
+        text = f"<!doctype html><meta charset=utf-8><title>responder</title><h1>Incidents</h1><ul>{items}</ul>"
+        return web.Response(text=text, content_type="text/html")
+
+    async def incident(self, request: web.Request) -> web.StreamResponse:
+        """The report page."""
+        return self._send(request.match_info["id"], "report.html")
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """One of the top files of an incident folder."""
+        name = request.match_info["name"]
+        if name not in SHOWN:
+            raise web.HTTPNotFound
+        return self._send(request.match_info["id"], name)
+
+    async def chart(self, request: web.Request) -> web.StreamResponse:
+        """One chart."""
+        name = request.match_info["name"]
+        if not name.endswith((".svg", ".png")):
+            raise web.HTTPNotFound
+        return self._send(request.match_info["id"], f"charts/{name}")
+
+    def _send(self, incident: str, name: str) -> web.StreamResponse:
+        base = folder_of(self.surface.data_dir, incident).path
+        path = base.joinpath(*name.split("/"))
+        inside = path.parent == base or path.parent == base / "charts"
+        if not inside or path.is_symlink() or not path.is_file():
+            raise web.HTTPNotFound
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return web.FileResponse(path, headers={"Content-Type": f"{kind}; charset=utf-8" if "text" in kind else kind})
+
+
+def _wrong_with(payload: Any) -> str:
+    if not isinstance(payload, dict) or not isinstance(payload.get("alerts"), list):
+        return "not an Alertmanager webhook payload: an object with a list `alerts` is expected"
+    if payload.get("version", "4") != "4":
+        return f"payload version {payload['version']!r} is not known, only 4"
+    for index, alert in enumerate(payload["alerts"]):
+        if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
+            return f"alerts[{index}] has no labels"
+        if "alertname" not in alert["labels"]:
+            return f"alerts[{index}] has no label alertname"
+    return ""

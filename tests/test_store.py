@@ -1,0 +1,146 @@
+"""Store: what was acknowledged is there after a crash, and only one daemon uses a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from responder.model import Delivery, Incident, Inventory, Severity, Silence
+from responder.store import SCHEMA, Store, StoreRefused
+
+
+def incident(name: str = "20260101-000000-a", state: str = "open", opened: float = 100.0) -> Incident:
+    return Incident(
+        id=name, target="a", incident_class="high_ttft", severity=Severity.WARNING, state=state, onset_at=90.0,
+        opened_at=opened,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = Store(tmp_path)
+    store.open()
+    yield store
+    store.close()
+
+
+async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_asked(store: Store) -> None:
+    """Listing shows the newest first; only_open leaves out what is resolved."""
+    await store.save_incident(incident("i1", opened=1.0))
+    await store.save_incident(incident("i2", opened=2.0))
+    await store.save_incident(incident("i1", "resolved", opened=1.0))
+    assert [i.id for i, _, _ in await store.incidents()] == ["i2", "i1"]
+    assert [i.id for i, _, _ in await store.incidents(only_open=True)] == ["i2"]
+
+
+async def test_stage_and_revision_never_go_back(store: Store) -> None:
+    """A later save without a stage keeps the report stage that people have been told."""
+    await store.save_incident(incident(), stage="final", revision=3)
+    await store.save_incident(incident())
+    assert (await store.incidents())[0][1:] == ("final", 3)
+
+
+async def test_a_delivery_is_queued_once_whatever_happens(store: Store) -> None:
+    """Adding the same delivery again neither doubles nor resets it."""
+    item = Delivery(id="i.1.hook", incident="i", revision=1, receiver="hook", stage="first")
+    await store.add_deliveries([item])
+    await store.save_delivery(item.model_copy(update={"state": "delivered"}), receipt="ts1")
+    await store.add_deliveries([item])
+    assert [d.state for d in await store.deliveries()] == ["delivered"]
+    assert await store.receipt("i", "hook") == "ts1"
+    assert await store.receipt("i", "other") == ""
+
+
+async def test_intake_is_bounded_and_first_in_first_out(store: Store) -> None:
+    """Beyond the limit nothing is kept and the caller is told, so that it can answer 503."""
+    assert await store.add_intake({"n": 1}, 1.0, limit=2)
+    assert await store.add_intake({"n": 2}, 2.0, limit=2)
+    assert not await store.add_intake({"n": 3}, 3.0, limit=2)
+    rows = await store.intake()
+    assert [payload for _, _, payload in rows] == [{"n": 1}, {"n": 2}]
+    await store.drop_intake([rows[0][0]])
+    assert len(await store.intake()) == 1
+
+
+async def test_timers_silences_and_inventories_survive_reopening(tmp_path: Path) -> None:
+    """Everything is there again in the next process."""
+    store = Store(tmp_path)
+    store.open()
+    await store.save_timers({"a": "{}", "b": "{}"}, [])
+    await store.save_timers({}, ["b"])
+    await store.save_silence(Silence(id="s", match={"target": "a"}, starts_at=0, ends_at=50))
+    await store.save_inventory("a", Inventory(at=1.0, local=True, version="0.32.0"))
+    store.close()
+    again = Store(tmp_path)
+    again.open()
+    assert await again.timers() == {"a": "{}"}
+    assert [s.id for s in await again.silences(now=10)] == ["s"]
+    assert await again.silences(now=60) == ()
+    assert (await again.inventories())["a"].version == "0.32.0"
+    again.close()
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(store: Store, tmp_path: Path) -> None:
+    """The message says what to do."""
+    with pytest.raises(StoreRefused, match="--data-dir"):
+        Store(tmp_path).open()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """An old daemon must not damage what a newer one wrote."""
+    store = Store(tmp_path)
+    store.open()
+    store.close()
+    with sqlite3.connect(tmp_path / "responder.db") as db:
+        db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(SCHEMA + 1),))
+    db.close()
+    with pytest.raises(StoreRefused, match="newer"):
+        Store(tmp_path).open()
+
+
+def test_a_broken_file_is_refused_not_overwritten(tmp_path: Path) -> None:
+    """Garbage where the database should be stays where it is; the message says how to go on."""
+    (tmp_path / "responder.db").write_bytes(b"garbage" * 1000)
+    with pytest.raises(StoreRefused, match="move it away"):
+        Store(tmp_path).open()
+    assert (tmp_path / "responder.db").read_bytes().startswith(b"garbage")
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from responder.store import Store
+async def main():
+    store = Store(Path(sys.argv[1])); store.open()
+    n = 0
+    while True:
+        assert await store.add_intake({"n": n}, 0.0, limit=10**9)
+        print(n, flush=True); n += 1
+asyncio.run(main())
+"""
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
+    """The last number the writer printed before SIGKILL is in the file."""
+    child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    acknowledged = -1
+    for line in child.stdout:
+        acknowledged = int(line)
+        if acknowledged >= 30:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    rest = child.stdout.read().split()
+    acknowledged = int(rest[-1]) if rest else acknowledged
+    child.stdout.close()
+    child.wait()
+    db = sqlite3.connect(tmp_path / "responder.db")
+    assert db.execute("SELECT count(*) FROM intake").fetchone()[0] >= acknowledged + 1
+    assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    db.close()
