@@ -1,0 +1,192 @@
+"""The probe: it tells idle from hung, asks rarely, and never mistakes its own blindness for a fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from responder.model import Expectation, ProcessInfo, Target
+from responder.probe import Probe, Senses, merge
+
+
+@dataclass(frozen=True)
+class Answer:
+    ok: bool
+    seconds: float = 0.1
+    asked: bool = True
+
+
+class World:
+    """A vLLM-like server, a clock we turn, and a canary that does what the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.health = 200
+        self.load: object = web.json_response
+        self.answer = Answer(True)
+        self.hold: asyncio.Event | None = None
+        self.asked = 0
+        self.open_connections: int | None = 3
+        self.dead: set[int] = set()
+
+    async def canary(self, _: Target, __: float) -> Answer:
+        self.asked += 1
+        if self.hold:
+            await self.hold.wait()
+        return self.answer
+
+    def alive(self, processes: Sequence[ProcessInfo]) -> Sequence[ProcessInfo]:
+        return [p for p in processes if p.pid not in self.dead]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[tuple[World, Probe]]:
+    world = World()
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(status=world.health)
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with aiohttp.ClientSession() as http:
+        senses = Senses(http, lambda: world.now, world.canary, lambda _: world.open_connections, world.alive)
+        probe = Probe(Target(name="t", url=url), senses, canary_interval_s=10.0)
+        yield world, probe
+        await probe.stop()
+    await runner.cleanup()
+
+
+def value(probe: Probe, signal: str, now: float) -> float | None:
+    found = [s.value for s in probe.samples(now) if s.signal == signal]
+    return found[0] if found else None
+
+
+async def settle(probe: Probe) -> None:
+    if probe._canary:
+        await asyncio.gather(probe._canary, return_exceptions=True)
+
+
+async def test_while_tokens_flow_nobody_asks_for_a_canary(scene: tuple[World, Probe]) -> None:
+    """Progress proves life."""
+    world, probe = scene
+    for tick in range(10):
+        probe.progress(float(tick), world.now)
+        await probe.look()
+        world.now += 2
+    assert world.asked == 0
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now) is None
+
+
+async def test_a_quiet_server_is_asked_at_most_once_an_interval_and_its_answer_is_no_symptom(
+    scene: tuple[World, Probe],
+) -> None:
+    """An idle night: answered canaries leave `stuck` at 0."""
+    world, probe = scene
+    for _ in range(21):
+        probe.progress(5.0, world.now)
+        await probe.look()
+        await settle(probe)
+        world.now += 1
+    assert world.asked == 2
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now) == 0
+    assert probe.responsive(world.now) is True
+
+
+async def test_a_canary_that_does_not_return_is_stuck_since_it_was_sent(scene: tuple[World, Probe]) -> None:
+    """The seconds count from the sending, through the deadline and further canaries that fail as well."""
+    world, probe = scene
+    world.hold = asyncio.Event()
+    probe.progress(5.0, world.now)
+    world.now += 5
+    probe.progress(5.0, world.now)
+    await probe.look()
+    world.now += 6
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now) == 6
+    assert value(probe, "responder_probe_flat_seconds", world.now) == 5
+    assert probe.responsive(world.now) is False
+    world.answer = Answer(False)
+    world.hold.set()
+    await settle(probe)
+    world.now += 10
+    probe.progress(5.0, world.now)
+    await probe.look()
+    await settle(probe)
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now) == 16
+    probe.progress(6.0, world.now + 1)
+    world.now += 1
+    await probe.look()
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now) == 0
+
+
+async def test_a_canary_that_could_not_even_be_sent_says_nothing_about_a_hang(scene: tuple[World, Probe]) -> None:
+    """No model name, wrong key: the front end answered by itself."""
+    world, probe = scene
+    world.answer = Answer(False, asked=False)
+    probe.progress(5.0, world.now)
+    world.now += 5
+    probe.progress(5.0, world.now)
+    await probe.look()
+    await settle(probe)
+    assert value(probe, "responder_probe_canary_stuck_seconds", world.now + 30) == 0
+
+
+async def test_a_silent_prometheus_does_not_make_a_server_look_frozen(scene: tuple[World, Probe]) -> None:
+    """Flat seconds grow only as far as somebody looked."""
+    world, probe = scene
+    probe.progress(5.0, world.now)
+    probe.progress(None, world.now + 100)
+    assert value(probe, "responder_probe_flat_seconds", world.now + 100) == 0
+
+
+async def test_switched_off_means_never(scene: tuple[World, Probe]) -> None:
+    """canary: false."""
+    world, probe = scene
+    probe.target = probe.target.model_copy(update={"canary": False})
+    probe.progress(5.0, world.now)
+    world.now += 60
+    probe.progress(5.0, world.now)
+    await probe.look()
+    assert world.asked == 0
+
+
+async def test_unhealthy_refused_and_gone_are_told_apart(scene: tuple[World, Probe]) -> None:
+    """503 is reachable; a closed port is refused; a dead process is seen by its pid and start time."""
+    world, probe = scene
+    world.health = 503
+    probe.processes = (
+        ProcessInfo(pid=1, ppid=0, started_at=0, role="api_server", name="a"),
+        ProcessInfo(pid=2, ppid=1, started_at=0, role="engine_core", name="e"),
+    )
+    await probe.look()
+    assert value(probe, "responder_probe_health_status", 0) == 503
+    assert value(probe, "responder_probe_reachable", 0) == 1
+    assert value(probe, "responder_probe_process_gone", 0) == 0
+    world.dead.add(2)
+    probe.target = probe.target.model_copy(update={"url": "http://127.0.0.1:1"})
+    await probe.look()
+    assert value(probe, "responder_probe_refused", 0) == 1
+    assert value(probe, "responder_probe_reachable", 0) == 0
+    assert value(probe, "responder_probe_health_status", 0) is None
+    assert value(probe, "responder_probe_process_gone", 0) == 1
+
+
+async def test_samples_of_all_probes_come_as_answers_by_signal(scene: tuple[World, Probe]) -> None:
+    """An expectation of throughput is a signal too, so that a rule can compare with it."""
+    _, probe = scene
+    probe.target = probe.target.model_copy(
+        update={"expect": Expectation(generation_tokens_per_second=100)}
+    )
+    answers = merge([probe], 5.0)
+    (sample,) = answers["responder_expected_generation_rate"]
+    assert (sample.value, sample.labels) == (100.0, {"target": "t"})
+
+
