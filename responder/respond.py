@@ -284,7 +284,7 @@ class Responder:
             case.timings = case.timings.model_copy(update={"first_cause_s": since})
 
     def _weighed(self, case: Case) -> tuple[Evidence, ...]:
-        return tuple(latest(item for item in case.evidence if item.id not in case.set_aside))
+        return tuple(item for item in case.evidence if item.id not in case.set_aside)
 
     async def _publish(self, case: Case, stage: Stage) -> None:
         """Write a revision into the folder, then queue it for every receiver."""
@@ -320,11 +320,10 @@ class Responder:
         log.info("report.published", stage=stage, revision=case.revision, cause=top.cause, status=top.status.value)
 
     async def _draw(self, report: Report, case: Case) -> dict[str, str]:
-        try:
-            return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S)
-        except Exception as error:  # a report without pictures is still a report
-            log.warning("charts.failed", error=str(error))
-            return {}
+        """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
+        cache = self.kit.data_dir / "cache" / "matplotlib"
+        drawn = await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
+        return {name: await asyncio.to_thread(chart.svg.read_text) for name, chart in drawn.items()}
 
     def _write(self, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
         body, markdown = to_json(report), to_markdown(report)
@@ -405,15 +404,6 @@ class Responder:
                 )
             }
         )
-
-
-def latest(evidence: Iterable[Evidence]) -> list[Evidence]:
-    """Of every step its last run that brought facts, or its last run when none did; a verdict reads only these."""
-    best: dict[str, Evidence] = {}
-    for item in evidence:
-        if item.facts or item.step not in best or not best[item.step].facts:
-            best[item.step] = item
-    return list(best.values())
 
 
 def _merged(old: Incident, new: Incident) -> tuple[TimelineEntry, ...]:
