@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+from responder.capture import (
+    canary,
+    endpoints,
+    log_tail,
+    metrics_window,
+    scrape,
+    server_config,
+    siblings,
+)
 from responder.capture.step import Step
 
-STEPS: dict[str, Step] = {step.name: step for step in ()}
+STEPS: dict[str, Step] = {
+    step.name: step
+    for step in (
+        metrics_window.STEP,
+        scrape.STEP,
+        endpoints.STEP,
+        server_config.STEP,
+        log_tail.STEP,
+        siblings.STEP,
+        canary.STEP,
+    )
+}

@@ -1,0 +1,211 @@
+"""How did every signal go before and since the onset? Prometheus range queries; the server is not touched.
+
+`series.json` is what facts are read from and what charts are drawn from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Mapping
+
+from pydantic import BaseModel
+
+from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
+from responder.model import Fact, Outcome, Scalar
+from responder.signals import bucket_of
+from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, grid, series_of, unit_of
+from responder.windowfacts import (
+    BASELINE_S,
+    first_mover,
+    itl_at_equal_batch,
+    itl_with_prefill,
+    pinned,
+    reset,
+    scrape_gap,
+    standing,
+    summary,
+    unknown_signals,
+)
+
+__all__ = ["STEP", "series_of"]
+
+FILE = "series.json"
+AT_ONCE = 4
+QUERY_TIMEOUT_S = 8.0
+BUDGET_S = 20.0
+MAX_POINTS = 11_000
+"""Prometheus' own limit per series; we keep to it over all servers of the answer together."""
+SCRAPED_AT_EXPR = "timestamp(vllm:generation_tokens_total)"
+PROGRESS_EXPR = "vllm:generation_tokens_total"
+
+
+async def fetch(scene: Scene, params: BaseModel) -> Fetched:
+    """Ask for one signal first: a Prometheus that does not answer is found out once, not eighty times."""
+    if scene.range_query is None:
+        return skipped("no Prometheus: start the responder with `--prometheus URL`, or with `--target` alone")
+    start = scene.onset_at - BASELINE_S
+    step, length = grid(start, scene.now, scene.scrape_interval_s, MAX_POINTS // (1 + len(scene.siblings)))
+    # The grid ends now: it is the newest points that matter.
+    start = scene.now - (length - 1) * step
+    queries = {"progress_total": PROGRESS_EXPR, **scene.signals, SCRAPED_AT: SCRAPED_AT_EXPR}
+    first = next((name for name in ("up", "running") if name in queries), next(iter(queries)))
+    ask = _Asking(scene.range_query, start, scene.now, step)
+    await ask.all({first: queries.pop(first)}, QUERY_TIMEOUT_S)
+    if ask.failed:
+        return Fetched(outcome=Outcome.FAILED, reason=f"Prometheus did not answer: {ask.failed[first]}")
+    await ask.all(queries, BUDGET_S)
+    window = Window(
+        start,
+        step,
+        length,
+        scene.onset_at,
+        scene.scrape_interval_s,
+        failed=ask.failed,
+        asked=tuple(sorted(scene.signals)),
+    )
+    window = gather(window, ask.answers, scene.target.match)
+    files = {FILE: encode(window)}
+    if not window.signals:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(scene.target.match.items()))
+        return Fetched(files, Outcome.FAILED, f"Prometheus has no series of this server in the window ({labels})")
+    if ask.failed:
+        name, why = next(iter(sorted(ask.failed.items())))
+        return Fetched(files, Outcome.PARTIAL, f"{len(ask.failed)} signals were not answered: {name}: {why}")
+    return Fetched(files)
+
+
+class _Asking:
+    """Range queries side by side, a few at a time, with a deadline for each and for all."""
+
+    def __init__(self, query: RangeQuery, start: float, end: float, step: float) -> None:
+        self.query, self.start, self.end, self.step = query, start, end, step
+        self.answers: dict[str, Rows] = {}
+        self.failed: dict[str, str] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def all(self, queries: Mapping[str, str], budget: float) -> None:
+        tasks = {asyncio.create_task(self._one(name, expr)): name for name, expr in queries.items()}
+        try:
+            _, late = await asyncio.wait(tasks, timeout=budget)
+            for task in late:
+                self.failed[tasks[task]] = f"no answer within {budget:.0f} s"
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, name: str, expr: str) -> None:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(QUERY_TIMEOUT_S):
+                    self.answers[name] = await self.query(expr, self.start, self.end, self.step)
+            except TimeoutError:
+                self.failed[name] = f"no answer within {QUERY_TIMEOUT_S:.0f} s"
+            except Exception as error:  # Prometheus is the outside: refused, garbage, too many samples, …
+                self.failed[name] = f"{type(error).__name__}: {error}"[:200]
+
+
+def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
+    """Per signal: baseline, now, extremes, ratio and change; then what the shapes say together."""
+    window = decode(files.get(FILE, b""))
+    if window is None or not window.signals:
+        return
+    for signal in sorted(window.signals):
+        if signal != SCRAPED_AT:
+            yield from _of_signal(window, signal)
+
+    def fact(name: str, value: Scalar, unit: str = "", says: str = "", at: float | None = None) -> Fact:
+        when = window.end if at is None else at
+        return Fact(
+            name=f"metrics.{name}", value=value, unit=unit, step="metrics_window", file=FILE, at=when, says=says
+        )
+
+    yield fact("running.pinned", pinned(window))
+    resolution = f"seen in scrapes {window.interval:g} s apart: shorter stops do not show"
+    for name, value in standing(window).items():
+        yield fact(name, value, "s" if name.endswith("_s") else "", resolution if name != "flat_s" else "")
+    yield fact("reset", reset(window))
+    yield fact("scrape_gap_s", scrape_gap(window), "s")
+    yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
+    yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
+    mover = first_mover(window)
+    if mover is None:
+        yield fact("first_mover", None)
+    else:
+        signal, at, way = mover
+        yield fact(
+            "first_mover",
+            signal,
+            says=f"{signal} went {way} first, {at - window.onset_at:+.0f} s from the onset",
+            at=at,
+        )
+    yield fact("signals_unknown", ",".join(unknown_signals(window, window.asked)))
+    ttft = summary(window, "ttft_p99")
+    value = ttft.now if ttft.now is not None else ttft.last
+    yield fact("ttft_p99.bucket", None if value is None else bucket_words(value))
+
+
+def _of_signal(window: Window, signal: str) -> Iterator[Fact]:
+    found = summary(window, signal)
+    unit = unit_of(signal)
+    for name, value in (
+        ("baseline", found.baseline),
+        ("now", found.now),
+        ("max", found.highest),
+        ("min", found.lowest),
+        ("last", found.last),
+        ("ratio", found.ratio),
+        ("change", found.change),
+    ):
+        at = found.last_at if name == "last" else window.end
+        unit_here = "" if name == "ratio" else unit
+        rounded = None if value is None else float(f"{value:.12g}")
+        yield Fact(
+            name=f"metrics.{signal}.{name}", value=rounded, unit=unit_here, step="metrics_window", file=FILE, at=at
+        )
+
+
+def bucket_words(value: float) -> str | None:
+    """A TTFT quantile as honestly as its histogram allows."""
+    edges = bucket_of("ttft", value)
+    if edges is None:
+        return None
+    low, high = edges
+    if math.isinf(high):
+        return f"above {low:g} s"
+    return f"below {high:g} s" if low == 0 else f"between {low:g} s and {high:g} s"
+
+
+STEP = Step(
+    name="metrics_window",
+    rung=0,
+    says="asks Prometheus how every signal went in the ten minutes before the onset and since; nothing else",
+    fetch=fetch,
+    read=read,
+    facts=(
+        FactSpec("metrics.{signal}.baseline", "", "median in the ten minutes before the onset"),
+        FactSpec("metrics.{signal}.now", "", "median of the last 30 s"),
+        FactSpec("metrics.{signal}.max", "", "highest value since the onset"),
+        FactSpec("metrics.{signal}.min", "", "lowest value since the onset"),
+        FactSpec("metrics.{signal}.last", "", "last value since the onset"),
+        FactSpec("metrics.{signal}.ratio", "", "now against the baseline"),
+        FactSpec("metrics.{signal}.change", "", "now minus the baseline"),
+        FactSpec("metrics.running.pinned", "", "whether the batch stands at its maximum while requests wait"),
+        FactSpec("metrics.flat_s", "s", "for how long no engine step has returned, until now"),
+        FactSpec("metrics.flat_with_in_flight", "", "whether no step returns although requests are in flight"),
+        FactSpec("metrics.catch_up", "", "whether a freeze of 5 s or more just ended: what follows is its queue"),
+        FactSpec("metrics.stalls", "", "stops of a second or more with requests in flight"),
+        FactSpec("metrics.longest_stall_s", "s", "the longest of them"),
+        FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
+        FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
+        FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
+        FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
+        FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
+        FactSpec("metrics.signals_unknown", "", "signals without any value; empty when there is none"),
+        FactSpec("metrics.ttft_p99.bucket", "", "the histogram bucket the TTFT p99 lies in, in words"),
+    ),
+    timeout_s=QUERY_TIMEOUT_S + BUDGET_S + 2,
+    max_bytes=8 << 20,
+    needs=("Prometheus",),
+)

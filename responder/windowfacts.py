@@ -1,0 +1,299 @@
+"""What does a metrics window say beyond its numbers: against before, at the same load, and about standing still?
+
+Pure statistics over a `Window`. Thresholds of incidents live in rules and playbooks; the numbers here only say what is
+the same, what is different and what cannot be told from so few samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from responder.model import Scalar
+from responder.window import SCRAPED_AT, Window
+
+BASELINE_S = 600.0
+BASELINE_GUARD_S = 20.0
+"""Rates look back: points just before the onset already hold some of the incident."""
+BASELINE_POINTS = 5
+RECENT_S = 30.0
+NEAR_ZERO = 1e-9
+SAME_LOAD = 0.25
+GROUP_POINTS = 3
+STALL_S = 1.0
+FREEZE_S = 5.0
+EPISODE_BEFORE_ONSET_S = 60.0
+"""A freeze is noticed by its consequences: the onset may be estimated after it ended."""
+
+MOVERS: Mapping[str, float] = {
+    "arrival_rate": 0.5,
+    "prompt_tokens_mean": 16.0,
+    "generation_tokens_mean": 16.0,
+    "prefix_hit_rate": 0.1,
+    "prompt_computed_rate": 50.0,
+    "prompt_token_rate": 50.0,
+    "running": 2.0,
+    "waiting": 2.0,
+    "kv_usage": 0.05,
+    "preemption_rate": 0.05,
+    "iteration_rate": 1.0,
+    "generation_rate": 10.0,
+    "itl_mean": 0.005,
+    "queue_time_mean": 0.05,
+    "ttft_mean": 0.05,
+    "error_rate": 0.05,
+    "http_4xx_rate": 0.1,
+    "http_5xx_rate": 0.05,
+    "unfinished_rate": 0.2,
+    "open_fds": 5.0,
+    "api_server_cpu": 0.3,
+}
+"""Signals that can be the first to move, in the order a tie is broken (causes before effects), each with the smallest
+change worth the name: a signal that was constantly zero has no spread to measure against."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One signal before and since the onset; None: too few points to say."""
+
+    baseline: float | None
+    now: float | None
+    highest: float | None
+    lowest: float | None
+    last: float | None
+    last_at: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Now against the baseline; unknown when the baseline is about zero."""
+        if self.now is None or self.baseline is None or abs(self.baseline) < NEAR_ZERO:
+            return None
+        return self.now / self.baseline
+
+    @property
+    def change(self) -> float | None:
+        """Now minus the baseline."""
+        return None if self.now is None or self.baseline is None else self.now - self.baseline
+
+
+def summary(window: Window, signal: str) -> Summary:
+    """`now` is the median of the last 30 s, or since the onset where that is shorter."""
+    before = _baseline(window, signal)
+    since = window.points(signal, window.onset_at, window.end)
+    recent_s = max(RECENT_S, 2.5 * window.step)
+    recent = [value for at, value in since if at >= window.end - recent_s]
+    values = [value for _, value in since]
+    return Summary(
+        baseline=median(before) if len(before) >= BASELINE_POINTS else None,
+        now=median(recent) if recent else None,
+        highest=max(values, default=None),
+        lowest=min(values, default=None),
+        last=values[-1] if values else None,
+        last_at=since[-1][0] if since else 0.0,
+    )
+
+
+def _baseline(window: Window, signal: str) -> list[float]:
+    until = window.onset_at - BASELINE_GUARD_S
+    return [value for _, value in window.points(signal, window.onset_at - BASELINE_S, until)]
+
+
+def pinned(window: Window) -> bool | None:
+    """Whether `running` stands at one maximum in 70 % of the samples with a queue: the batch is full."""
+    running = dict(window.points("running", window.onset_at, window.end))
+    waiting = dict(window.points("waiting", window.onset_at, window.end))
+    both = [at for at in running if at in waiting]
+    if len(both) < GROUP_POINTS:
+        return None
+    queued = [running[at] for at in both if waiting[at] > 0]
+    if len(queued) < GROUP_POINTS:
+        return False
+    top = max(queued)
+    return top > 0 and sum(value >= top - 0.5 for value in queued) >= 0.7 * len(queued)
+
+
+# ----------------------------------------------------------------------------------------------------- standing still
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A time in which no step returned although scrapes were answered."""
+
+    since: float
+    until: float
+    in_flight: bool | None
+    """Whether requests were in flight all through; None when the gauges do not say."""
+    ended: bool
+    """Whether counters moved again afterwards."""
+
+    @property
+    def seconds(self) -> float:
+        """Length as far as scrapes show it; the true one is up to one scrape interval longer on either side."""
+        return self.until - self.since
+
+
+def stretches(window: Window) -> list[Stretch] | None:
+    """Every stretch of equal progress counters over at least two scrapes; None without progress counters."""
+    scrapes = _scrapes(window)
+    if len(scrapes) < 2:
+        return None
+    found: list[Stretch] = []
+    first = 0
+    for at in range(1, len(scrapes) + 1):
+        if at < len(scrapes) and scrapes[at][1] == scrapes[first][1]:
+            continue
+        if at - 1 > first:
+            since, until = scrapes[first][0], scrapes[at - 1][0]
+            found.append(Stretch(since, until, _in_flight(window, since, until), at < len(scrapes)))
+        first = at
+    return found
+
+
+def _scrapes(window: Window) -> list[tuple[float, float]]:
+    """(scrape time, progress) without repeats. Without scrape times, a point may show the scrape before it."""
+    progress = window.signals.get("progress_total", ())
+    scraped = window.signals.get(SCRAPED_AT, (None,) * window.length)
+    out: list[tuple[float, float]] = []
+    for index, value in enumerate(progress):
+        if value is None:
+            continue
+        at = scraped[index]
+        if at is None:
+            at = window.at(index)
+        if not out or at > out[-1][0]:
+            out.append((at, value))
+    return out
+
+
+def _in_flight(window: Window, since: float, until: float) -> bool | None:
+    signal = "in_flight" if "in_flight" in window.signals else "running"
+    inside = [value for _, value in window.points(signal, since, until + window.step)]
+    if not inside:
+        return None
+    # The last point may already show the time after the stretch.
+    inside = inside[:-1] or inside
+    return min(inside) > 0
+
+
+def standing(window: Window) -> dict[str, Scalar]:
+    """flat_s, flat_with_in_flight, catch_up, stalls, longest_stall_s; what cannot be told is None."""
+    found = stretches(window)
+    if found is None:
+        return dict.fromkeys(("flat_s", "flat_with_in_flight", "catch_up", "stalls", "longest_stall_s"))
+    last = found[-1] if found and not found[-1].ended else None
+    flat_s = _flat(window, last)
+    long_enough = flat_s >= max(2 * window.interval, 3.0)
+    since = window.onset_at - EPISODE_BEFORE_ONSET_S
+    stalls = [s for s in found if s.in_flight and s.seconds >= STALL_S and s.until >= since]
+    return {
+        "flat_s": flat_s,
+        "flat_with_in_flight": (last.in_flight if last else False) if long_enough else False,
+        "catch_up": any(s.ended and s.seconds >= FREEZE_S for s in stalls),
+        "stalls": len(stalls),
+        "longest_stall_s": max((s.seconds for s in stalls), default=0.0),
+    }
+
+
+def _flat(window: Window, last: Stretch | None) -> float:
+    if last is None:
+        return 0.0
+    # While scrapes are answered the stretch lasts until now; when they stopped, nobody knows what happened since.
+    return (window.end if window.end - last.until <= 3 * window.interval else last.until) - last.since
+
+
+def scrape_gap(window: Window) -> float | None:
+    """Longest run of failed or missing scrapes since the onset; None when `up` is not known at all."""
+    values = window.signals.get("up")
+    if values is None:
+        return None
+    longest = run = 0
+    for index, value in enumerate(values):
+        if window.at(index) < window.onset_at:
+            continue
+        run = run + 1 if value is None or value == 0 else 0
+        longest = max(longest, run)
+    return longest * window.step
+
+
+def reset(window: Window) -> bool | None:
+    """Whether the server was started anew inside the window: another start time, or counters that fell."""
+    starts = [value for _, value in window.points("process_start_time", window.start, window.end)]
+    if starts:
+        return max(starts) - min(starts) > 1.0
+    progress = [value for _, value in window.points("progress_total", window.start, window.end)]
+    if len(progress) < 2:
+        return None
+    return any(after < before for before, after in zip(progress, progress[1:], strict=False))
+
+
+# -------------------------------------------------------------------------------------------------------- comparisons
+
+
+def itl_at_equal_batch(window: Window) -> float | None:
+    """Inter-token latency since the onset against before, at the same number of running requests (±25 %)."""
+    before = _paired(window, "running", "itl_mean", window.onset_at - BASELINE_S, window.onset_at - BASELINE_GUARD_S)
+    since = _paired(window, "running", "itl_mean", window.onset_at, window.end)
+    matched = [
+        (itl, [old for load, old in before if load > 0 and abs(load - running) <= SAME_LOAD * load])
+        for running, itl in since
+    ]
+    matched = [(itl, old) for itl, old in matched if len(old) >= GROUP_POINTS]
+    if len(matched) < GROUP_POINTS:
+        return None
+    usual = median(median(old) for _, old in matched)
+    return median(itl for itl, _ in matched) / usual if usual > NEAR_ZERO else None
+
+
+def itl_with_prefill(window: Window) -> float | None:
+    """Inter-token latency in the third of samples with most computed prompt tokens against the third with least.
+    None unless the two thirds differ at least twofold in prompt tokens: else there is nothing to compare."""
+    rows = sorted(_paired(window, "prompt_computed_rate", "itl_mean", window.onset_at, window.end))
+    third = len(rows) // 3
+    if third < GROUP_POINTS:
+        return None
+    low, high = rows[:third], rows[-third:]
+    if median(rate for rate, _ in high) < 2 * max(median(rate for rate, _ in low), 1.0):
+        return None
+    usual = median(itl for _, itl in low)
+    return median(itl for _, itl in high) / usual if usual > NEAR_ZERO else None
+
+
+def _paired(window: Window, one: str, other: str, since: float, until: float) -> list[tuple[float, float]]:
+    others = dict(window.points(other, since, until))
+    return [(value, others[at]) for at, value in window.points(one, since, until) if at in others]
+
+
+def first_mover(window: Window) -> tuple[str, float, str] | None:
+    """(signal, when, up or down) of the signal that left its usual band first and stayed out for two points."""
+    found = [
+        (at, order, signal, way)
+        for order, signal in enumerate(MOVERS)
+        if (moved := _left_band(window, signal)) is not None
+        for at, way in (moved,)
+    ]
+    if not found:
+        return None
+    at, _, signal, way = min(found)
+    return signal, at, way
+
+
+def _left_band(window: Window, signal: str) -> tuple[float, str] | None:
+    before = _baseline(window, signal)
+    if len(before) < BASELINE_POINTS:
+        return None
+    usual = median(before)
+    spread = median(abs(value - usual) for value in before)
+    width = max(MOVERS[signal], 0.25 * abs(usual), 5 * 1.4826 * spread)
+    since = window.points(signal, window.onset_at - EPISODE_BEFORE_ONSET_S, window.end)
+    for (at, value), (_, following) in zip(since, since[1:], strict=False):
+        if all(point > usual + width for point in (value, following)):
+            return at, "up"
+        if all(point < usual - width for point in (value, following)):
+            return at, "down"
+    return None
+
+
+def unknown_signals(window: Window, asked: Sequence[str]) -> list[str]:
+    """Signals without a single value in the window."""
+    return [name for name in asked if not any(value is not None for value in window.signals.get(name, ()))]
