@@ -73,14 +73,16 @@ class Felt:
 class Load:
     """`async with Load(url, Traffic(...)) as load: ... load.switch(Traffic(...))`."""
 
-    def __init__(self, url: str, traffic: Traffic, *, seed: int = 1, longest_s: float = 600.0) -> None:
+    def __init__(self, url: str, traffic: Traffic, *, seed: int = 1, salt: int = 0, longest_s: float = 600.0) -> None:
         self.calls: list[Call] = []
         self.shed = 0
         self.traffic = traffic
         self._url = url
         self._random = random.Random(seed)
+        # Another salt gives the same arrivals and lengths with other words, which no prefix cache has seen.
+        self._wording = random.Random(f"{seed} {salt}")
         self._words: list[str] = json.loads((find.model() / "words.json").read_text())
-        self._common = [self._random.choice(self._words) for _ in range(4096)]
+        self._common = [self._wording.choice(self._words) for _ in range(4096)]
         self._longest_s = longest_s
         self._switched = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
@@ -150,7 +152,7 @@ class Load:
     def _prompt(self, traffic: Traffic) -> str:
         length = min(self._around(traffic.prompt_tokens, traffic.spread), 3400)
         shared = min(round(length * traffic.shared), len(self._common))
-        own = [self._random.choice(self._words) for _ in range(length - shared)]
+        own = [self._wording.choice(self._words) for _ in range(length - shared)]
         return " " + " ".join(self._common[:shared] + own)
 
     async def _call(self, traffic: Traffic, prompt: str, output: int) -> None:

@@ -1,0 +1,48 @@
+# Everything is set up inside this folder; nothing on the system is changed.
+# RESPONDER_VLLM_PYTHON=/path/to/python uses an existing environment with vLLM instead of making .venv-vllm.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUN := .venv/bin/python
+export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
+export PYTHON
+PYTEST_FLAGS ?=
+
+.PHONY: help setup demo test test-fast lint bench clean
+.NOTPARALLEL:
+
+help:                 ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: .venv/.done    ## our environment, Prometheus, and real vLLM on CPU
+	@scripts/setup-prometheus
+	@scripts/setup-vllm
+
+demo: setup           ## a real incident on a real vLLM: detection, captures, report
+	@$(RUN) -m demo
+
+test: setup           ## all tests, the live ones (real vLLM, real Prometheus) included
+	@$(RUN) -m pytest $(PYTEST_FLAGS)
+
+test-fast: .venv/.done  ## the tests that start no vLLM
+	@scripts/setup-prometheus
+	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
+
+lint: .venv/.done     ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+bench: setup          ## time to detect, cost of watching, footprint; prints figures
+	@$(RUN) -m bench.footprint
+	@$(RUN) -m bench.detection
+	@$(RUN) -m bench.watch_cost
+
+clean:                ## remove everything that was set up or produced here
+	rm -rf .venv .venv-vllm .tools .cache build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/.done: pyproject.toml
+	@echo "setting up: our own environment, into .venv"
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed (Debian: python3 and python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(RUN) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""How good is it, in figures? Benchmarks print what they measured and on what; they never assert."""

@@ -1,0 +1,17 @@
+"""What do live tests share? One vLLM server at a time, kept between tests; starting one takes half a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.harness.watched import Servers
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Real vLLM servers."""
+    pool = Servers(tmp_path_factory.mktemp("vllm"))
+    yield pool
+    pool.end()
