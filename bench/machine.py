@@ -15,10 +15,11 @@ def describe() -> str:
     """Date, processor, cores, memory, load by others, and versions."""
     cpu = next((x.partition(":")[2].strip() for x in _lines("/proc/cpuinfo") if x.startswith("model name")), "?")
     memory = next((int(x.split()[1]) / 1048576 for x in _lines("/proc/meminfo") if x.startswith("MemTotal")), 0.0)
+    prometheus = _first([find.binary("prometheus"), "--version"])
     return (
         f"{time.strftime('%Y-%m-%d')} · {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB · {platform.system()} "
         f"{platform.release()} · load average {os.getloadavg()[0]:.1f} before the start\n"
-        f"Python {platform.python_version()} · vLLM {_vllm()} on CPU, tiny Llama · {_first([find.binary('prometheus'), '--version'])}"
+        f"Python {platform.python_version()} · vLLM {_vllm()} on CPU, tiny Llama · {prometheus}"
     )
 
 
