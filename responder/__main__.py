@@ -17,8 +17,8 @@ app.add_typer(incidents_app, name="incidents")
 app.add_typer(silence_app, name="silence")
 
 Format = Annotated[str, typer.Option("--format", help="text or json")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="configuration file (YAML)", envvar="RESPONDER_CONFIG")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where everything is kept", envvar="RESPONDER_DATA_DIR")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="URL of a vLLM server; repeat it or separate by commas", envvar="RESPONDER_TARGET"),

@@ -16,19 +16,22 @@ from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from responder import inventory as inventories
+from responder import logwatch
 from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.config import Config, secret
 from responder.content import ContentRefused, load
+from responder.correlate import Policy
 from responder.folder import expire
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Target
 from responder.notify import build as build_notifier
+from responder.notify import known_secrets
 from responder.outbox import Outbox
 from responder.probe import Probe, Senses
 from responder.prometheus_child import PrivatePrometheus
 from responder.respond import Kit, Responder
-from responder.rules import widen
+from responder.rules import expand, widen
 from responder.runner import LocalRunner
 from responder.store import Store
 from responder.telemetry import Telemetry
@@ -68,6 +71,7 @@ class App:
         )
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
+        self._stopping: set[str] = set()
         self.stopped = asyncio.Event()
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None
@@ -92,8 +96,9 @@ class App:
         self.responder = Responder(self.kit)
         self._closers.append(self.responder.stop)
         self.watch = Watch(
-            self.prometheus, self.store, self.telemetry, self.clock, hold_down_s=config.hold_down, responder=self.kit
-        )
+            self.prometheus, self.store, self.telemetry, self.clock, scrape_interval_s=self.scrape_s,
+            policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
+        )  # fmt: skip
         await self._adopt_targets()
         await self.watch.restore()
         await self._take_up_again()
@@ -179,11 +184,15 @@ class App:
             telemetry=self.telemetry,
             clock=self.clock,
             secrets=self._secrets(),
-            signals={s.name: widen(s.expr, self.scrape_s) for s in self.loaded.content.signals},
+            signals=self._signals(self.loaded.content),
             scrape_interval_s=self.scrape_s,
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
         )
+
+    def _signals(self, content: Content) -> dict[str, str]:
+        recorded = {signal.name: signal.expr for signal in content.signals}
+        return {name: widen(expand(expr, recorded), self.scrape_s) for name, expr in recorded.items()}
 
     def _schedule(self, config: Config) -> None:
         every = config.evaluation_interval or min(self.scrape_s, 5.0)
@@ -201,15 +210,27 @@ class App:
             log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
             self.prometheus.url = self.private.url
         self.telemetry.probes.samples = tuple(s for p in self.probes.values() for s in p.samples(self.clock()))
-        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes)
-        for change, incident, revision in changes:
-            self.responder.handle(change, incident, revision)
+        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes, self._stopping)
+        for change, incident in changes:
+            self.responder.handle(change, incident)
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
 
     async def _look(self) -> None:
-        await asyncio.gather(*(probe.look() for probe in self.probes.values()))
+        await asyncio.gather(*(self._look_at(name, probe) for name, probe in list(self.probes.items())))
+
+    async def _look_at(self, name: str, probe: Probe) -> None:
+        await probe.look()
+        known = self.kit.inventories.get(name)
+        path = probe.target.log_file or (known.log_file if known else None)
+        if path is None or (name in self.watch.known and probe.seen.reachable):
+            probe.log_values({})
+            self._stopping.discard(name)
+            return
+        state = await logwatch.look(self.kit.runner, path, self.clock(), local_utc_offset_s())
+        probe.log_values({} if name in self.watch.known else state.values)
+        (self._stopping.add if state.stopping else self._stopping.discard)(name)
 
     async def _inventory(self) -> None:
         for target in list(self.loaded.targets.values()):
@@ -269,7 +290,7 @@ class App:
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
         self.kit.content, self.kit.targets = fresh.content, fresh.targets
         self.kit.secrets = self._secrets()
-        self.kit.signals = {s.name: widen(s.expr, self.scrape_s) for s in fresh.content.signals}
+        self.kit.signals = self._signals(fresh.content)
         self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
         self.outbox.notifiers = self._notifiers()
         self.outbox.start()
@@ -298,16 +319,17 @@ class App:
             asyncio.get_running_loop().create_task(self._discover(target), name=f"discover {name}")
         for name in set(self.probes) - set(self.loaded.targets):
             await self.probes.pop(name).stop()
+        self.watch.adopt(self.loaded.targets.values(), self.loaded.config.windows())
         self.telemetry.probes.instances = {
             t.name: t.match.get("instance", t.name) for t in self.loaded.targets.values()
         }
 
     async def _take_up_again(self) -> None:
         """Incidents that were open when the last daemon ended."""
-        for incident, _, revision in await self.store.incidents(only_open=True):
+        for incident, _, _ in await self.store.incidents(only_open=True):
             if incident.target in self.loaded.targets:
                 log.info("incident.taken_up", incident=incident.id)
-                self.responder.handle(Change.UNCHANGED, incident, revision)
+                self.responder.handle(Change.UNCHANGED, incident)
 
     # ------------------------------------------------------------------------------------------------- glue
 
@@ -323,6 +345,7 @@ class App:
     def _secrets(self) -> tuple[str, ...]:
         config = self.loaded.config
         values = [s.get_secret_value() for s in config.redact]
+        values += known_secrets(config.receivers)
         values += [t.api_key.get_secret_value() for t in self.loaded.targets.values() if t.api_key]
         for part in (secret(config.http.token, config.http.token_file),
                      secret(config.prometheus.bearer_token, config.prometheus.bearer_token_file)):  # fmt: skip
@@ -340,6 +363,11 @@ class App:
         kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
+
+
+def local_utc_offset_s() -> float:
+    """How far local time is ahead of UTC now: vLLM logs local time without saying which."""
+    return float(time.localtime().tm_gmtoff)
 
 
 def _plain(value: Any) -> str | None:

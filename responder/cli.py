@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import typer
 
-from responder.config import Config, parse, seconds
+from responder.config import Config, Locate, parse, seconds
 from responder.content import ContentRefused, check, shipped
 from responder.model import Problem, Silence
 from responder.problems import render
@@ -34,7 +34,8 @@ def configured(file: Path | None, flags: Mapping[str, Any]) -> Config:
     from responder.load import load_mapping
 
     tree: dict[str, Any] = {}
-    name, locate = "command line", _nowhere
+    name = "command line"
+    locate: Locate = _nowhere
     if file is not None:
         tree, locate, problems = load_mapping(file)
         if problems:

@@ -74,13 +74,6 @@ class Outbox:
         for event in self._wake.values():
             event.set()
 
-    async def drain(self, timeout: float) -> None:
-        """Give pending first attempts a moment before we leave."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while any(d.attempts == 0 for d in await self.store.deliveries(state="pending")):
-                    await asyncio.sleep(0.05)
-
     async def _serve(self, name: str) -> None:
         while True:
             wait = 30.0

@@ -43,6 +43,7 @@ from responder.model import (
 )
 from responder.outbox import Outbox
 from responder.plan import Budget, plan
+from responder.replay import stored_evidence
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.store import Store
 from responder.telemetry import Telemetry
@@ -107,13 +108,15 @@ class Responder:
         self._cases: dict[str, Case] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def handle(self, change: Change, incident: Incident, revision: int = 0) -> None:
+    def handle(self, change: Change, incident: Incident) -> None:
         """A change of an incident: start working on it, or tell the task that works on it."""
         case = self._cases.get(incident.id)
         if case is None:
-            case = Case(incident, folder_of(self.kit.data_dir, incident.id), revision=revision)
+            case = Case(incident, folder_of(self.kit.data_dir, incident.id))
             self._cases[incident.id] = case
             self._tasks[incident.id] = asyncio.create_task(self._work(case), name=f"respond {incident.id}")
+            if change is not Change.RESOLVED:
+                return
         case.incident = incident.model_copy(update={"timeline": _merged(case.incident, incident)})
         if change is Change.GREW:
             case.grew.set()
@@ -322,8 +325,7 @@ class Responder:
     async def _draw(self, report: Report, case: Case) -> dict[str, str]:
         """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
         cache = self.kit.data_dir / "cache" / "matplotlib"
-        drawn = await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
-        return {name: await asyncio.to_thread(chart.svg.read_text) for name, chart in drawn.items()}
+        return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
 
     def _write(self, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
         body, markdown = to_json(report), to_markdown(report)
@@ -388,10 +390,9 @@ class Responder:
 
     def _recall(self, case: Case) -> None:
         """After a restart: what an earlier run of the daemon had already captured for this incident."""
-        from responder.replay import stored_evidence
-
         try:
             old = stored_evidence(case.folder, self.kit.steps)
+            case.revision = int(case.folder.read_json("manifest.json")["report"]["revision"])
         except (OSError, ValueError, KeyError):
             return
         case.evidence = [item for item, _ in old]

@@ -192,10 +192,10 @@ class Store:
         return [Delivery.model_validate_json(row[0]) for row in rows]
 
     async def receipt(self, incident: str, receiver: str) -> str:
-        """The first receipt this receiver gave for this incident, or ''."""
+        """The latest receipt this receiver gave for this incident, or ''."""
         row = await self._do(
             lambda db: db.execute(
-                "SELECT receipt FROM deliveries WHERE incident=? AND receiver=? AND receipt<>'' ORDER BY sequence",
+                "SELECT receipt FROM deliveries WHERE incident=? AND receiver=? AND receipt<>'' ORDER BY sequence DESC",
                 (incident, receiver),
             ).fetchone()
         )

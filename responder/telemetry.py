@@ -17,31 +17,63 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        make = {"registry": self.registry}
-        self.build = Gauge("responder_build_info", "Version.", ["version"], **make)
+        self.build = Gauge("responder_build_info", "Version.", ["version"], registry=self.registry)
         self.build.labels(__version__).set(1)
-        self.evaluations = Counter("responder_evaluations", "Rounds of rule evaluation.", ["result"], **make)
+        self.evaluations = Counter(
+            "responder_evaluations", "Rounds of rule evaluation.", ["result"], registry=self.registry
+        )
         self.evaluation_seconds = Histogram(
-            "responder_evaluation_seconds", "Time one round takes.", buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10), **make
+            "responder_evaluation_seconds",
+            "Time one round takes.",
+            buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10),
+            registry=self.registry,
         )
-        self.signal_absent = Gauge("responder_signal_absent", "1: no series for it.", ["signal", "target"], **make)
-        self.prometheus_up = Gauge("responder_prometheus_up", "Whether Prometheus answered the last round.", **make)
-        self.incidents_open = Gauge("responder_incidents_open", "Open incidents.", **make)
-        self.incidents = Counter("responder_incidents", "Incidents opened.", ["class", "severity"], **make)
-        self.steps = Counter("responder_steps", "Capture steps by how they ended.", ["step", "outcome"], **make)
+        self.signal_absent = Gauge(
+            "responder_signal_absent", "1: no series for it.", ["signal", "target"], registry=self.registry
+        )
+        self.prometheus_up = Gauge(
+            "responder_prometheus_up", "Whether Prometheus answered the last round.", registry=self.registry
+        )
+        self.incidents_open = Gauge("responder_incidents_open", "Open incidents.", registry=self.registry)
+        self.incidents = Counter(
+            "responder_incidents", "Incidents opened.", ["class", "severity"], registry=self.registry
+        )
+        self.steps = Counter(
+            "responder_steps", "Capture steps by how they ended.", ["step", "outcome"], registry=self.registry
+        )
         self.step_seconds = Histogram(
-            "responder_step_seconds", "Time a capture step takes.", ["step"], buckets=(0.01, 0.1, 0.5, 1, 5, 15), **make
+            "responder_step_seconds",
+            "Time a capture step takes.",
+            ["step"],
+            buckets=(0.01, 0.1, 0.5, 1, 5, 15),
+            registry=self.registry,
         )
-        self.capture_bytes = Counter("responder_capture_bytes", "Bytes captured, after redaction.", ["step"], **make)
-        self.target_pause = Counter("responder_target_pause_seconds", "Pauses we caused.", ["step"], **make)
-        self.obligations = Gauge("responder_capture_obligations_open", "Ends we still owe a server.", **make)
-        self.redactions = Counter("responder_redactions", "Things redacted.", ["kind"], **make)
-        self.notifications = Counter("responder_notifications", "Attempts.", ["receiver", "outcome"], **make)
-        self.queue = Gauge("responder_notification_queue_length", "Undelivered messages.", ["receiver"], **make)
-        self.alerts = Counter("responder_alerts_received", "Alerts from Alertmanager, by result.", ["result"], **make)
-        self.loop_lag = Gauge("responder_loop_lag_seconds", "Worst event-loop lag since the last scrape.", **make)
-        self.reload_ok = Gauge("responder_config_last_reload_successful", "1 or 0.", **make)
-        self.reload_at = Gauge("responder_config_last_reload_success_timestamp_seconds", "When.", **make)
+        self.capture_bytes = Counter(
+            "responder_capture_bytes", "Bytes captured, after redaction.", ["step"], registry=self.registry
+        )
+        self.target_pause = Counter(
+            "responder_target_pause_seconds", "Pauses we caused.", ["step"], registry=self.registry
+        )
+        self.obligations = Gauge(
+            "responder_capture_obligations_open", "Ends we still owe a server.", registry=self.registry
+        )
+        self.redactions = Counter("responder_redactions", "Things redacted.", ["kind"], registry=self.registry)
+        self.notifications = Counter(
+            "responder_notifications", "Attempts.", ["receiver", "outcome"], registry=self.registry
+        )
+        self.queue = Gauge(
+            "responder_notification_queue_length", "Undelivered messages.", ["receiver"], registry=self.registry
+        )
+        self.alerts = Counter(
+            "responder_alerts_received", "Alerts from Alertmanager, by result.", ["result"], registry=self.registry
+        )
+        self.loop_lag = Gauge(
+            "responder_loop_lag_seconds", "Worst event-loop lag since the last scrape.", registry=self.registry
+        )
+        self.reload_ok = Gauge("responder_config_last_reload_successful", "1 or 0.", registry=self.registry)
+        self.reload_at = Gauge(
+            "responder_config_last_reload_success_timestamp_seconds", "When.", registry=self.registry
+        )
         self.probes = ProbeCollector()
         self.registry.register(self.probes)
         self._worst_lag = 0.0

@@ -1,0 +1,278 @@
+"""What has changed since the last round? Ask Prometheus, evaluate, correlate, remember: one round is one `tick`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+import structlog
+
+from responder.alertmanager import fold, from_alertmanager, keep_told
+from responder.correlate import Memory, Policy, correlate
+from responder.evaluate import observe, present, quiet
+from responder.holding import States, advance
+from responder.metrics import Prometheus, PrometheusSilent
+from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
+from responder.onset import earliest, last_moved, onset
+from responder.probe import Probe, merge
+from responder.rules import expand, widen
+from responder.store import Store
+from responder.telemetry import Telemetry
+
+log = structlog.get_logger()
+PROGRESS = "progress_total"
+ALWAYS = ("up", "in_flight", PROGRESS)
+ONSET_WINDOW_S = 600.0
+ONSET_TIMEOUT_S = 2.0
+STATES, MEMORY, TOLD = "states", "memory", "told"
+Changed = tuple[Change, Incident]
+
+
+class _Told(Noun):
+    """What others have told us, as stored."""
+
+    symptoms: tuple[Symptom, ...] = ()
+
+
+class Watch:
+    """Detection. Holds everything a round needs from the round before, and writes it to the store."""
+
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        store: Store,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        *,
+        scrape_interval_s: float,
+        policy: Policy,
+        silence_folder: Path,
+    ) -> None:
+        self.prometheus = prometheus
+        self.store = store
+        self.telemetry = telemetry
+        self.clock = clock
+        self.scrape_interval_s = scrape_interval_s
+        self.policy = policy
+        self.silence_folder = silence_folder
+        self.configured_silences: tuple[Silence, ...] = ()
+        self.states = States()
+        self.memory = Memory()
+        self.told: tuple[Symptom, ...] = ()
+        self.incidents: dict[str, Incident] = {}
+        """Open ones and those resolved lately."""
+        self.known: frozenset[str] = frozenset()
+        """Targets whose metrics Prometheus had in the last round."""
+        self._written: dict[str, str] = {}
+        self._match_of: dict[str, dict[str, str]] = {}
+
+    @property
+    def open_count(self) -> int:
+        """How many incidents are open."""
+        return sum(incident.state == "open" for incident in self.incidents.values())
+
+    async def restore(self) -> None:
+        """Go on where the last daemon ended; what cannot be read is started anew, loudly."""
+        rows = await self.store.timers()
+        try:
+            if STATES in rows:
+                self.states = States.model_validate_json(rows[STATES])
+            if MEMORY in rows:
+                self.memory = Memory.model_validate_json(rows[MEMORY])
+            if TOLD in rows:
+                self.told = _Told.model_validate_json(rows[TOLD]).symptoms
+        except ValueError:
+            log.exception("timers.unreadable")
+        now = self.clock()
+        for incident, _, _ in await self.store.incidents(limit=500):
+            if incident.state == "open" or now - (incident.resolved_at or 0) <= self.policy.reopen_s:
+                self.incidents[incident.id] = incident
+
+    async def tick(
+        self, content: Content, targets: Mapping[str, Target], probes: Mapping[str, Probe], stopping: Collection[str]
+    ) -> list[Changed]:
+        """One round; what opened, grew or was resolved."""
+        began = time.monotonic()
+        answers = await self.ask(content)
+        now = self.clock()
+        self._tell_probes(answers, targets, probes, now)
+        answers |= merge(probes.values(), now)
+        self._count(content, answers, targets)
+        await self._take_in(content, targets, now)
+        responsive = {name for name, probe in probes.items() if probe.responsive(now)}
+        here = present(answers, targets.values())
+        seen = observe(content.rules, answers, targets.values(), now, self.states.seen)
+        self.states, own = advance(
+            self.states, seen, now, content.rules, targets=targets.keys(), present=here,
+            quiet=quiet(answers, targets.values(), responsive),
+        )  # fmt: skip
+        decisions, self.memory = correlate(
+            fold(own, self.told), tuple(self.incidents.values()), self.memory, now,
+            targets=tuple(targets.values()), silences=await self._silences(now), healthy=responsive & here,
+            stopping=stopping, policy=self.policy,
+        )  # fmt: skip
+        changed = [await self._adopt(d.change, d.incident, content) for d in decisions]
+        await self._remember(now)
+        self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
+        return [change for change in changed if change is not None]
+
+    # ---------------------------------------------------------------------------------------------------- ask
+
+    async def ask(self, content: Content) -> dict[str, tuple[Sample, ...] | None]:
+        """One query per signal the rules compare (and per rule of another shape), for all targets at once."""
+        recorded = {signal.name: signal.expr for signal in content.signals}
+        wanted: dict[str, str] = {name: recorded[name] for name in ALWAYS if name in recorded}
+        for rule in content.rules:
+            wanted.update({t.signal: recorded[t.signal] for t in rule.terms if t.signal in recorded})
+            if not rule.terms:
+                wanted[rule.expr] = rule.expr
+        names = list(wanted)
+        got = await asyncio.gather(*(self._one(name, expand(wanted[name], recorded)) for name in names))
+        silent = sum(answer is None for answer in got)
+        self.telemetry.evaluations.labels("ok" if silent == 0 else "partial" if silent < len(got) else "silent").inc()
+        self.telemetry.prometheus_up.set(float(silent < len(got)))
+        return dict(zip(names, got, strict=True))
+
+    async def _one(self, name: str, expr: str) -> tuple[Sample, ...] | None:
+        try:
+            rows = await self.prometheus.instant(widen(expr, self.scrape_interval_s))
+        except PrometheusSilent as error:
+            log.debug("prometheus.silent", signal=name, reason=str(error))
+            return None
+        return tuple(Sample(signal=name, labels=labels, value=value, at=at) for labels, at, value in rows)
+
+    def _tell_probes(
+        self, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target],
+        probes: Mapping[str, Probe], now: float,
+    ) -> None:  # fmt: skip
+        known = set()
+        for name, target in targets.items():
+            mine = _of(target, answers.get(PROGRESS) or ())
+            values = [s.value for s in mine if s.value is not None]
+            if name in probes:
+                probes[name].progress(sum(values) if values else None, now)
+            if values:
+                known.add(name)
+        self.known = frozenset(known)
+
+    def _count(
+        self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]
+    ) -> None:
+        """Tell in our own metrics which signals no target has: an alias that rotted must be seen."""
+        for name in sorted({t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}):
+            answer = answers.get(name)
+            if answer is None or name.startswith("responder_"):
+                continue
+            for target in targets.values():
+                self.telemetry.signal_absent.labels(name, target.name).set(float(not _of(target, answer)))
+
+    # --------------------------------------------------------------------------------------- others, silences
+
+    async def _take_in(self, content: Content, targets: Mapping[str, Target], now: float) -> None:
+        rows = await self.store.intake()
+        for _, received_at, payload in rows:
+            intake = from_alertmanager(payload, tuple(targets.values()), received_at, content.rules)
+            self.told = keep_told(self.told, intake, now)
+            for reason in intake.refused:
+                self.telemetry.alerts.labels("unusable").inc()
+                log.warning("alert.unusable", reason=reason)
+        if rows:
+            # On disk as what they mean before they are forgotten as what they were.
+            await self._write({TOLD: _Told(symptoms=self.told).model_dump_json()})
+            await self.store.drop_intake(row[0] for row in rows)
+
+    async def _silences(self, now: float) -> tuple[Silence, ...]:
+        return (*self.configured_silences, *await self.store.silences(now), *await asyncio.to_thread(self._from_files))
+
+    def _from_files(self) -> list[Silence]:
+        found = []
+        if self.silence_folder.is_dir():
+            for path in sorted(self.silence_folder.glob("*.json"))[:1000]:
+                try:
+                    found.append(Silence.model_validate_json(path.read_bytes()))
+                except (OSError, ValueError):
+                    log.warning("silence.unreadable", file=str(path))
+        return found
+
+    # ------------------------------------------------------------------------------------------------ remember
+
+    async def _adopt(self, change: Change, incident: Incident, content: Content) -> Changed | None:
+        if change is Change.OPENED:
+            incident = await self._with_onset(incident, content)
+        self.incidents[incident.id] = incident
+        if change is Change.UNCHANGED:
+            return None
+        await self.store.save_incident(incident)
+        event = log.warning if change is Change.OPENED else log.info
+        event(
+            f"incident.{change.value}",
+            incident=incident.id,
+            target=incident.target,
+            incident_class=incident.incident_class,
+            symptoms=sorted({s.alert for s in incident.symptoms}),
+        )
+        return change, incident
+
+    async def _with_onset(self, incident: Incident, content: Content) -> Incident:
+        """When it began, from the data; at most two seconds are spent on it."""
+        recorded = {signal.name: signal.expr for signal in content.signals}
+        rules = {rule.alert: rule for rule in content.rules}
+        at = incident.opened_at
+        names = {rules[s.alert].terms[0].signal for s in incident.symptoms if s.alert in rules and rules[s.alert].terms}
+        if incident.incident_class == "hang_or_crash":
+            names = {PROGRESS}
+        try:
+            async with asyncio.timeout(ONSET_TIMEOUT_S):
+                found = await asyncio.gather(
+                    *(self._onset_of(name, expand(recorded[name], recorded), incident) for name in sorted(names)
+                      if name in recorded)
+                )  # fmt: skip
+        except TimeoutError:
+            found = []
+        first = min(s.since for s in incident.symptoms)
+        began = earliest([*found, first], at, at - ONSET_WINDOW_S) or first
+        entry = TimelineEntry(at=began, kind="onset", says="the first sign of it in the data")
+        return incident.model_copy(
+            update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)}
+        )
+
+    async def _onset_of(self, name: str, expr: str, incident: Incident) -> float | None:
+        end = incident.opened_at
+        step = max(self.scrape_interval_s, 1.0)
+        target = next((s.target for s in incident.symptoms), incident.target)
+        try:
+            rows = await self.prometheus.range(
+                widen(expr, self.scrape_interval_s), end - ONSET_WINDOW_S, end, step
+            )
+        except PrometheusSilent:
+            return None
+        match = self._match_of.get(target, {})
+        mine = [points for labels, points in rows if all(labels.get(k) == v for k, v in match.items())]
+        judge = last_moved if name == PROGRESS else onset
+        return earliest([judge(points, end) for points in mine], end)
+
+    def adopt(self, targets: Iterable[Target], silences: tuple[Silence, ...]) -> None:
+        """Targets and configured silences from now on."""
+        self._match_of = {target.name: target.match for target in targets}
+        self.configured_silences = silences
+
+    async def _remember(self, now: float) -> None:
+        for name, incident in list(self.incidents.items()):
+            if incident.state == "resolved" and now - (incident.resolved_at or 0) > self.policy.reopen_s:
+                del self.incidents[name]
+        # `at` alone is no news worth a write to disk each round; half a minute old is fresh enough for a restart.
+        states = self.states.model_copy(update={"at": None}).model_dump_json()
+        memory = self.memory.model_dump_json()
+        stamp = f"{int(now // 15)}"
+        if (states, memory, stamp) != tuple(self._written.get(k, "") for k in ("s", "m", "t")):
+            self._written = {"s": states, "m": memory, "t": stamp}
+            await self._write({STATES: self.states.model_dump_json(), MEMORY: memory})
+
+    async def _write(self, rows: dict[str, str]) -> None:
+        await self.store.save_timers(rows, ())
+
+
+def _of(target: Target, samples: Iterable[Sample]) -> list[Sample]:
+    return [s for s in samples if all(s.labels.get(k) == v for k, v in target.match.items())]
