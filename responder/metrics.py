@@ -78,7 +78,11 @@ class Prometheus:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self._connect = PrometheusConnect(
-            url=self.url, headers=headers or {}, session=CappedSession(workers), timeout=timeout_s, method="POST"
+            url=self.url,
+            headers=headers or {},
+            session=CappedSession(workers),
+            method="POST",
+            timeout=timeout_s,  # type: ignore[arg-type]  # annotated as int, handed to requests as it is
         )
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
         self._slots = asyncio.Semaphore(workers)
@@ -90,7 +94,7 @@ class Prometheus:
     async def instant(self, expr: str, at: float | None = None) -> list[tuple[Labels, float, float | None]]:
         """Evaluate PromQL now (or at unix seconds `at`): (labels, sample time, value; None for NaN or infinite)."""
         params = {"time": f"{at:.3f}"} if at is not None else {}
-        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))
+        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))  # type: ignore[arg-type]
         try:
             return [(_labels(row["metric"]), float(row["value"][0]), number(row["value"][1])) for row in rows]
         except (KeyError, TypeError, ValueError, IndexError) as error:

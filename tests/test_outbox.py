@@ -1,0 +1,185 @@
+"""The outbox: in order, at least once, one receiver never waits for another, and nothing outlives its meaning."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from responder import outbox as module
+from responder.folder import folder_of
+from responder.notify.notifier import Message, Sent
+from responder.outbox import Outbox, backoff_s
+from responder.store import Store
+
+
+class Receiver:
+    """A notifier that answers what the test says, and remembers what it was told."""
+
+    kind = "fake"
+
+    def __init__(self, name: str, *answers: Sent | Exception) -> None:
+        self.name = name
+        self.answers = list(answers)
+        self.told: list[Message] = []
+        self.hold: asyncio.Event | None = None
+
+    async def send(self, _: aiohttp.ClientSession, message: Message) -> Sent:
+        if self.hold:
+            await self.hold.wait()
+        self.told.append(message)
+        answer = self.answers.pop(0) if self.answers else Sent("delivered", receipt=f"r{len(self.told)}")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1000.0
+        self.store = Store(folder)
+        self.store.open()
+        self.results: list[tuple[str, str, str]] = []
+
+    def outbox(self, http: Any, *receivers: Receiver) -> Outbox:
+        return Outbox(
+            self.store, http, {r.name: r for r in receivers}, self.folder, lambda: self.now,
+            lambda *result: self.results.append(result),
+        )  # fmt: skip
+
+    def write(self, revision: int) -> None:
+        folder = folder_of(self.folder, "i")
+        for name, text in (("report.json", b"{}"), ("summary.txt", b"s"), ("report.md", b"m")):
+            folder.write(f"revisions/{revision}/{name}", text)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    made = Scene(tmp_path)
+    for revision in (1, 2, 3, 4):
+        made.write(revision)
+    yield made
+    made.store.close()
+
+
+async def test_messages_go_out_in_order_with_the_receipt_of_the_earlier_one(scene: Scene) -> None:
+    """A Slack edit needs the timestamp of the first message."""
+    receiver = Receiver("a")
+    box = scene.outbox(None, receiver)
+    for revision, stage in ((1, "first"), (2, "final"), (3, "resolved")):
+        await box.add("i", revision, stage)
+    await box._round("a")
+    assert [(m.revision, m.receipt) for m in receiver.told] == [(1, ""), (2, "r1"), (3, "r2")]
+    assert {d.state for d in await scene.store.deliveries()} == {"delivered"}
+
+
+async def test_a_failed_message_is_tried_again_and_holds_back_only_its_own_incident(scene: Scene) -> None:
+    """Later messages of the same incident wait, so that nobody hears 'resolved' before 'open'."""
+    receiver = Receiver("a", Sent("retry", "503"))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box.add("i", 2, "final")
+    wait = await box._round("a")
+    assert [m.revision for m in receiver.told] == [1]
+    scene.now += wait + 0.01
+    await box._round("a")
+    assert [m.revision for m in receiver.told] == [1, 1, 2]
+    assert [d.attempts for d in await scene.store.deliveries()] == [2, 1]
+
+
+async def test_retry_after_is_honoured(scene: Scene) -> None:
+    """A receiver that says 30 s is left alone for 30 s."""
+    box = scene.outbox(None, Receiver("a", Sent("retry", "429", retry_after_s=30.0)))
+    await box.add("i", 1, "first")
+    assert await box._round("a") == 30.0
+    assert (await scene.store.deliveries())[0].next_at == pytest.approx(1030.0)
+
+
+async def test_an_update_that_a_newer_one_replaces_is_not_sent_late(scene: Scene) -> None:
+    """First, final and resolved are always told; an old update says nothing the newer one does not."""
+    receiver = Receiver("a")
+    box = scene.outbox(None, receiver)
+    for revision, stage in ((1, "first"), (2, "update"), (3, "update"), (4, "resolved")):
+        await box.add("i", revision, stage)
+    await box._round("a")
+    assert [m.revision for m in receiver.told] == [1, 4]
+
+
+async def test_an_ambiguous_end_is_tried_again_marked_as_possible_duplicate(scene: Scene) -> None:
+    """It may have arrived."""
+    receiver = Receiver("a", Sent("ambiguous", "no answer"))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    scene.now += await box._round("a") + 0.01
+    await box._round("a")
+    assert [m.possible_duplicate for m in receiver.told] == [False, True]
+
+
+async def test_dead_means_dead_and_is_visible(scene: Scene) -> None:
+    """410 Gone, or a report that no longer exists: kept as dead with the reason, and never tried again."""
+    receiver = Receiver("a", Sent("dead", "410"))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box.add("i", 9, "final")
+    await box._round("a")
+    await box._round("a")
+    assert len(receiver.told) == 1
+    assert [(d.state, bool(d.error)) for d in await scene.store.deliveries()] == [("dead", True), ("dead", True)]
+
+
+async def test_a_notifier_that_raises_is_a_failed_attempt(scene: Scene) -> None:
+    """Its bug costs a retry, not the queue."""
+    receiver = Receiver("a", ZeroDivisionError())
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box._round("a")
+    assert (await scene.store.deliveries())[0].state == "pending"
+    assert scene.results[0][:2] == ("a", "retry")
+
+
+async def test_a_dead_receiver_never_delays_another(scene: Scene) -> None:
+    """While one hangs, the other has been told."""
+    slow, quick = Receiver("slow"), Receiver("quick")
+    slow.hold = asyncio.Event()
+    box = scene.outbox(None, slow, quick)
+    box.start()
+    await box.add("i", 1, "first")
+    async with asyncio.timeout(10):
+        while not quick.told:
+            await asyncio.sleep(0.01)
+    assert slow.told == []
+    await box.stop()
+
+
+async def test_what_was_not_delivered_is_there_after_a_restart(scene: Scene) -> None:
+    """Another process goes on with it."""
+    box = scene.outbox(None, Receiver("a", Sent("retry", "down")))
+    await box.add("i", 1, "first")
+    await box._round("a")
+    again = Receiver("a")
+    scene.now += 3600
+    await scene.outbox(None, again)._round("a")
+    assert [m.delivery_id for m in again.told] == ["i.1.a"]
+
+
+async def test_a_message_nobody_takes_in_a_minute_is_ambiguous(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notifier that ignores its own timeout is cut off."""
+    monkeypatch.setattr(module, "SEND_TIMEOUT_S", 0.01)
+    receiver = Receiver("a")
+    receiver.hold = asyncio.Event()
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box._round("a")
+    assert scene.results[0][1] == "ambiguous"
+
+
+def test_backoff_grows_to_a_quarter_of_an_hour() -> None:
+    """2 s at first, never more than about 19 min."""
+    assert backoff_s(1, 0.5) == 2.0
+    assert backoff_s(2, 0.5) == 4.0
+    assert backoff_s(500, 1.0) == 1125.0
