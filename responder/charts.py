@@ -1,0 +1,189 @@
+"""What do the decisive signals look like? Drawn in a child process, so that the daemon never loads matplotlib.
+
+`draw` picks the signals and hands plain JSON to `python -m responder.charts FOLDER`, which writes NAME.svg and
+NAME.png there. No chart is worth a report: whatever fails here is logged and leaves charts out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import structlog
+
+from responder.model import Report, Series
+from responder.report_words import plain
+
+MOST_CHARTS = 6
+MOST_LINES = 4
+MOST_POINTS = 720
+BASELINE_S = 600.0
+BASELINE_END_S = 20.0
+BASELINE_POINTS = 5
+PACKAGE = str(Path(__file__).resolve().parent.parent)
+PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+"""Environment of the drawing process; it has no business with our tokens."""
+SAFE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+SIGNAL_OF_FACT = re.compile(r"^metrics\.([a-z0-9_]+)\.[a-z0-9_]+$")
+
+
+async def draw(report: Report, folder: Path, timeout: float = 20.0, cache: Path | None = None) -> dict[str, str]:
+    """Draw the decisive signals into `folder`; name -> SVG text in reading order, NAME.png lies in the folder too.
+
+    Never raises, at worst draws none; what an earlier revision left in the folder is never passed off as this one's.
+    `cache` is where matplotlib may keep its font list, if its usual place cannot be written.
+    """
+    log = structlog.get_logger().bind(incident=report.incident.id)
+    wanted = specs(report)
+    if not wanted:
+        return {}
+    drawn: dict[str, str] = {}
+    try:
+        fresh = await asyncio.to_thread(_workplace, folder)
+        try:
+            error = await _child(json.dumps(wanted).encode(), fresh, timeout, cache)
+            drawn = await asyncio.to_thread(_publish, fresh, folder, [spec["name"] for spec in wanted])
+        finally:
+            await asyncio.to_thread(shutil.rmtree, fresh, True)
+    except (OSError, ValueError) as problem:
+        error = str(problem)
+    if error:
+        log.warning("charts.failed", reason=error, drawn=len(drawn))
+    return drawn
+
+
+def _workplace(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=".drawing-", dir=folder))
+
+
+def _publish(fresh: Path, folder: Path, names: list[str]) -> dict[str, str]:
+    """Move what was drawn into place, and drop the charts of an earlier revision that it replaces."""
+    drawn: dict[str, str] = {}
+    for name in names:
+        svg, png = fresh / f"{name}.svg", fresh / f"{name}.png"
+        if svg.is_file() and png.is_file():
+            drawn[name] = svg.read_text(encoding="utf-8")
+            svg.replace(folder / svg.name)
+            png.replace(folder / png.name)
+    if drawn:
+        for old in folder.iterdir():
+            if old.suffix in (".svg", ".png") and old.stem not in drawn:
+                old.unlink(missing_ok=True)
+    return drawn
+
+
+async def _child(payload: bytes, folder: Path, timeout: float, cache: Path | None) -> str:
+    """Run the drawing process; '' or why it failed."""
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment |= {
+        "MPLBACKEND": "Agg",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([PACKAGE, *sys.path]),
+    }
+    if cache is not None:
+        environment["MPLCONFIGDIR"] = str(cache)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "responder.charts", str(folder), env=environment,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(timeout):
+            _, stderr = await child.communicate(payload)
+    except TimeoutError:
+        return f"not drawn within {timeout:g} s"
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode == 0:
+        return ""
+    words = stderr[-4000:].decode(errors="replace").strip().splitlines()
+    return f"exit {child.returncode}: {plain(words[-1] if words else 'no words', 300)}"
+
+
+def specs(report: Report) -> list[dict[str, Any]]:
+    """What to draw, as plain JSON: at most six charts."""
+    incident = report.incident
+    marks = {
+        "onset": incident.onset_at,
+        "alert": incident.opened_at,
+        "resolved": incident.resolved_at,
+        "captures": [
+            [e.started_at, e.started_at + max(e.seconds, 0.0), plain(e.step, 24)]
+            for e in report.evidence
+            if e.rung >= 1
+        ],
+    }
+    out: list[dict[str, Any]] = []
+    for number, signal in enumerate(decisive(report), 1):
+        lines = [s for s in report.series if s.signal == signal and _drawable(s)][:MOST_LINES]
+        out.append(
+            {
+                "name": f"{number}-{SAFE_NAME.sub('-', signal)[:60].strip('-') or 'signal'}",
+                "title": plain(lines[0].label or signal, 60),
+                "unit": lines[0].unit,
+                "threshold": next((s.threshold for s in lines if s.threshold is not None), None),
+                "band": band(lines[0], incident.onset_at) if len(lines) == 1 else None,
+                "lines": [{"label": plain(s.label, 30), "points": _thin(s.points)} for s in lines],
+                **marks,
+            }
+        )
+    return out
+
+
+def decisive(report: Report) -> list[str]:
+    """The signals that opened the incident, then those behind the leading cause; a few of any if there are none."""
+    drawable = [series.signal for series in report.series if _drawable(series)]
+    symptoms = [series.signal for series in report.series if series.threshold is not None]
+    findings: list[str] = []
+    if report.verdict.hypotheses:
+        lead = report.verdict.hypotheses[0]
+        for finding in lead.supports + lead.contradicts:
+            findings += [got[1] for fact in finding.facts if (got := SIGNAL_OF_FACT.match(fact.name))]
+    chosen = [signal for signal in dict.fromkeys(symptoms + findings) if signal in drawable]
+    return (chosen or list(dict.fromkeys(drawable))[:4])[:MOST_CHARTS]
+
+
+def band(series: Series, onset: float) -> list[float] | None:
+    """Between which values the signal usually was (10th to 90th percentile before the onset); None if too few."""
+    usual = [v for at, v in series.points if v is not None and onset - BASELINE_S <= at <= onset - BASELINE_END_S]
+    usual = [value for value in usual if math.isfinite(value)]
+    if len(usual) < BASELINE_POINTS:
+        return None
+    deciles = quantiles(usual, n=10, method="inclusive")
+    return [deciles[0], deciles[-1]]
+
+
+def _drawable(series: Series) -> bool:
+    return sum(value is not None and math.isfinite(value) for _, value in series.points) >= 2
+
+
+def _thin(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    """At most MOST_POINTS points; of each stretch the extreme one stays, and gaps stay gaps."""
+    finite = [(at, v if v is not None and math.isfinite(v) else None) for at, v in points]
+    size = -(-len(finite) // MOST_POINTS)
+    if size <= 1:
+        return finite
+    out = []
+    for start in range(0, len(finite), size):
+        part = finite[start : start + size]
+        known = [point for point in part if point[1] is not None]
+        out.append(max(known, key=lambda point: point[1] or 0.0) if known else part[0])
+    return out
+
+
+if __name__ == "__main__":
+    from responder.charts_draw import main
+
+    main()

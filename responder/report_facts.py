@@ -1,0 +1,80 @@
+"""How do we cite a fact: its value in words, when it was true, and the raw file it was read from?"""
+
+from __future__ import annotations
+
+from responder.model import Evidence, Fact, Finding, Report
+from responder.report_words import code, honest, plain
+
+ASPECTS = {
+    "now": "{name} {value}",
+    "last": "{name} {value} when last seen",
+    "baseline": "{name} usually {value}",
+    "max": "{name} up to {value}",
+    "min": "{name} down to {value}",
+    "ratio": "{name} {value} its usual",
+    "change": "{name} changed by {value}",
+}
+"""How a measure of a signal is said; anything else is 'name aspect value'."""
+
+
+def facts_by_name(report: Report) -> dict[str, Fact]:
+    """Server-wide facts; the later evidence wins."""
+    return {fact.name: fact for evidence in report.evidence for fact in evidence.facts if not fact.subject}
+
+
+def source(report: Report, fact: Fact) -> Evidence | None:
+    """The evidence a fact came from: the one that holds it, else the last run of its step."""
+    runs = [evidence for evidence in report.evidence if evidence.step == fact.step]
+    holding = [evidence for evidence in runs if fact in evidence.facts]
+    return holding[0] if holding else runs[-1] if runs else None
+
+
+def raw_path(report: Report, fact: Fact) -> str:
+    """Where the raw file lies, relative to the incident folder; empty when there is none."""
+    if not fact.file:
+        return ""
+    evidence = source(report, fact)
+    return f"raw/{evidence.id if evidence else fact.step}/{fact.file}"
+
+
+def when(report: Report, fact: Fact) -> float:
+    """When a fact was true: its own time, else when its step ran."""
+    evidence = source(report, fact)
+    return fact.at or (evidence.started_at if evidence else report.generated_at)
+
+
+def fact_line(fact: Fact, others: dict[str, Fact]) -> str:
+    """For tables: '`metrics.kv_usage.now` 99 % (usual 52 %)'."""
+    return f"{code(fact.name, 80)} {_value(fact, others)}"
+
+
+def _value(fact: Fact, others: dict[str, Fact]) -> str:
+    words = honest(fact, others)
+    stem, _, aspect = fact.name.rpartition(".")
+    usual = others.get(f"{stem}.baseline")
+    if aspect in ("now", "last", "max", "min") and usual is not None and usual.value is not None:
+        words += f" (usual {honest(usual, others)})"
+    if fact.subject:
+        words += f" of {plain(fact.subject, 40)}"
+    return words + (f": {plain(fact.says, 160)}" if fact.says else "")
+
+
+def spoken(report: Report, fact: Fact) -> str:
+    """For the first screen: 'KV cache in use 99 % (usual 52 %)', without the fact's id."""
+    value = _value(fact, facts_by_name(report))
+    step, _, rest = fact.name.partition(".")
+    signal, _, aspect = rest.rpartition(".")
+    if step != "metrics" or not signal:
+        return f"{_loose(fact.name)} {value}"
+    labels = {series.signal: plain(series.label, 60) for series in report.series if series.label}
+    name = labels.get(signal, _loose(signal))
+    return ASPECTS.get(aspect, "{name} " + _loose(aspect).replace("{", "(") + " {value}").format(name=name, value=value)
+
+
+def _loose(name: str) -> str:
+    return plain(name, 80).replace("_", " ").replace(".", " ")
+
+
+def values_of(finding: Finding, others: dict[str, Fact]) -> str:
+    """The measured values behind a finding."""
+    return "; ".join(fact_line(fact, others) for fact in finding.facts[:6]) or "no value recorded"

@@ -1,0 +1,231 @@
+"""What does the person see in a browser? One self-contained page: no script, no request, all data escaped."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Mapping
+from html import escape
+from urllib.parse import quote
+
+from responder.model import Finding, Report, Status
+from responder.report_answers import Answer, answers, class_words, footer, leading, named, remedies, sure, title
+from responder.report_rows import captures, moments, proofs, raw_files, rivals
+from responder.report_style import STYLE
+from responder.report_words import authored, code, outcome_words, plain
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+UNIT_SPACE = re.compile(r"(?<=\d) (?=(?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\w))")
+SVG = "{http://www.w3.org/2000/svg}"
+HREF = ("href", "{http://www.w3.org/1999/xlink}href")
+DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline", "polygon", "clipPath", "text",
+         "tspan", "style"}  # fmt: skip
+"""All that a chart consists of; nothing here runs, loads or leads elsewhere."""
+LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
+
+
+def to_html(report: Report, charts: Mapping[str, str] | None = None) -> str:
+    """The page. `charts`: name -> SVG text; one that is not plainly a drawing is left out."""
+    body = [
+        _header(report),
+        _answers(report),
+        _charts(charts or {}),
+        _evidence(report),
+        _timeline(report),
+        _rivals(report),
+        _captures(report),
+        _raw(report),
+        _notes(report),
+        f"<footer>{rich(footer(report))}</footer>",
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"<title>{text(title(report))}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{''.join(part for part in body if part)}</main>\n</body>\n</html>\n"
+    )
+
+
+def text(words: str) -> str:
+    """Words as text of a page; a number and its unit stay on one line."""
+    return UNIT_SPACE.sub("\u00a0", escape(words, quote=True))
+
+
+def rich(line: str) -> str:
+    """One line of our markup: code spans become code, everything else is text."""
+    parts = line.split("`")
+    if len(parts) % 2 == 0:
+        return text(line)
+    return "".join(text(part) if i % 2 == 0 else f"<code>{text(part)}</code>" for i, part in enumerate(parts))
+
+
+def drawing(svg: str) -> bool:
+    """Whether this is one SVG element that neither runs nor loads anything."""
+    if not svg.startswith("<svg") or "<!" in svg or "<?" in svg:
+        return False
+    try:
+        root = ElementTree.fromstring(svg)
+    except ElementTree.ParseError:
+        return False
+    return all(map(_inert, root.iter()))
+
+
+def _inert(element: ElementTree.Element) -> bool:
+    words = [*element.attrib.values(), element.text or ""] if element.tag == f"{SVG}style" else element.attrib.values()
+    return (
+        str(element.tag).removeprefix(SVG) in DRAWS
+        and not any(name.lower().startswith("on") for name in element.attrib)
+        and all(element.attrib.get(name, "#").startswith("#") for name in HREF)
+        and not any(LOADS.search(value) for value in words)
+    )
+
+
+def _header(report: Report) -> str:
+    incident = report.incident
+    tone = "resolved" if incident.state == "resolved" else incident.severity.value
+    words = class_words(incident.incident_class)
+    cause = named(report)
+    head = plain(cause.title, 120) if cause else words[:1].upper() + words[1:]
+    under = f"{plain(incident.target, 120)} · {words}" + (f" · {sure(cause)}" if cause else "")
+    return (
+        f'<header class="{tone}">\n<p class="state">{incident.state.upper()} · {incident.severity.value.upper()}</p>\n'
+        f'<h1>{text(head)}</h1>\n<p class="faint">{text(under)}</p>\n</header>\n'
+    )
+
+
+def _answers(report: Report) -> str:
+    out = []
+    for answer in answers(report):
+        body = _actions(report) if answer.key == "do" and remedies(report) else _items(answer)
+        wide = "" if answer.key in ("broken", "since") else ' class="wide"'
+        out.append(
+            f'<section{wide}>\n<h2>{text(answer.question)}</h2>\n<p class="lead">{rich(answer.lead)}</p>\n'
+            f"{body}</section>\n"
+        )
+    return f'<div class="answers">\n{"".join(out)}</div>\n'
+
+
+def _items(answer: Answer) -> str:
+    return _list(answer.items)
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{rich(line)}</li>\n" for line in lines)
+    return f"<ul>\n{items}</ul>\n" if items else ""
+
+
+def _actions(report: Report) -> str:
+    rows = []
+    for remedy in remedies(report):
+        tag = '<span class="tag safe">Safe now</span>' if remedy.safe_now else '<span class="tag">Needs care</span>'
+        option = f'<code class="option">{text(plain(remedy.option, 400))}</code>' if remedy.option else ""
+        rows.append(
+            f"<li>{tag}{rich(authored(remedy.says))}{option}"
+            f'<div class="tradeoff">Trade-off: {rich(authored(remedy.tradeoff))}</div></li>\n'
+        )
+    return f'<ol class="actions">\n{"".join(rows)}</ol>\n'
+
+
+def _charts(charts: Mapping[str, str]) -> str:
+    safe = {name: svg for name, svg in charts.items() if drawing(svg)}
+    figures = "".join(f"<figure>{svg}</figure>\n" for svg in safe.values())
+    left = [name for name in charts if name not in safe]
+    note = f'<p class="faint">Not shown, not a plain drawing: {text(plain(", ".join(left), 200))}</p>\n' if left else ""
+    if not figures and not note:
+        return ""
+    body = f'<div class="charts">\n{figures}</div>\n{note}'
+    return f'<section class="long">\n<h2>The decisive signals</h2>\n{body}</section>\n'
+
+
+def _evidence(report: Report) -> str:
+    lead = leading(report)
+    if lead is None or not (lead.supports or lead.contradicts):
+        return ""
+    head = "Evidence" if lead.status is Status.UNKNOWN else f"Evidence: {plain(lead.title, 120)} ({sure(lead)})"
+    both = f"<h3>For</h3>\n{_proofs(report, lead.supports)}<h3>Against</h3>\n{_proofs(report, lead.contradicts)}"
+    return f'<section class="long">\n<h2>{text(head)}</h2>\n{both}</section>\n'
+
+
+def _proofs(report: Report, findings: Iterable[Finding]) -> str:
+    rows = [
+        (
+            (
+                "",
+                rich(row.says)
+                + ("" if row.counted else ' <span class="faint">(same signal, not counted twice)</span>'),
+            ),
+            ("", rich(row.values)),
+            ("time", text(row.at)),
+            ("", _link(row.file)),
+        )
+        for row in proofs(report, findings)
+    ]
+    return _table(("Claim", "Measured", "At (UTC)", "Raw file"), rows) if rows else "<p>Nothing was found.</p>\n"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """Cells are (CSS class, safe HTML); on a phone each cell carries its column's name."""
+    out = ["<table>\n<thead><tr>", *(f'<th scope="col">{text(name)}</th>' for name in head), "</tr></thead>\n<tbody>\n"]
+    for row in rows:
+        cells = []
+        for index, (name, (css, cell)) in enumerate(zip(head, row, strict=True)):
+            label = f' data-label="{text(name)}"' if index and cell else ""
+            cells.append(f"<td{f' class={chr(34)}{css}{chr(34)}' if css else ''}{label}>{cell}</td>")
+        out.append(f"<tr>{''.join(cells)}</tr>\n")
+    return "".join(out) + "</tbody>\n</table>\n"
+
+
+def _link(path: str) -> str:
+    """A link to a raw file beside this page: relative, quoted, never a scheme of somebody's choosing."""
+    return f'<a href="./{quote(path, safe="/")}">{text(plain(path.removeprefix("raw/"), 120))}</a>' if path else ""
+
+
+def _timeline(report: Report) -> str:
+    rows = "".join(
+        f'<li class="{text(moment.kind)}"><time>{moment.at}</time><span class="faint">{moment.offset}</span> '
+        f"{text(moment.says)}</li>\n"
+        for moment in moments(report)
+    )
+    return (
+        f'<section class="long">\n<h2>Timeline (UTC)</h2>\n<ul class="moments">\n{rows}</ul>\n</section>\n'
+        if rows
+        else ""
+    )
+
+
+def _rivals(report: Report) -> str:
+    out = []
+    for rival in rivals(report):
+        items = [f"For it: {item}" for item in rival.supports] + [f"Against it: {item}" for item in rival.contradicts]
+        out.append(
+            f"<h3>{rich(rival.title)} ({text(rival.sure)})</h3>\n<p>{rich(rival.says)} "
+            f'<span class="faint">{rich(code(rival.cause, 80))}</span></p>\n{_list([*items, *rival.separates])}'
+        )
+    return f'<section class="long">\n<h2>Other possible causes</h2>\n{"".join(out)}</section>\n' if out else ""
+
+
+def _captures(report: Report) -> str:
+    rows = [
+        (
+            ("", rich(code(capture.step, 60))),
+            ("num", str(capture.rung)),
+            ("", text(outcome_words(capture.status))),
+            ("", text(capture.cost)),
+            ("", text(capture.reason)),
+        )
+        for capture in captures(report)
+    ]
+    table = _table(("Step", "Rung", "Ended", "Cost", "Why"), rows)
+    return f'<section class="long">\n<h2>Captures</h2>\n{table}</section>\n' if rows else ""
+
+
+def _raw(report: Report) -> str:
+    files = "".join(f"<li>{_link(path)}</li>\n" for path in raw_files(report))
+    return f'<section class="long">\n<h2>Raw files</h2>\n<ul>\n{files}</ul>\n</section>\n' if files else ""
+
+
+def _notes(report: Report) -> str:
+    notes = _list(authored(note) for note in report.verdict.notes)
+    return f"<section>\n<h2>Notes</h2>\n{notes}</section>\n" if notes else ""

@@ -1,0 +1,132 @@
+"""What does the person read in a terminal, a ticket or a chat? The report as Markdown and as a short text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from responder.model import Hypothesis, Report
+from responder.report_answers import QUESTIONS, Answer, answers, footer, leading, sure, title
+from responder.report_rows import Proof, captures, moments, proofs, raw_files, rivals
+from responder.report_words import authored, outcome_words, plain
+
+SPECIAL = re.compile(r"([\\*\[\]<>|~])")
+LINE_START = re.compile(r"^(\s*)([#+=-]|\d+[.)])(?=\s|$)")
+LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+ADDRESS = re.compile(r"(?i)\b(?:(https?|ftp):(?=//)|(www)\.)")
+ENTITY = re.compile(r"&(?=#?\w+;)")
+SUMMARY_LIMIT = 1000
+
+
+def to_markdown(report: Report) -> str:
+    """The whole report; the five answers stand first."""
+    blocks = [f"# {escape(title(report))}", *(_answer(answer) for answer in answers(report))]
+    blocks += _evidence(report) + _timeline(report) + _rivals(report) + _captures(report) + _raw(report)
+    if report.verdict.notes:
+        blocks += ["## Notes", "\n".join(f"- {line(authored(note))}" for note in report.verdict.notes)]
+    blocks.append(f"---\n{line(footer(report))}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def summary_text(report: Report) -> str:
+    """At most 1,000 characters of plain text for a chat or a pager: title and the answers' first words."""
+    found = {answer.key: answer for answer in answers(report)}
+    parts = [title(report), f"{QUESTIONS['since']}: {found['since'].lead}"]
+    parts += [found["broken"].items[0]] if found["broken"].items else []
+    parts.append(f"{QUESTIONS['cause']}: {found['cause'].lead}")
+    actions = found["do"].items
+    parts.append(f"{QUESTIONS['do']}: {actions[0] if actions else found['do'].lead}")
+    unknown = found["unknown"].items
+    parts.append(f"{QUESTIONS['unknown']}: {unknown[0] if unknown else found['unknown'].lead}")
+    out: list[str] = []
+    for part in parts:
+        room = SUMMARY_LIMIT - sum(len(done) + 1 for done in out)
+        if room < 40:
+            break
+        short = part.replace("`", "")
+        out.append(short if len(short) <= min(room, 300) else short[: min(room, 300) - 1] + "…")
+    return "\n".join(out)
+
+
+def escape(text: str) -> str:
+    """Text in which Markdown means nothing: no emphasis, links, HTML, tables, headings or bare addresses."""
+    safe = SPECIAL.sub(r"\\\1", ENTITY.sub("&amp;", text.replace("`", "'")))
+    safe = LOOSE_UNDERSCORE.sub(r"\\_", safe)
+    safe = LINE_START.sub(r"\1\\\2", safe)
+    return ADDRESS.sub(lambda m: f"{m[1]}:\\" if m[1] else f"{m[2]}\\.", safe)
+
+
+def line(text: str) -> str:
+    """One line of our markup: code spans stay code, everything else is text."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return "".join(escape(part) if index % 2 == 0 else f"`{part}`" for index, part in enumerate(parts))
+
+
+def _answer(answer: Answer) -> str:
+    numbered = answer.key == "do"
+    bullets = [f"{f'{n}.' if numbered else '-'} {line(item)}" for n, item in enumerate(answer.items, 1)]
+    return "\n\n".join([f"## {answer.question}", line(answer.lead)] + (["\n".join(bullets)] if bullets else []))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(head)
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    # A pipe inside a code span would still end the cell.
+    lines += ["| " + " | ".join(cell.replace("\\|", "|").replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _link(path: str) -> str:
+    return f"[{escape(plain(path.removeprefix('raw/'), 120))}]({quote(path, safe='/')})" if path else ""
+
+
+def _proof_rows(rows: Iterable[Proof]) -> list[list[str]]:
+    return [
+        [line(row.says) + ("" if row.counted else " (same signal, not counted twice)"), line(row.values), row.at,
+         _link(row.file)]
+        for row in rows
+    ]  # fmt: skip
+
+
+def _evidence(report: Report) -> list[str]:
+    lead: Hypothesis | None = leading(report)
+    if lead is None:
+        return []
+    out = [f"## Evidence: {escape(plain(lead.title, 120))} ({sure(lead)})"]
+    head = ("Claim", "Measured", "At (UTC)", "Raw file")
+    for word, findings in (("For", lead.supports), ("Against", lead.contradicts)):
+        rows = _proof_rows(proofs(report, findings))
+        out.append(f"**{word}**\n\n{_table(head, rows)}" if rows else f"**{word}**: nothing found.")
+    return out
+
+
+def _timeline(report: Report) -> list[str]:
+    rows = [[m.at, m.offset, m.kind, escape(m.says)] for m in moments(report)]
+    return ["## Timeline (UTC)", _table(("At", "After onset", "What", ""), rows)] if rows else []
+
+
+def _rivals(report: Report) -> list[str]:
+    out: list[str] = []
+    for rival in rivals(report):
+        items = [f"- For it: {line(item)}" for item in rival.supports]
+        items += [f"- Against it: {line(item)}" for item in rival.contradicts]
+        items += [f"- {line(item)}" for item in rival.separates]
+        head = f"**{line(rival.title)}** ({line(f'`{rival.cause}`')}, {rival.sure}): {line(rival.says)}"
+        out.append(head + "\n\n" + "\n".join(items) if items else head)
+    return ["## Other possible causes", *out] if out else []
+
+
+def _captures(report: Report) -> list[str]:
+    rows = [
+        [line(f"`{plain(c.step, 60)}`"), str(c.rung), outcome_words(c.status), escape(c.cost), escape(c.reason)]
+        for c in captures(report)
+    ]
+    return ["## Captures", _table(("Step", "Rung", "Ended", "Cost", "Why"), rows)] if rows else []
+
+
+def _raw(report: Report) -> list[str]:
+    files = [f"- {_link(path)}" for path in raw_files(report)]
+    return ["## Raw files", "\n".join(files)] if files else []
