@@ -1,0 +1,107 @@
+"""What content do these files make together? Layers of files, later ones over earlier ones, checked as one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pydantic import BaseModel
+
+from responder.authored import Written, cause_of, playbook_of
+from responder.crosscheck import Names, check_cause, check_listed, check_playbook, check_rules, merge
+from responder.located import Node, Source, did_you_mean
+from responder.model import Cause, Content, Playbook, Problem, Rule, Signal
+from responder.problems import in_order
+from responder.rule_files import rules_of
+from responder.rules import SIGNAL
+
+
+class Found:
+    """What one layer of files holds. `broken` are names in files that failed: using them is no second mistake."""
+
+    def __init__(self) -> None:
+        self.signals: list[Signal] = []
+        self.rules: list[Rule] = []
+        self.books: list[Written[Playbook]] = []
+        self.causes: list[Written[Cause]] = []
+        self.problems: list[Problem] = []
+        self.broken: set[str] = set()
+
+    def read_rules(self, source: Source) -> None:
+        """Add what a Prometheus rule file holds."""
+        signals, rules, wrong = rules_of(source)
+        self.signals += signals
+        self.rules += rules
+        self.problems += wrong
+        if wrong:
+            self.broken |= _names(source.root)
+
+    def read_book(self, source: Source) -> None:
+        """Add what a playbook or cause file holds."""
+        root = source.root.value
+        kind = root["kind"].value if isinstance(root, dict) and "kind" in root else None
+        wrong: list[Problem]
+        if kind == "Playbook":
+            book, inline, wrong = playbook_of(source)
+            self.books += [book] if book else []
+            self.causes += inline
+        elif kind == "Cause":
+            cause, wrong = cause_of(source)
+            self.causes += [cause] if cause else []
+        else:
+            wrong = [source.problem(("kind",), "`kind` must be Playbook or Cause")]
+        self.problems += wrong
+        if wrong:
+            self.broken |= _names(source.root)
+
+
+def assemble(
+    layers: Sequence[Found],
+    known_steps: Mapping[str, type[BaseModel]],
+    known_facts: Collection[str],
+    disable_alerts: Collection[str] = (),
+) -> tuple[Content, tuple[Problem, ...]]:
+    """The content in force, and every problem of all layers in the order of files and lines."""
+    signals: dict[str, Signal] = {}
+    alerts: dict[str, Rule] = {}
+    books: dict[str, Written[Playbook]] = {}
+    causes: dict[str, Written[Cause]] = {}
+    problems: list[Problem] = []
+    for layer in layers:
+        problems += layer.problems
+        problems += merge(signals, ((s.name, s) for s in layer.signals), "signal", lambda s: (s.file, s.line))
+        problems += merge(alerts, ((r.alert, r) for r in layer.rules), "alert", lambda r: (r.file, r.line))
+        problems += merge(books, ((b.noun.id, b) for b in layer.books), "playbook", _place)
+        problems += merge(causes, ((c.noun.id, c) for c in layer.causes), "cause", _place)
+    broken = {name for layer in layers for name in layer.broken}
+    names = Names(signals, alerts, causes, known_steps, known_facts, broken)
+    problems += check_rules(alerts.values(), signals)
+    problems += [problem for cause in causes.values() for problem in check_cause(cause, names)]
+    problems += [problem for book in books.values() for problem in check_playbook(book, names)]
+    problems += check_listed(causes, books) if not broken else []
+    problems += [
+        Problem(file="disable_alerts", what=f"no rule defines the alert `{name}`", instead=did_you_mean(name, alerts))
+        for name in sorted(set(disable_alerts) - set(alerts) - broken)
+    ]
+    content = Content(
+        signals=tuple(signals[name] for name in sorted(signals)),
+        rules=tuple(alerts[name] for name in sorted(set(alerts) - set(disable_alerts))),
+        playbooks=tuple(books[name].noun for name in sorted(books)),
+        causes=tuple(causes[name].noun for name in sorted(causes)),
+    )
+    return content, tuple(in_order(problems))
+
+
+def _place(written: Written[Playbook] | Written[Cause]) -> tuple[str, int]:
+    return written.noun.file, written.noun.line
+
+
+def _names(node: Node) -> set[str]:
+    """Everything a file that failed may have defined."""
+    if isinstance(node.value, list):
+        return {name for child in node.value for name in _names(child)}
+    if not isinstance(node.value, dict):
+        return set()
+    own = {str(node.value[key].value).removeprefix(SIGNAL) for key in ("id", "alert", "record") if key in node.value}
+    causes = node.value.get("causes")
+    own |= set(causes.value) if causes is not None and isinstance(causes.value, dict) else set()
+    return own | {name for child in node.value.values() for name in _names(child)}

@@ -1,0 +1,324 @@
+"""What may an SRE write in a playbook or cause file, and which noun does it become?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from responder.located import Path, Source
+from responder.model import Cause, Clause, Disproof, Playbook, Problem, Remedy, Scalar, StepCall, Test, Weight
+from responder.validation import problems_of
+
+MAX_DECIBANS = 15.0
+"""No single group of evidence may say more than this, so no clause may promise it (`diagnose.py` clips there)."""
+
+CLAUSE = re.compile(r"\s*([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+)\s*(>=|<=|==|!=|>|<)\s*(\S.*?)\s*")
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+DECIBANS = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*dB")
+
+N = TypeVar("N")
+
+
+def parse_clause(text: str, line: int = 0) -> Clause:
+    """`gpu.power_share_max < 0.4` as a clause. ValueError says what is wrong with it."""
+    got = CLAUSE.fullmatch(text)
+    if not got:
+        raise ValueError(f"`{text}` is not `fact operator value`, for example `metrics.kv_usage.max >= 0.9`")
+    fact, op, literal = got.groups()
+    value = _literal(literal)
+    if isinstance(value, str | bool) and op not in ("==", "!="):
+        raise ValueError(f"`{op}` needs a number, not `{literal}`")
+    return Clause(fact=fact, op=op, value=value, line=line)
+
+
+def _literal(text: str) -> Scalar:
+    if text in ("true", "false"):
+        return text == "true"
+    if NUMBER.fullmatch(text):
+        return float(text) if re.search(r"[.eE]", text) else int(text)
+    if text[0] in "'\"":
+        if len(text) < 2 or text[-1] != text[0]:
+            raise ValueError(f"the quote in {text} does not end")
+        return text[1:-1]
+    return text
+
+
+def _decibans(value: object) -> object:
+    if isinstance(value, str):
+        got = DECIBANS.fullmatch(value.strip())
+        if not got:
+            raise ValueError(f"`{value}` is not decibans; write for example +8 dB or -3 dB")
+        return float(got[1])
+    return value
+
+
+def _valid_clause(text: str) -> str:
+    parse_clause(text)
+    return text
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_test(value: object) -> object:
+    return {"when": value} if isinstance(value, str) else value
+
+
+def _as_step(value: object) -> object:
+    return {"step": value} if isinstance(value, str) else value
+
+
+class Part(BaseModel):
+    """Base of everything written: immutable, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+ClauseText = Annotated[str, AfterValidator(_valid_clause)]
+Clauses = Annotated[list[ClauseText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+Decibans = Annotated[
+    float,
+    BeforeValidator(_decibans, json_schema_input_type=float | str),
+    Field(ge=-MAX_DECIBANS, le=MAX_DECIBANS),
+]
+Prior = Annotated[float, Field(gt=0, le=1)]
+
+
+class TestPart(Part):
+    """One clause (`when`), or several joined by `all` and `any`."""
+
+    when: ClauseText | None = None
+    all: Clauses = []
+    any: Clauses = []
+
+    @model_validator(mode="after")
+    def _has_clauses(self) -> TestPart:
+        if not (self.when or self.all or self.any):
+            raise ValueError("needs a clause in `when`, `all` or `any`")
+        return self
+
+    def clauses(self) -> Iterator[tuple[Path, str]]:
+        """(path, clause text) of each."""
+        if self.when:
+            yield ("when",), self.when
+        yield from ((("all", index), text) for index, text in enumerate(self.all))
+        yield from ((("any", index), text) for index, text in enumerate(self.any))
+
+    def noun(self, source: Source, base: Path) -> Test:
+        """As a test; every clause knows its line."""
+        parsed = [(path, parse_clause(text, source.locate((*base, *path))[0])) for path, text in self.clauses()]
+        return Test(
+            all=tuple(clause for path, clause in parsed if path[0] != "any"),
+            any=tuple(clause for path, clause in parsed if path[0] == "any"),
+        )
+
+
+AnyTest = Annotated[TestPart, BeforeValidator(_as_test, json_schema_input_type=str | TestPart)]
+
+
+class WeightPart(TestPart):
+    """One piece of evidence."""
+
+    id: Text
+    group: Text
+    yes: Decibans = 0.0
+    no: Decibans = 0.0
+    says: Text
+    says_not: str = ""
+
+    @model_validator(mode="after")
+    def _weighs(self) -> WeightPart:
+        if self.yes == 0 and self.no == 0:
+            raise ValueError("`yes` and `no` are both 0: this evidence decides nothing")
+        return self
+
+
+class DisproofPart(Part):
+    """How to prove the cause wrong."""
+
+    says: Text
+    command: str = ""
+
+
+class RemedyPart(Part):
+    """What to do, and what it costs."""
+
+    says: Text
+    option: str = ""
+    tradeoff: Text
+    safe_now: bool = False
+
+
+class CauseBody(Part):
+    """A cause, but for its id."""
+
+    title: Text
+    says: Text
+    prior: Prior = 0.05
+    evidence: Annotated[list[WeightPart], Field(min_length=1)]
+    confirm: Annotated[list[Text], Field(min_length=1)]
+    disproved_by: list[AnyTest] = []
+    explains: list[Text] = []
+    would_disprove: DisproofPart
+    remedies: Annotated[list[RemedyPart], Field(min_length=1)]
+    seen_in: list[Text] = []
+
+    def tests(self) -> Iterator[tuple[Path, TestPart]]:
+        """(path, test) of all evidence and disproofs."""
+        yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
+        yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))
+
+
+class CauseFile(CauseBody):
+    """A file of kind Cause."""
+
+    api_version: Literal["responder/v1"] = Field(alias="apiVersion")
+    kind: Literal["Cause"]
+    id: Text
+
+
+class StepPart(Part):
+    """One step of a rung; a bare name stands for a step without parameters."""
+
+    step: Text
+    params: dict[str, Any] = Field(default={}, alias="with")
+    why: str = ""
+
+
+class RungPart(Part):
+    """The steps of one rung."""
+
+    rung: Annotated[int, Field(ge=0, le=3)]
+    steps: Annotated[
+        list[Annotated[StepPart, BeforeValidator(_as_step, json_schema_input_type=str | StepPart)]],
+        Field(min_length=1),
+    ]
+
+
+def _kind_of_entry(value: object) -> str:
+    if value is None:
+        return "(own)"
+    return "(cause)" if isinstance(value, dict | CauseBody) else "(prior)"
+
+
+Entry = Annotated[
+    Annotated[CauseBody, Tag("(cause)")] | Annotated[Prior, Tag("(prior)")] | Annotated[None, Tag("(own)")],
+    Discriminator(_kind_of_entry),
+]
+
+
+class PlaybookFile(Part):
+    """A file of kind Playbook."""
+
+    api_version: Literal["responder/v1"] = Field(alias="apiVersion")
+    kind: Literal["Playbook"]
+    id: Text
+    incident_class: Text = Field(alias="class")
+    title: Text
+    alerts: Annotated[list[Text], Field(min_length=1)]
+    ladder: Annotated[list[RungPart], Field(min_length=1)]
+    causes: Annotated[dict[str, Entry], Field(min_length=1)]
+    """Name -> its prior in this class, nothing (the cause's own prior), or the cause itself."""
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schema of each kind of file, for editors."""
+    return {"Playbook": PlaybookFile.model_json_schema(), "Cause": CauseFile.model_json_schema()}
+
+
+@dataclass(frozen=True)
+class Written(Generic[N]):
+    """A noun together with what was written, so that checks across files can point at the place."""
+
+    noun: N
+    body: Any
+    """PlaybookFile for a playbook, CauseBody for a cause."""
+    source: Source
+    path: Path = ()
+    """Where in the file it stands."""
+
+
+def cause_of(source: Source) -> tuple[Written[Cause] | None, list[Problem]]:
+    """The cause a file of kind Cause defines."""
+    try:
+        body = CauseFile.model_validate(source.root.plain())
+    except ValidationError as error:
+        return None, problems_of(error, CauseFile, source)
+    return _cause(body.id, body, source, ()), []
+
+
+def playbook_of(source: Source) -> tuple[Written[Playbook] | None, list[Written[Cause]], list[Problem]]:
+    """The playbook of a file, and the causes it defines itself."""
+    try:
+        body = PlaybookFile.model_validate(source.root.plain())
+    except ValidationError as error:
+        return None, [], problems_of(error, PlaybookFile, source)
+    book = Playbook(
+        id=body.id,
+        incident_class=body.incident_class,
+        title=body.title,
+        alerts=tuple(body.alerts),
+        ladder=tuple(
+            StepCall(step=part.step, rung=rung.rung, params=part.params, why=part.why)
+            for rung in sorted(body.ladder, key=lambda part: part.rung)
+            for part in rung.steps
+        ),
+        causes=tuple(body.causes),
+        priors={name: entry for name, entry in body.causes.items() if isinstance(entry, float)},
+        file=source.file,
+        line=source.root.line,
+    )
+    inline = [
+        _cause(name, entry, source, ("causes", name))
+        for name, entry in body.causes.items()
+        if isinstance(entry, CauseBody)
+    ]
+    return Written(book, body, source), inline, []
+
+
+def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Cause]:
+    tests = {at: part.noun(source, (*path, *at)) for at, part in body.tests()}
+    cause = Cause(
+        id=name,
+        title=body.title,
+        says=body.says,
+        prior=body.prior,
+        evidence=tuple(
+            Weight(
+                id=part.id,
+                group=part.group,
+                test=tests["evidence", index],
+                yes=part.yes,
+                no=part.no,
+                says=part.says,
+                says_not=part.says_not,
+            )
+            for index, part in enumerate(body.evidence)
+        ),
+        confirm=tuple(body.confirm),
+        disproved_by=tuple(tests["disproved_by", index] for index in range(len(body.disproved_by))),
+        explains=tuple(body.explains),
+        would_disprove=Disproof(says=body.would_disprove.says, command=body.would_disprove.command.strip()),
+        remedies=tuple(Remedy(**part.model_dump()) for part in body.remedies),
+        seen_in=tuple(body.seen_in),
+        file=source.file,
+        line=source.locate(path)[0],
+    )
+    return Written(cause, body, source, path)

@@ -1,0 +1,174 @@
+"""Does what SREs wrote fit together? Every name used must be one that somebody defines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from responder.authored import CauseBody, PlaybookFile, Written
+from responder.classes import CAUSES, PRECEDENCE, UNKNOWN, canonical
+from responder.located import Path, did_you_mean
+from responder.model import Cause, Playbook, Problem, Rule, Signal
+from responder.validation import problems_of
+
+PROBE_SIGNAL = "responder_"
+"""Terms of rules that start so name what the daemon itself exports, not a recording rule."""
+
+T = TypeVar("T")
+
+
+def merge(
+    known: dict[str, T], new: Iterable[tuple[str, T]], what: str, at: Callable[[T], tuple[str, int]]
+) -> list[Problem]:  # fmt: skip
+    """Put `new` over `known` by name. Replacing what an earlier place gave is how a site tunes; a name twice in
+    `new` itself is a mistake. `at` gives (file, line)."""
+    problems = []
+    here: dict[str, T] = {}
+    for name, item in new:
+        if name in here:
+            file, line = at(item)
+            first_file, first_line = at(here[name])
+            said = f"{what} `{name}` is defined twice, first in {first_file}:{first_line}"
+            problems.append(Problem(file=file, line=line, column=1, what=said))
+        else:
+            here[name] = item
+    known.update(here)
+    return problems
+
+
+class Names:
+    """Everything that may be referred to. `broken` are names whose definition failed to load: using them is no
+    second mistake."""
+
+    def __init__(
+        self,
+        signals: Mapping[str, Signal],
+        alerts: Collection[str],
+        causes: Collection[str],
+        steps: Mapping[str, type[BaseModel]],
+        facts: Collection[str],
+        broken: Collection[str] = (),
+    ) -> None:
+        self.signals = signals
+        self.alerts = set(alerts)
+        self.causes = set(causes)
+        self.steps = steps
+        self.facts = {fact for fact in facts if "{" not in fact}
+        self.patterns = [
+            re.compile(re.escape(fact).replace(r"\{signal\}", "(?P<signal>[a-z0-9_]+)"))
+            for fact in sorted(facts)
+            if "{signal}" in fact
+        ]
+        self.made = {
+            fact.replace("{signal}", signal) for fact in facts if "{signal}" in fact for signal in signals
+        }  # fmt: skip
+        self.broken = set(broken)
+
+    def wrong_fact(self, fact: str) -> tuple[str, str] | None:
+        """(what is wrong, what instead) of a fact nobody delivers; None when somebody does."""
+        if fact in self.facts or fact in self.made:
+            return None
+        for pattern in self.patterns:
+            got = pattern.fullmatch(fact)
+            if got and got["signal"] in self.broken:
+                return None
+            if got:
+                near = did_you_mean(got["signal"], self.signals)
+                return f"no rule records `signal:{got['signal']}`", near
+        return f"no step captures the fact `{fact}`", did_you_mean(fact, self.facts | self.made)
+
+
+def check_rules(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> Iterator[Problem]:
+    """Signals that rules compare and nobody records."""
+    for rule in rules:
+        for term in rule.terms:
+            if term.signal not in signals and not term.signal.startswith(PROBE_SIGNAL):
+                what = f"alert `{rule.alert}` compares `{term.signal}`, which no rule records"
+                near = did_you_mean(term.signal, signals)
+                yield Problem(file=rule.file, line=rule.line, column=1, what=what, instead=near)
+
+
+def check_cause(written: Written[Cause], names: Names) -> Iterator[Problem]:
+    """Everything a cause refers to."""
+    cause, body, source, base = written.noun, written.body, written.source, written.path
+    if canonical(cause.id) not in CAUSES:
+        at: Path = base or ("id",)
+        instead = did_you_mean(canonical(cause.id), CAUSES) or "a cause of one's own is `<canonical cause>/<name>`"
+        what = f"`{canonical(cause.id)}` is no canonical cause"
+        if canonical(cause.id) == UNKNOWN:
+            what, instead = "`unknown` needs no file", "it always competes"
+        yield source.problem(at, what, instead, key=bool(base))
+    assert isinstance(body, CauseBody)
+    for path, part in body.tests():
+        for inner, text in part.clauses():
+            fact = re.split(r"[\s<>=!]", text.strip(), maxsplit=1)[0]
+            wrong = names.wrong_fact(fact)
+            if wrong:
+                yield source.problem((*base, *path, *inner), *wrong)
+    yield from _check_weights(written)
+    for index, alert in enumerate(body.explains):
+        if alert != "*" and alert not in names.alerts | names.broken:
+            near = did_you_mean(alert, names.alerts)
+            yield source.problem((*base, "explains", index), f"no rule defines the alert `{alert}`", near)
+
+
+def _check_weights(written: Written[Cause]) -> Iterator[Problem]:
+    body, source, base = written.body, written.source, written.path
+    seen: dict[str, float] = {}
+    for index, part in enumerate(body.evidence):
+        if part.id in seen:
+            yield source.problem((*base, "evidence", index, "id"), f"evidence `{part.id}` is given twice")
+        seen[part.id] = part.yes
+    for index, name in enumerate(body.confirm):
+        if name not in seen:
+            near = did_you_mean(name, seen)
+            yield source.problem((*base, "confirm", index), f"no evidence of this cause has the id `{name}`", near)
+        elif seen[name] <= 0:
+            what = f"evidence `{name}` does not speak for the cause, so it cannot confirm it"
+            yield source.problem((*base, "confirm", index), what)
+
+
+def check_playbook(written: Written[Playbook], names: Names) -> Iterator[Problem]:
+    """Everything a playbook refers to."""
+    body, source = written.body, written.source
+    assert isinstance(body, PlaybookFile)
+    if body.incident_class not in PRECEDENCE:
+        near = did_you_mean(body.incident_class, PRECEDENCE) or f"one of {', '.join(PRECEDENCE)}"
+        yield source.problem(("class",), f"`{body.incident_class}` is no class", near)
+    for index, alert in enumerate(body.alerts):
+        if alert not in names.alerts | names.broken:
+            near = did_you_mean(alert, names.alerts)
+            yield source.problem(("alerts", index), f"no rule defines the alert `{alert}`", near)
+    for name in body.causes:
+        if name not in names.causes | names.broken:
+            near = did_you_mean(name, names.causes)
+            yield source.problem(("causes", name), f"nobody defines the cause `{name}`", near, key=True)
+    yield from _check_ladder(written, names)
+
+
+def _check_ladder(written: Written[Playbook], names: Names) -> Iterator[Problem]:
+    body, source = written.body, written.source
+    for r, rung in enumerate(body.ladder):
+        for s, part in enumerate(rung.steps):
+            path: Path = ("ladder", r, "steps", s)
+            if part.step not in names.steps:
+                near = did_you_mean(part.step, names.steps)
+                yield source.problem((*path, "step"), f"there is no step `{part.step}`", near)
+                continue
+            model = names.steps[part.step]
+            try:
+                model.model_validate(part.params)
+            except ValidationError as error:
+                yield from problems_of(error, model, source, (*path, "with"))
+
+
+def check_listed(causes: Mapping[str, Written[Cause]], books: Mapping[str, Written[Playbook]]) -> Iterator[Problem]:
+    """A cause that no playbook lists would never be considered."""
+    listed = {name for book in books.values() for name in book.noun.causes}
+    for name, written in causes.items():
+        if name not in listed:
+            what = f"no playbook lists the cause `{name}`, so it would never be considered"
+            yield written.source.problem(("id",), what, "add it to `causes` of a playbook")

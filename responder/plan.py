@@ -1,0 +1,118 @@
+"""What do we capture, in which order, and what do we refuse? An incident and its playbooks in, a plan out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from responder.model import Incident, Noun, Plan, Playbook, Refusal, StepCall
+
+ASK_RUNG = 3
+"""From here on a person must approve, or the operator must have allowed it for this target."""
+
+SENDS_REQUESTS = frozenset({"canary"})
+"""Steps that put requests of their own into the server; a target may switch them off."""
+
+
+class Harm(Protocol):
+    """What a plan must know of a step (`capture.step.Step` has it)."""
+
+    @property
+    def rung(self) -> int:
+        """Rung in order of harm."""
+
+    @property
+    def worst_pause_s(self) -> float:
+        """Declared worst-case pause of the server."""
+
+
+class Budget(Noun):
+    """How far the owner of a target lets us go."""
+
+    max_rung: int = 1
+    """Highest rung that runs without asking."""
+    only_rung: int | None = None
+    """Choose calls of this rung alone, for a flow that climbs rung by rung; refusals are told for all rungs."""
+    pause_s: float = 1.0
+    """Sum of the declared worst-case pauses of what is chosen."""
+    canary: bool = True
+    """Whether requests of our own may be sent."""
+    approved: frozenset[str] = frozenset()
+    """Steps a person has approved for this incident, whatever their rung and pause."""
+
+
+def playbooks_for(incident: Incident, playbooks: Sequence[Playbook]) -> tuple[Playbook, ...]:
+    """Every playbook whose class or one of whose alerts the incident shows, in the order of ids."""
+    classes = {incident.incident_class, *(symptom.incident_class for symptom in incident.symptoms)}
+    alerts = {symptom.alert for symptom in incident.symptoms}
+    matched = [book for book in playbooks if book.incident_class in classes or alerts & set(book.alerts)]
+    return tuple(sorted(matched, key=lambda book: book.id))
+
+
+def plan(
+    incident: Incident,
+    playbooks: Sequence[Playbook],
+    steps: Mapping[str, Harm],
+    budget: Budget,
+    done: Collection[str] = (),
+) -> Plan:
+    """The ladders of all matching playbooks as one: least harmful first, duplicates once, the rest refused with why.
+
+    `done` are steps that have run; they are neither chosen nor refused again.
+    """
+    left = budget.pause_s
+    chosen: list[StepCall] = []
+    refused: list[Refusal] = []
+    for call in _in_order(_merged(playbooks_for(incident, playbooks)), steps):
+        if call.step in done:
+            continue
+        step = steps.get(call.step)
+        why = "no such step here" if step is None else _refusal(call, step, budget, left)
+        if why:
+            refused.append(Refusal(call=call, why=why))
+        elif budget.only_rung is None or call.rung == budget.only_rung:
+            chosen.append(call)
+            left -= step.worst_pause_s if step else 0.0
+    return Plan(chosen=tuple(chosen), refused=tuple(refused))
+
+
+def _refusal(call: StepCall, step: Harm, budget: Budget, left: float) -> str:
+    """Why this call may not run, or nothing."""
+    if call.step in SENDS_REQUESTS and not budget.canary:
+        return "requests of our own are switched off for this target (`canary: false`)"
+    if call.step in budget.approved:
+        return ""
+    if call.rung > budget.max_rung and call.rung >= ASK_RUNG:
+        return f"rung {call.rung} stops the server for seconds or longer: it needs a person's approval"
+    if call.rung > budget.max_rung:
+        return f"rung {call.rung} is above rung {budget.max_rung}, which is as far as this target allows"
+    if step.worst_pause_s > left:
+        return (
+            f"may pause the server for {step.worst_pause_s:g} s; "
+            f"{max(left, 0.0):g} s are left of the {budget.pause_s:g} s this target allows"
+        )
+    return ""
+
+
+def _merged(playbooks: Sequence[Playbook]) -> list[StepCall]:
+    """One call for each step with the same parameters, with everybody's reasons for it."""
+    merged: dict[tuple[str, tuple[tuple[str, str], ...]], StepCall] = {}
+    for call in (call for book in playbooks for call in book.ladder):
+        key = (call.step, tuple(sorted((name, repr(value)) for name, value in call.params.items())))
+        first = merged.get(key)
+        if first is None:
+            merged[key] = call
+            continue
+        reasons = dict.fromkeys(why for why in (*first.why.split("; "), *call.why.split("; ")) if why)
+        merged[key] = first.model_copy(update={"rung": min(first.rung, call.rung), "why": "; ".join(reasons)})
+    return list(merged.values())
+
+
+def _in_order(calls: Sequence[StepCall], steps: Mapping[str, Harm]) -> list[StepCall]:
+    """By rung, then by what they may cost; a step never runs on a rung below the one it declares for itself."""
+    honest = [
+        call.model_copy(update={"rung": max(call.rung, steps[call.step].rung)}) if call.step in steps else call
+        for call in calls
+    ]
+    pause = {name: step.worst_pause_s for name, step in steps.items()}
+    return sorted(honest, key=lambda call: (call.rung, pause.get(call.step, 0.0)))

@@ -1,0 +1,64 @@
+"""Facts for tests: every name a step may deliver, and evidence made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from responder.capture.step import NoParams
+from responder.diagnose import STEP_OF_PREFIX
+from responder.model import Evidence, Fact, Outcome, Scalar
+
+_METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change")
+_NAMES = {
+    "metrics": "running.pinned flat_s flat_with_in_flight reset scrape_gap_s catch_up itl_equal_batch_ratio "
+    "itl_with_prefill_ratio stalls longest_stall_s first_mover signals_unknown ttft_p99.bucket",
+    "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",
+    "endpoints": "reachable health_status health_seconds version models max_model_len load profiler_mounted dev_mode "
+    "paused sleeping",
+    "config": "version max_num_seqs max_num_batched_tokens max_model_len gpu_memory_utilization num_gpu_blocks "
+    "block_size kv_tokens kv_cache_dtype enforce_eager prefix_caching tensor_parallel pipeline_parallel data_parallel "
+    "speculative quantization profiler profiler_bounded api_server_count device execute_timeout_s max_num_seqs_known "
+    "source",
+    "log": "found last_line_age_s stats_running stats_waiting stats_kv_usage stats_generation_rate stats_prompt_rate "
+    "stats_hit_rate stats_silent_s traceback exception engine_dead execute_timeout out_of_memory worker_died "
+    "nccl_error cuda_error profiler_open graceful_shutdown shm_wait stream_errors restarting nan",
+    "processes": "found count api_server_state engine_state worker_states stopped stopped_names stopped_workers "
+    "disk_sleep disk_sleep_names zombies orphans engine_missing worker_missing api_server_missing api_server_cpu "
+    "engine_cpu worker_cpu_max worker_cpu_min rss_bytes restarted host_cpu_busy host_steal fds connections",
+    "kernel": "readable oom_killed xid xid_count nvlink_errors cgroup_oom_kills cpu_throttled memory_pressure",
+    "gpu": "count util_max util_min mem_util_max power_w_max power_share_max power_share_min sm_clock_share_min "
+    "throttled lost throttle_reasons temperature_max memory_used_share_max ecc_uncorrected spinning idle driver_stuck "
+    "nvlink_down processes",
+    "ras": "answered seconds listening communicators missing_ranks mismatch summary",
+    "siblings": "count healthy affected_share waiting_ratio running_ratio idle engine_imbalance",
+    "stacks": "dumped failed api_server_waits_for engine_waits_for worker_waits_for outlier unchanged profiler "
+    "in_collective summary",
+    "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
+}
+FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(
+    f"metrics.{{signal}}.{kind}" for kind in _METRICS
+)
+"""What the capture steps promise (the registry is compared with this in test_playbooks)."""
+
+STEPS = {STEP_OF_PREFIX.get(prefix, prefix): NoParams for prefix in _NAMES}
+
+
+def evidence(
+    facts: Mapping[str, Scalar], *, at: float = 100.0, without: Mapping[str, str] | None = None
+) -> tuple[Evidence, ...]:
+    """One piece of evidence for each step whose facts are named; `without` are steps skipped, and why."""
+    by_step: dict[str, list[Fact]] = {}
+    for name, value in facts.items():
+        prefix = name.partition(".")[0]
+        step = STEP_OF_PREFIX.get(prefix, prefix)
+        by_step.setdefault(step, []).append(Fact(name=name, value=value, step=step, at=at))
+    made = [
+        Evidence(id=step, step=step, rung=0, outcome=Outcome.OK, started_at=at, seconds=0.1, facts=tuple(items))
+        for step, items in by_step.items()
+    ]
+    made += [
+        Evidence(id=step, step=step, rung=0, outcome=Outcome.SKIPPED, reason=why, started_at=at, seconds=0.0)
+        for step, why in (without or {}).items()
+        if step not in by_step
+    ]
+    return tuple(made)
