@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent / "responder"
 
 # What is not listed here is an edge: it may do I/O, and may import the core but no other edge.
 CORE = {
-    "model", "signals", "rules", "evaluate", "observe", "advance", "onset", "correlate", "plan", "redact", "diagnose",
+    "model", "signals", "signal_words", "rules", "evaluate", "holding", "alertmanager", "onset", "correlate", "plan",
+    "redact", "diagnose",
     "claims", "classes", "report", "report_json", "report_markdown", "report_html", "report_words", "report_facts",
     "report_answers", "report_rows", "report_style", "report_view", "exposition", "statsline", "waiting", "problems",
     "located", "validation", "authored", "launchargs", "capture.step",

@@ -1,0 +1,143 @@
+"""What did somebody else's Prometheus tell us? Alertmanager's webhook payload (version 4) -> symptoms.
+
+They carry the identity our own evaluation would give them, so both fold into one. Nothing in a payload raises: what
+cannot be used comes back as a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from responder.classes import PRECEDENCE
+from responder.evaluate import IDENTITY
+from responder.holding import key_of
+from responder.model import Noun, Rule, Severity, Symptom, Target
+
+FOREVER_S = 12 * 3600.0
+"""An alert nobody has repeated or resolved for this long is forgotten; Alertmanager repeats every 4 h by default."""
+MAX_ALERTS = 1000
+MAX_TEXT = 500
+
+
+class Intake(Noun):
+    """What one payload said."""
+
+    firing: tuple[Symptom, ...] = ()
+    resolved: tuple[tuple[str, ...], ...] = ()
+    """Identities (`holding.key_of`) that are over."""
+    refused: tuple[str, ...] = ()
+    """Why an alert, or all of it, is of no use to us."""
+
+
+def from_alertmanager(payload: object, targets: Collection[Target], now: float, rules: Iterable[Rule] = ()) -> Intake:
+    """Read a payload. Class and severity come from the alert's labels, else from our rule of the same name."""
+    if not isinstance(payload, dict) or not isinstance(payload.get("alerts"), list):
+        return Intake(refused=("no Alertmanager payload: an object with a list `alerts` is expected",))
+    if payload.get("version") not in ("4", 4):
+        return Intake(refused=(f"payload version {payload.get('version')!r}: only version 4 is known",))
+    book = {rule.alert: rule for rule in rules}
+    firing: list[Symptom] = []
+    resolved: list[tuple[str, ...]] = []
+    refused: list[str] = []
+    for alert in payload["alerts"][:MAX_ALERTS]:
+        got = _alert(alert, targets, now, book)
+        if isinstance(got, str):
+            refused.append(got)
+        elif alert.get("status") == "resolved":
+            resolved.append(key_of(got.alert, got.target, got.labels))
+        else:
+            firing.append(got)
+    if len(payload["alerts"]) > MAX_ALERTS:
+        refused.append(f"{len(payload['alerts']) - MAX_ALERTS} alerts beyond the first {MAX_ALERTS}")
+    return Intake(firing=tuple(firing), resolved=tuple(resolved), refused=tuple(refused))
+
+
+def keep_told(told: Iterable[Symptom], intake: Intake, now: float) -> tuple[Symptom, ...]:
+    """What others have told us and not taken back; `fired_at` is when we first heard of it."""
+    by_key = {key_of(s.alert, s.target, s.labels): s for s in told if now - s.fired_at <= FOREVER_S}
+    for symptom in intake.firing:
+        key = key_of(symptom.alert, symptom.target, symptom.labels)
+        first = by_key[key].fired_at if key in by_key else symptom.fired_at
+        by_key[key] = symptom.model_copy(update={"fired_at": first})
+    for key in intake.resolved:
+        by_key.pop(key, None)
+    return tuple(by_key.values())
+
+
+def fold(own: Iterable[Symptom], told: Iterable[Symptom]) -> tuple[Symptom, ...]:
+    """Both as one: what we see ourselves counts, what we only heard of is added. Earliest first."""
+    by_key = {key_of(s.alert, s.target, s.labels): s for s in told}
+    for symptom in own:
+        key = key_of(symptom.alert, symptom.target, symptom.labels)
+        heard = by_key.get(key)
+        since = min(symptom.since, heard.since) if heard else symptom.since
+        by_key[key] = symptom.model_copy(update={"since": since})
+    return tuple(sorted(by_key.values(), key=lambda s: (s.since, s.target, s.alert)))
+
+
+def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[str, Rule]) -> Symptom | str:
+    """The symptom, or why it cannot be one."""
+    if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
+        return "an alert without labels"
+    labels = {str(k): str(v)[:MAX_TEXT] for k, v in alert["labels"].items()}
+    name = labels.get("alertname", "")
+    if not name:
+        return "an alert without alertname"
+    if alert.get("status") not in ("firing", "resolved"):
+        return f"{name}: status {alert.get('status')!r} is neither firing nor resolved"
+    target = _target(labels, targets)
+    if target is None:
+        return f"{name}: its labels match no configured target"
+    rule = book.get(name)
+    incident_class = labels.get("class") or (rule.incident_class if rule else "")
+    if incident_class not in PRECEDENCE:
+        return f"{name}: label `class` must be one of {', '.join(PRECEDENCE)}"
+    said = alert.get("annotations")
+    notes = {str(k): str(v)[:MAX_TEXT] for k, v in said.items()} if isinstance(said, dict) else {}
+    started = _time(alert.get("startsAt"))
+    return Symptom(
+        alert=name,
+        incident_class=incident_class,
+        severity=_severity(labels.get("severity", ""), rule),
+        target=target.name,
+        labels={label: labels[label] for label in IDENTITY if labels.get(label)},
+        since=min(started, now) if started is not None else now,
+        fired_at=now,
+        unit=notes.get("unit", rule.unit if rule else ""),
+        summary=notes.get("summary", "") or notes.get("description", "") or name,
+        source="alertmanager",
+    )
+
+
+def _target(labels: Mapping[str, str], targets: Collection[Target]) -> Target | None:
+    """By the target's own labels; else by its name or address in `target` or `instance`."""
+    for target in targets:
+        if target.match and all(labels.get(k) == v for k, v in target.match.items()):
+            return target
+    for target in targets:
+        names = {target.name, urlsplit(target.url).netloc}
+        if labels.get("target") in names or labels.get("instance") in names:
+            return target
+    return None
+
+
+def _severity(label: str, rule: Rule | None) -> Severity:
+    """`page` and `critical` wake people; what nobody knows is a warning."""
+    known = {**{str(s): s for s in Severity}, "page": Severity.CRITICAL, "none": Severity.INFO}
+    return known.get(label.lower(), rule.severity if rule else Severity.WARNING)
+
+
+def _time(text: object) -> float | None:
+    """RFC 3339 -> unix seconds; Go writes nanoseconds, and year 1 for 'not set'."""
+    if not isinstance(text, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if parsed.tzinfo is None or parsed.year < 1971:
+        return None
+    return parsed.timestamp()

@@ -1,0 +1,252 @@
+"""What is wrong right now? Answers of Prometheus and of the probes -> one observation per rule and series.
+
+Three truth values throughout. An absent signal, a NaN and a Prometheus that says nothing are *unknown*: they make no
+rule true and no rule false. `holding.py` turns observations into symptoms over time.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from responder.model import Comparison, Noun, Rule, Sample, Target, Truth
+
+Answers = Mapping[str, tuple[Sample, ...] | None]
+"""Signal name (or the expression of a rule of another shape) -> samples; None or missing: nobody answered."""
+
+IDENTITY = ("model_name", "engine")
+"""Labels that tell apart what one server runs; everything else identifies the server."""
+GUARD = "_samples"
+UP = "up"
+EXPECTED_SHARE = "generation_share"
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+class Observation(Noun):
+    """What one rule says about one series of one target, now."""
+
+    alert: str
+    target: str
+    labels: dict[str, str]
+    """model_name and engine, as far as the rule's signals have them."""
+    truth: Truth
+    value: float | None = None
+    """Of the first term."""
+    threshold: float | None = None
+    for_s: float = 0.0
+    answered: bool = True
+    """False: somebody who was asked said nothing; the clock of patience stands still."""
+    vanished: bool = False
+    """True because the target is no longer there to be scraped, not because of a value."""
+
+
+def observe(
+    rules: Iterable[Rule], answers: Answers, targets: Collection[Target], now: float, seen: Collection[str] = ()
+) -> tuple[Observation, ...]:
+    """One observation per rule, target and series (at least one per rule and target).
+
+    `seen` are targets Prometheus has ever known: one that is gone from a talking Prometheus is itself a symptom.
+    """
+    table = _Table({**answers, **_expected(answers, targets, now)})
+    out: list[Observation] = []
+    for rule in rules:
+        for target in targets:
+            if not rule.terms:
+                out += _opaque(rule, table, target)
+            elif rule.terms[0].signal == UP and target.name in seen and table.vanished(target):
+                out.append(_seen(rule, target, {}, Truth.YES, vanished=True))
+            else:
+                out += _conjunction(rule, table, target)
+    return tuple(out)
+
+
+def present(answers: Answers, targets: Iterable[Target]) -> frozenset[str]:
+    """Targets that Prometheus scrapes at this moment, whether or not the scrapes work."""
+    table = _Table(answers)
+    return frozenset(target.name for target in targets if table.of(UP, target))
+
+
+def quiet(answers: Answers, targets: Iterable[Target], responsive: Collection[str]) -> frozenset[str]:
+    """Targets with nothing in flight whose engine has just proven that it answers (`responsive`).
+
+    Only there does the absence of samples mean that all is well; gauges at 0 alone are what a hang looks like too.
+    """
+    table = _Table(answers)
+    found = set()
+    for target in targets:
+        flight = table.of("in_flight", target)
+        if flight and all(sample.value == 0 for sample in flight) and target.name in responsive:
+            found.add(target.name)
+    return frozenset(found)
+
+
+def threshold_of(rule: Rule, target: Target) -> float | None:
+    """The number the first term is compared with for this target."""
+    if rule.alert in target.thresholds:
+        return target.thresholds[rule.alert]
+    return rule.terms[0].number if rule.terms else None
+
+
+def for_of(rule: Rule, target: Target) -> float:
+    """How long the rule must hold for this target; `thresholds: {VLLMNoProgress.for: 60}` suits a slow server."""
+    return target.thresholds.get(f"{rule.alert}.for", rule.for_s)
+
+
+class _Table:
+    """Answers, indexed by the labels targets are matched by."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self._index: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Sample]]] = {}
+
+    def silent(self, signal: str) -> bool:
+        return self.answers.get(signal) is None
+
+    def of(self, signal: str, target: Target) -> list[Sample]:
+        """The target's samples of a signal, at most one per model and engine."""
+        found = list(self._with(signal, {"target": target.name}))
+        if not found:
+            found = self._on_host(signal, target) if signal.startswith("dcgm_") else self._with(signal, target.match)
+        newest: dict[tuple[str, ...], Sample] = {}
+        for sample in found:
+            key = tuple(sample.labels.get(label, "") for label in IDENTITY)
+            if key not in newest or sample.at > newest[key].at:
+                newest[key] = sample
+        return list(newest.values())
+
+    def vanished(self, target: Target) -> bool:
+        """Prometheus talks about others and not about this one. No word about anybody is no news."""
+        return bool(self.answers.get(UP)) and not self.of(UP, target)
+
+    def _with(self, signal: str, match: Mapping[str, str]) -> list[Sample]:
+        if not match:
+            return []
+        labels = tuple(sorted(match))
+        if (signal, labels) not in self._index:
+            rows: dict[tuple[str, ...], list[Sample]] = {}
+            for sample in self.answers.get(signal) or ():
+                rows.setdefault(tuple(sample.labels.get(label, "") for label in labels), []).append(sample)
+            self._index[signal, labels] = rows
+        return self._index[signal, labels].get(tuple(match[label] for label in labels), [])
+
+    def _on_host(self, signal: str, target: Target) -> list[Sample]:
+        """An exporter of the machine has an address of its own: the host is what it shares with the server."""
+        host = urlsplit(target.url).hostname or ""
+        hosts = {host, target.match.get("instance", host).rpartition(":")[0] or host}
+        return [
+            sample
+            for sample in self.answers.get(signal) or ()
+            if sample.labels.get("Hostname") in hosts or sample.labels.get("instance", "").rpartition(":")[0] in hosts
+        ]
+
+
+def _conjunction(rule: Rule, table: _Table, target: Target) -> list[Observation]:
+    """A natural join of the terms' series on model and engine; an instance-wide term joins with each engine."""
+    terms = list(rule.terms)
+    limit = threshold_of(rule, target)
+    if limit is not None:
+        terms[0] = terms[0].model_copy(update={"number": limit})
+    rows: list[tuple[dict[str, str], list[Sample | None]]] = [({}, [])]
+    for term in terms:
+        samples = table.of(term.signal, target)
+        joined: list[tuple[dict[str, str], list[Sample | None]]] = []
+        for labels, row in rows:
+            fitting = [sample for sample in samples if _agree(labels, sample.labels)]
+            joined += [({**labels, **_identity(sample)}, [*row, sample]) for sample in fitting]
+            if not fitting:
+                joined.append((labels, [*row, None]))
+        rows = joined
+    answered = not any(table.silent(term.signal) for term in terms)
+    out = []
+    for labels, row in rows:
+        truths = [_truth(term, sample) for term, sample in zip(terms, row, strict=True)]
+        first = row[0].value if row[0] is not None else None
+        out.append(_seen(rule, target, labels, _all(terms, truths), value=first, limit=limit, answered=answered))
+    return out
+
+
+def _opaque(rule: Rule, table: _Table, target: Target) -> list[Observation]:
+    """An expression Prometheus evaluated as a whole: what comes back is true.
+
+    Nothing coming back is *no* only while the target is scraped; the expression's metrics may be gone with it.
+    """
+    samples = table.of(rule.expr, target)
+    if samples:
+        return [_seen(rule, target, _identity(s), Truth.YES, value=s.value) for s in samples]
+    scraped = any(sample.value == 1 for sample in table.of(UP, target))
+    truth = Truth.NO if scraped and not table.silent(rule.expr) else Truth.UNKNOWN
+    return [_seen(rule, target, {}, truth, answered=not (table.silent(rule.expr) or table.silent(UP)))]
+
+
+def _seen(
+    rule: Rule, target: Target, labels: dict[str, str], truth: Truth, *, value: float | None = None,
+    limit: float | None = None, answered: bool = True, vanished: bool = False,
+) -> Observation:  # fmt: skip
+    return Observation(
+        alert=rule.alert,
+        target=target.name,
+        labels=labels,
+        truth=truth,
+        value=value,
+        threshold=limit if limit is not None else threshold_of(rule, target),
+        for_s=for_of(rule, target),
+        answered=answered,
+        vanished=vanished,
+    )
+
+
+def _identity(sample: Sample) -> dict[str, str]:
+    return {label: sample.labels[label] for label in IDENTITY if sample.labels.get(label)}
+
+
+def _agree(known: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(label, value) == value for label, value in known.items())
+
+
+def _truth(term: Comparison, sample: Sample | None) -> Truth:
+    if sample is None or sample.value is None or sample.value != sample.value:
+        return Truth.UNKNOWN
+    return Truth.YES if COMPARE[term.op](sample.value, term.number) else Truth.NO
+
+
+def _all(terms: Sequence[Comparison], truths: Sequence[Truth]) -> Truth:
+    """Kleene's `and`, except that a guard (`*_samples`) that is not met makes the whole unknown: a p99 of three
+    requests is no more a reason to resolve than to fire."""
+    guards = [truth for term, truth in zip(terms, truths, strict=True) if term.signal.endswith(GUARD)]
+    if any(truth is not Truth.YES for truth in guards):
+        return Truth.UNKNOWN
+    if Truth.NO in truths:
+        return Truth.NO
+    return Truth.UNKNOWN if Truth.UNKNOWN in truths else Truth.YES
+
+
+def _expected(answers: Answers, targets: Iterable[Target], now: float) -> dict[str, tuple[Sample, ...]]:
+    """`generation_share` for targets somebody expects something of: the smaller of the shares of tokens and requests.
+
+    A Prometheus that does not scrape the responder cannot know the expectation.
+    """
+    table = _Table(answers)
+    shares = list(answers.get(EXPECTED_SHARE) or ())
+    for target in targets:
+        if target.expect is None:
+            continue
+        asked = (
+            ("generation_rate", target.expect.generation_tokens_per_second),
+            ("finish_rate", target.expect.requests_per_second),
+        )
+        parts = []
+        for signal, wanted in asked:
+            values = [sample.value for sample in table.of(signal, target) if sample.value is not None]
+            if wanted and values:
+                parts.append(sum(values) / wanted)
+        if parts:
+            shares.append(Sample(signal=EXPECTED_SHARE, labels={"target": target.name}, value=min(parts), at=now))
+    return {EXPECTED_SHARE: tuple(shares)} if shares else {}

@@ -1,0 +1,193 @@
+"""Since when does a rule hold, and does it still? Observations over time -> symptoms.
+
+The states are plain values: written to disk and read back they go on where they were. Unknown changes nothing: it fires
+no rule and resolves none, except that a firing rule whose data stays away is let go after a while, and at once where
+the server is known to be idle and well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from responder.evaluate import Observation
+from responder.model import Noun, Rule, Symptom, Truth
+from responder.signal_words import summary
+
+HOLD_S = 300.0
+"""How long a firing rule outlives its data."""
+PENDING_HOLDS_S = 30.0
+"""A rule that was last seen true longer ago than this starts its `for` anew."""
+GAP_S = 30.0
+"""A longer pause between two rounds was not watched and counts for no `for`."""
+OUTAGE_S = 3600.0
+"""After a longer pause pending rules start anew."""
+VANISHED_FOR_S = 30.0
+"""A target may leave service discovery for a moment while it is rescheduled."""
+
+
+class Held(Noun):
+    """A rule that is or was just true for one series of one target."""
+
+    alert: str
+    target: str
+    labels: dict[str, str]
+    since: float
+    """First seen true."""
+    fired_at: float | None = None
+    """None: still pending."""
+    true_at: float
+    """Last seen true."""
+    known_at: float
+    """Last seen true or false, or last asked in vain of somebody who did not answer."""
+    value: float | None = None
+    threshold: float | None = None
+    vanished: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Identity of the series."""
+        return key_of(self.alert, self.target, self.labels)
+
+
+class States(Noun):
+    """Everything the evaluation remembers between rounds; JSON-able."""
+
+    at: float | None = None
+    """The last round."""
+    held: tuple[Held, ...] = ()
+    seen: tuple[str, ...] = ()
+    """Targets Prometheus has ever known."""
+
+
+def key_of(alert: str, target: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Identity of a symptom; equal for our own evaluation and for an Alertmanager's word about the same."""
+    return (alert, target, labels.get("model_name", ""), labels.get("engine", ""))
+
+
+def advance(
+    states: States,
+    observations: Iterable[Observation],
+    now: float,
+    rules: Iterable[Rule],
+    *,
+    targets: Collection[str],
+    present: Collection[str] = (),
+    quiet: Collection[str] = (),
+    hold_s: float = HOLD_S,
+) -> tuple[States, tuple[Symptom, ...]]:
+    """The states after this round, and the symptoms that hold.
+
+    targets: names of all configured targets. present: those Prometheus knows now. quiet: those known to be idle and
+    well. States of rules or targets that no longer exist are dropped.
+    """
+    book = {rule.alert: rule for rule in rules}
+    before = _fitted(states, now)
+    held = {h.key: h for h in before.held if h.alert in book and h.target in targets}
+    after: dict[tuple[str, ...], Held] = {}
+    seen_now: set[tuple[str, ...]] = set()
+    asked_in_vain = set()
+    for seen in observations:
+        key = key_of(seen.alert, seen.target, seen.labels)
+        seen_now.add(key)
+        if not seen.answered:
+            asked_in_vain.add((seen.alert, seen.target))
+        if seen.alert in book:
+            step = _step(held.get(key), seen, now, book[seen.alert], seen.target in quiet, hold_s)
+            if step is not None:
+                after[key] = step
+    for key, was in held.items():
+        if key not in seen_now:  # the series itself is gone: unknown
+            silent = (was.alert, was.target) in asked_in_vain
+            kept = _unknown(was, now, answered=not silent, quiet=was.target in quiet, hold_s=hold_s)
+            if kept is not None:
+                after[key] = kept
+    known = tuple(sorted((set(before.seen) | set(present)) & set(targets)))
+    ordered = tuple(sorted(after.values(), key=lambda h: (h.since, h.key)))
+    symptoms = tuple(_symptom(h, book[h.alert]) for h in ordered if h.fired_at is not None)
+    return States(at=now, held=ordered, seen=known), symptoms
+
+
+def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float) -> Held | None:
+    if seen.truth is Truth.YES:
+        return _true(was, seen, now)
+    if was is None:
+        return None
+    if seen.truth is Truth.UNKNOWN:
+        return _unknown(was, now, answered=seen.answered, quiet=quiet, hold_s=hold_s)
+    if was.fired_at is not None and now - was.true_at < rule.keep_firing_for_s:
+        return was.model_copy(update={"known_at": now})
+    return None
+
+
+def _true(was: Held | None, seen: Observation, now: float) -> Held:
+    since = now if was is None else was.since
+    fired_at = None if was is None else was.fired_at
+    wait = max(seen.for_s, VANISHED_FOR_S) if seen.vanished else seen.for_s
+    if fired_at is None and now - since >= wait:
+        fired_at = now
+    return Held(
+        alert=seen.alert,
+        target=seen.target,
+        labels=seen.labels,
+        since=since,
+        fired_at=fired_at,
+        true_at=now,
+        known_at=now,
+        value=seen.value,
+        threshold=seen.threshold,
+        vanished=seen.vanished,
+    )
+
+
+def _unknown(was: Held, now: float, *, answered: bool, quiet: bool, hold_s: float) -> Held | None:
+    if was.fired_at is None:
+        return was if now - was.true_at <= PENDING_HOLDS_S else None
+    if not answered:
+        return was.model_copy(update={"known_at": now})
+    if quiet or now - was.known_at > hold_s:
+        return None
+    return was
+
+
+def _fitted(states: States, now: float) -> States:
+    """The states as if the time nobody watched had not passed: after a restart, a suspend, a clock set back."""
+    if states.at is None:
+        return states
+    gap = now - states.at
+    if 0 <= gap <= GAP_S:
+        return states
+    held = []
+    for was in states.held:
+        if gap < 0:
+            moved = {"since": was.since + gap, "true_at": was.true_at + gap, "known_at": was.known_at + gap}
+            if was.fired_at is not None:
+                moved["fired_at"] = was.fired_at + gap
+            held.append(was.model_copy(update=moved))
+        elif was.fired_at is not None:
+            held.append(was.model_copy(update={"true_at": was.true_at + gap, "known_at": was.known_at + gap}))
+        elif gap <= OUTAGE_S:
+            moved = {"since": was.since + gap, "true_at": was.true_at + gap, "known_at": was.known_at + gap}
+            held.append(was.model_copy(update=moved))
+    return states.model_copy(update={"held": tuple(held)})
+
+
+def _symptom(held: Held, rule: Rule) -> Symptom:
+    assert held.fired_at is not None
+    if held.vanished:
+        words = "Prometheus no longer knows the server: it has left service discovery"
+    else:
+        signal = rule.terms[0].signal if rule.terms else ""
+        words = summary(rule.summary, signal, held.value, held.threshold, held.labels)
+    return Symptom(
+        alert=held.alert,
+        incident_class=rule.incident_class,
+        severity=rule.severity,
+        target=held.target,
+        labels=held.labels,
+        since=held.since,
+        fired_at=held.fired_at,
+        value=held.value,
+        threshold=held.threshold,
+        unit=rule.unit,
+        summary=words,
+    )

@@ -1,0 +1,160 @@
+"""What is a signal's value in words, without claiming more than its histogram knows?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from responder.signals import bucket_of
+
+
+class About(NamedTuple):
+    """A signal as people read it. `family` is set where the value was interpolated inside a bucket of that family."""
+
+    unit: str
+    says: str
+    family: str = ""
+
+
+SIGNALS: dict[str, About] = {
+    "up": About("", "scrapes work"),
+    "running": About("requests", "requests running"),
+    "waiting": About("requests", "requests waiting"),
+    "waiting_deferred": About("requests", "requests waiting for something other than capacity"),
+    "in_flight": About("requests", "requests in flight"),
+    "queue_seconds": About("s", "work in the queue"),
+    "kv_usage": About("share", "KV cache in use"),
+    "kv_blocks": About("", "KV cache configuration"),
+    "preemption_rate": About("preemptions/s", "preemptions"),
+    "preemptions": About("preemptions", "preemptions in two minutes"),
+    "finish_rate": About("requests/s", "requests finished"),
+    "arrival_rate": About("requests/s", "requests arriving"),
+    "rejection_rate": About("requests/s", "requests turned away"),
+    "prompt_token_rate": About("tokens/s", "prompt tokens"),
+    "prompt_computed_rate": About("tokens/s", "prompt tokens computed"),
+    "generation_rate": About("tokens/s", "tokens generated"),
+    "generation_share": About("share", "throughput against what is expected"),
+    "iteration_rate": About("steps/s", "engine steps"),
+    "tokens_per_iteration": About("tokens", "tokens per engine step"),
+    "engine_busy": About("share", "time spent in decode steps"),
+    "spec_acceptance": About("share", "speculated tokens accepted"),
+    "progress": About("", "movement of the engine"),
+    "progress_total": About("", "movement of the engine since it started"),
+    "restarts": About("restarts", "restarts in a minute"),
+    "recent_resets": About("restarts", "restarts in ten minutes"),
+    "process_start_time": About("unix s", "start of the API server"),
+    "open_fds": About("files", "open files of the API server"),
+    "open_fds_growth": About("files", "growth of open files in 20 s"),
+    "api_server_cpu": About("cores", "CPU of the API server"),
+    "memory_rss": About("bytes", "memory of the API server"),
+    "sleep_state": About("", "engine asleep"),
+    "ttft_p50": About("s", "median time to first token", "ttft"),
+    "ttft_p99": About("s", "99th percentile of the time to first token", "ttft"),
+    "ttft_mean": About("s", "mean time to first token"),
+    "ttft_samples": About("requests", "first tokens in 10 s"),
+    "ttft_slow_mean": About("s", "mean time to first token over a minute"),
+    "ttft_slow_p50": About("s", "median time to first token over a minute", "ttft"),
+    "ttft_slow_samples": About("requests", "first tokens in a minute"),
+    "ttft_tail_p99": About("s", "99th percentile of the time to first token over two minutes", "ttft"),
+    "ttft_tail_ratio": About("times", "99th percentile of the time to first token against its median"),
+    "ttft_tail_samples": About("requests", "first tokens in two minutes"),
+    "itl_p50": About("s", "median time between tokens", "itl"),
+    "itl_p99": About("s", "99th percentile of the time between tokens", "itl"),
+    "itl_mean": About("s", "mean time between tokens"),
+    "itl_samples": About("tokens", "token gaps in 10 s"),
+    "itl_ratio": About("times", "time between tokens against the last hour"),
+    "itl_usual_samples": About("tokens", "token gaps in the last hour"),
+    "running_ratio": About("times", "batch size against the last hour"),
+    "queue_time_p99": About("s", "99th percentile of the time in the queue", "queue_time"),
+    "queue_time_mean": About("s", "mean time in the queue"),
+    "prefill_time_mean": About("s", "mean prefill time"),
+    "prefill_time_p99": About("s", "99th percentile of the prefill time", "prefill_time"),
+    "decode_time_mean": About("s", "mean decode time of a request"),
+    "e2e_p50": About("s", "median request time", "e2e"),
+    "e2e_p99": About("s", "99th percentile of the request time", "e2e"),
+    "e2e_samples": About("requests", "requests finished in 20 s"),
+    "prompt_tokens_mean": About("tokens", "mean prompt length"),
+    "prompt_tokens_p99": About("tokens", "99th percentile of the prompt length", "request_prompt_tokens"),
+    "generation_tokens_mean": About("tokens", "mean answer length"),
+    "prefix_hit_rate": About("share", "prefix cache hit rate"),
+    "prefix_query_rate": About("tokens/s", "prompt tokens looked up in the prefix cache"),
+    "prefix_query_samples": About("tokens", "prompt tokens looked up in 10 s"),
+    "prefix_hit_usual": About("share", "prefix cache hit rate of the last hour"),
+    "prefix_usual_samples": About("tokens", "prompt tokens looked up in the last hour"),
+    "prefix_hit_share": About("share", "prefix cache hit rate against the last hour"),
+    "error_rate": About("requests/s", "requests the engine gave up"),
+    "abort_rate": About("requests/s", "requests aborted"),
+    "error_share": About("share", "requests that fail"),
+    "error_samples": About("requests", "requests ended in 30 s"),
+    "repetition_rate": About("requests/s", "answers cut for repetition"),
+    "repetition_share": About("share", "answers cut for repetition"),
+    "finish_samples": About("requests", "requests finished in 30 s"),
+    "http_4xx_rate": About("requests/s", "4xx answers"),
+    "http_4xx_share": About("share", "4xx among the answers"),
+    "http_5xx_rate": About("requests/s", "5xx answers"),
+    "http_samples": About("requests", "HTTP answers in 30 s"),
+    "http_done_rate": About("requests/s", "completed HTTP answers"),
+    "http_done_samples": About("requests", "completed HTTP answers in 30 s"),
+    "unfinished_rate": About("requests/s", "requests abandoned by clients"),
+    "unfinished_share": About("share", "requests abandoned by clients"),
+    "corrupted_rate": About("requests/s", "requests with NaN logits"),
+    "dcgm_gpu_util": About("%", "GPU utilisation"),
+    "dcgm_gpu_power": About("W", "GPU power"),
+    "dcgm_mem_util": About("%", "GPU memory-controller activity"),
+    "responder_probe_reachable": About("", "/health answers"),
+    "responder_probe_refused": About("", "connection refused"),
+    "responder_probe_health_status": About("", "HTTP status of /health"),
+    "responder_probe_health_seconds": About("s", "time /health took"),
+    "responder_probe_canary_stuck_seconds": About("s", "time a one-token request has had no answer"),
+    "responder_probe_canary_seconds": About("s", "time the last one-token request took"),
+    "responder_probe_connections": About("connections", "open connections"),
+    "responder_probe_server_load": About("requests", "requests inside, by /load"),
+    "responder_probe_flat_seconds": About("s", "time without an engine step"),
+    "responder_probe_process_gone": About("", "a process of the server has ended"),
+    "responder_expected_generation_rate": About("tokens/s", "generated tokens expected"),
+    "responder_log_waiting": About("requests", "requests waiting, by the log"),
+    "responder_log_running": About("requests", "requests running, by the log"),
+    "responder_log_kv_usage": About("share", "KV cache in use, by the log"),
+    "responder_log_generation_rate": About("tokens/s", "tokens generated, by the log"),
+    "responder_log_silent_seconds": About("s", "time without a stats line"),
+}
+"""Every signal a rule may compare."""
+
+_VALUE = re.compile(r"\{\{-?\s*\$value\s*(?:\|[^}]*)?\}\}")
+_LABEL = re.compile(r"\{\{-?\s*\$labels\.(\w+)\s*(?:\|[^}]*)?\}\}")
+
+
+def number(value: float, unit: str = "") -> str:
+    """A value as it is said aloud: '2.5 s', '96 %', '1,234 tokens/s'."""
+    if unit.split(" ")[0] == "share":
+        return f"{number(value * 100)} %"
+    text = f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+def words_for(signal: str, value: float | None, unit: str | None = None) -> str:
+    """The value of a signal in words; a quantile says the bucket it lies in: 'between 1 s and 2.5 s'."""
+    about = SIGNALS.get(signal, About(unit or "", signal))
+    if value is None:
+        return "not known"
+    bucket = bucket_of(about.family, value) if about.family else None
+    if bucket is None:
+        return number(value, about.unit if unit is None else unit)
+    lower, upper = bucket
+    if upper == float("inf"):
+        return f"more than {number(lower, about.unit)}"
+    if lower == 0:
+        return f"at most {number(upper, about.unit)}"
+    return f"between {number(lower, about.unit)} and {number(upper, about.unit)}"
+
+
+def summary(template: str, signal: str, value: float | None, threshold: float | None, labels: Mapping[str, str]) -> str:
+    """A rule's `summary` annotation (Prometheus' template) with this value, its bucket and the limit it passed."""
+    about = SIGNALS.get(signal, About("", signal))
+    counted = about.family or about.unit in ("s", "share")
+    said = words_for(signal, value, None if counted else "")
+    text = _LABEL.sub(lambda got: labels.get(got[1], ""), template)
+    if _VALUE.search(text) is None or not threshold:
+        return _VALUE.sub(lambda _: said, text)
+    return f"{_VALUE.sub(lambda _: said, text)} (limit {number(threshold, about.unit)})"
