@@ -71,7 +71,7 @@ PREFIX_COLLAPSE = Scenario(
     "prefix_collapse",
     "same rate and length, but prompts share nothing any more",
     usual=Traffic(rate=7, prompt_tokens=2800, output_tokens=20, shared=0.97, spread=0.1),
-    during=Traffic(rate=7, prompt_tokens=2800, output_tokens=20, shared=0.0, spread=0.1),
+    during=Traffic(rate=7, prompt_tokens=2800, output_tokens=20, shared=0.0, spread=0.1, most_outstanding=60),
     incident_class="high_ttft",
     causes=("prefix_cache_collapse",),
 )
@@ -79,7 +79,7 @@ LONG_PROMPTS = Scenario(
     "long_prompts",
     "same rate, but prompts are sixteen times as long",
     usual=replace(USUAL, rate=4, shared=0.0, output_tokens=60),
-    during=Traffic(rate=4, prompt_tokens=3200, output_tokens=60, shared=0.0, spread=0.05),
+    during=Traffic(rate=4, prompt_tokens=3200, output_tokens=60, shared=0.0, spread=0.05, most_outstanding=60),
     incident_class="high_ttft",
     causes=("long_prompt_blocking",),
 )
@@ -91,10 +91,10 @@ CLIENT_ABORTS = Scenario(
 )
 SLOW_ACCELERATOR = Scenario(
     "slow_accelerator",
-    "the worker runs a fifth of the time",
-    usual=replace(USUAL, rate=2),
-    during=replace(USUAL, rate=2),
-    fault=faults.slowed(faults.worker, stopped_share=0.8),
+    "the worker runs a tenth of the time",
+    usual=replace(USUAL, rate=1),
+    during=replace(USUAL, rate=1),
+    fault=faults.slowed(faults.worker, stopped_share=0.9),
     incident_class="slow_decode",
     causes=("slow_accelerator",),
 )
