@@ -19,6 +19,7 @@ from responder import inventory as inventories
 from responder import logwatch
 from responder.canary import send_canary
 from responder.capture import STEPS
+from responder.case import Kit
 from responder.config import Config, secret
 from responder.content import ContentRefused, load
 from responder.correlate import Policy
@@ -30,7 +31,7 @@ from responder.notify import known_secrets
 from responder.outbox import Outbox
 from responder.probe import Probe, Senses
 from responder.prometheus_child import PrivatePrometheus
-from responder.respond import Kit, Responder
+from responder.respond import Responder
 from responder.rules import expand, widen
 from responder.runner import LocalRunner
 from responder.store import Store

@@ -197,7 +197,7 @@ def _begin(
 ) -> Decision:
     """A new incident, or the one that was resolved a moment ago."""
     words = _words(symptoms)
-    if last is not None and last.resolved_at is not None and now - last.resolved_at <= policy.reopen_s:
+    if last is not None and last.resolved_at is not None and _same_trouble(last, symptoms, now, policy):
         reopened = last.model_copy(update={"state": "open", "resolved_at": None})
         merged = _merged(reopened, symptoms, now)
         return Decision(Change.GREW, _noted(merged, now, "grew", f"came back: {words}"), "came back")
@@ -210,6 +210,15 @@ def _begin(
         opened_at=now,
     )
     return Decision(Change.OPENED, _noted(_merged(incident, symptoms, now), now, "opened", f"opened: {words}"), "new")
+
+
+def _same_trouble(last: Incident, symptoms: Sequence[Symptom], now: float, policy: Policy) -> bool:
+    """Back soon, with an alert or a class it had before: a hang after a traffic jam is another incident."""
+    if last.resolved_at is None or now - last.resolved_at > policy.reopen_s:
+        return False
+    had = {s.alert for s in last.symptoms} | {s.incident_class for s in last.symptoms}
+    loud = [s for s in symptoms if s.severity is not Severity.INFO]
+    return class_of(loud) == last.incident_class or all({s.alert, s.incident_class} & had for s in loud)
 
 
 def _continue(known: Incident, heard: list[Symptom], calm_since: float | None, now: float, policy: Policy) -> Decision:

@@ -9,95 +9,36 @@ incident folder, so `replay.py` reproduces it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterable
 
-import aiohttp
 import structlog
 
-from responder import __version__, charts
-from responder.capture.metrics_window import series_of
-from responder.capture.step import Brief, RangeQuery, Runner, Scene, Step
+from responder.capture.step import Brief, Scene, Step
+from responder.case import Case, Kit
 from responder.collect import Collected, collect, numbered
-from responder.diagnose import diagnose
-from responder.folder import IncidentFolder, folder_of
+from responder.folder import folder_of
 from responder.model import (
     Change,
-    Content,
     Evidence,
     Incident,
-    Inventory,
     Outcome,
     Plan,
     Refusal,
-    Report,
-    Series,
     Status,
     StepCall,
-    Target,
     TimelineEntry,
-    Timings,
-    Verdict,
 )
-from responder.outbox import Outbox
 from responder.plan import Budget, plan
+from responder.publish import publish, weigh
 from responder.replay import stored_evidence
-from responder.report import summary_text, to_html, to_json, to_markdown
-from responder.store import Store
-from responder.telemetry import Telemetry
 
 log = structlog.get_logger()
-Stage = Literal["first", "update", "final", "resolved"]
 FIRST_WORD_S = 4.0
 """The first message leaves after this long, with whatever has been seen by then."""
-CHART_TIMEOUT_S = 20.0
 SECOND_LOOK_S = 15.0
 GREW_SETTLES_S = 10.0
 """New symptoms come in flocks; one more look serves them all."""
 STEPS_AT_ONCE = 6
-
-
-@dataclass
-class Kit:
-    """What the flow works with; `app.py` fills it, and a reload replaces `content` and `targets` in place."""
-
-    content: Content
-    targets: Mapping[str, Target]
-    steps: Mapping[str, Step]
-    store: Store
-    data_dir: Path
-    http: aiohttp.ClientSession
-    runner: Runner
-    range_query: RangeQuery | None
-    outbox: Outbox
-    telemetry: Telemetry
-    clock: Callable[[], float]
-    inventories: dict[str, Inventory] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    signals: Mapping[str, str] = field(default_factory=dict)
-    scrape_interval_s: float = 5.0
-    max_rung: int = 1
-    deadline_s: float = 45.0
-
-
-@dataclass
-class Case:
-    """One incident being worked on: everything known so far."""
-
-    incident: Incident
-    folder: IncidentFolder
-    evidence: list[Evidence] = field(default_factory=list)
-    manifest: dict[str, dict[str, object]] = field(default_factory=dict)
-    plan: Plan = field(default_factory=Plan)
-    verdict: Verdict | None = None
-    revision: int = 0
-    timings: Timings = field(default_factory=Timings)
-    set_aside: set[str] = field(default_factory=set)
-    """Evidence for charts only, not for the verdict."""
-    grew: asyncio.Event = field(default_factory=asyncio.Event)
-    resolved: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Responder:
@@ -145,20 +86,23 @@ class Responder:
         structlog.contextvars.bind_contextvars(incident=case.incident.id)
         self._recall(case)
         case.folder.write_json("content.json", self.kit.content.model_dump(mode="json"))
-        await self._climb(case)
+        await self._climb(case, speak=True)
         await self._look_again(case)
-        await self._publish(case, "final")
+        await publish(self.kit, case, "final")
         while not case.resolved.is_set():
             if await _first_of(case.grew, case.resolved) is case.grew:
-                await _quiet(case.resolved, GREW_SETTLES_S)
+                worse = case.told_class != case.incident.incident_class
+                if not worse:
+                    await _quiet(case.resolved, GREW_SETTLES_S)
                 case.grew.clear()
-                await self._climb(case, done=self._disturbing_already(case))
-                await self._publish(case, "update")
+                # Another class is another trouble: look everywhere again, and say so at once.
+                await self._climb(case, done=() if worse else self._disturbing_already(case), speak=worse)
+                await publish(self.kit, case, "update")
         await self._look_back(case)
-        await self._publish(case, "resolved")
+        await publish(self.kit, case, "resolved")
 
-    async def _climb(self, case: Case, done: Iterable[str] = ()) -> None:
-        """Run the ladder rung by rung, without the steps in `done`; speak as soon as something is known."""
+    async def _climb(self, case: Case, done: Iterable[str] = (), *, speak: bool = False) -> None:
+        """Run the ladder rung by rung, without the steps in `done`; `speak` as soon as something is known."""
         done = set(done)
         try:
             async with asyncio.timeout(self.kit.deadline_s):
@@ -166,9 +110,9 @@ class Responder:
                     now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, rung),
                                done=done)  # fmt: skip
                     self._remember_plan(case, now)
-                    await self._run_rung(case, now.chosen, speak=rung == 0 and case.revision == 0)
+                    await self._run_rung(case, now.chosen, speak=speak and rung == 0)
                     done |= {call.step for call in now.chosen}
-                    self._diagnose(case)
+                    weigh(self.kit, case)
         except TimeoutError:
             log.warning("captures.deadline", seconds=self.kit.deadline_s)
         rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, None), done=done)
@@ -181,8 +125,8 @@ class Responder:
         try:
             if speak and tasks:
                 await asyncio.wait(tasks, timeout=FIRST_WORD_S)
-                self._diagnose(case)
-                await self._publish(case, "first")
+                weigh(self.kit, case)
+                await publish(self.kit, case, "update" if case.revision else "first", quick=True)
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
@@ -269,94 +213,6 @@ class Responder:
         return Budget(max_rung=self.kit.max_rung, only_rung=rung, canary=target.canary)
 
     # ------------------------------------------------------------------------------------------- what is said
-
-    def _diagnose(self, case: Case) -> None:
-        kit = self.kit
-        before = case.verdict.hypotheses[0].cause if case.verdict else "unknown"
-        case.verdict = diagnose(
-            case.incident, kit.content.playbooks, kit.content.causes, self._weighed(case), case.plan
-        )
-        top = case.verdict.hypotheses[0]
-        if top.cause != before:
-            note = TimelineEntry(
-                at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({top.probability:.0%})"
-            )
-            case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
-        if top.cause != "unknown" and case.timings.first_cause_s is None:
-            since = round(kit.clock() - case.incident.opened_at, 3)
-            case.timings = case.timings.model_copy(update={"first_cause_s": since})
-
-    def _weighed(self, case: Case) -> tuple[Evidence, ...]:
-        return tuple(item for item in case.evidence if item.id not in case.set_aside)
-
-    async def _publish(self, case: Case, stage: Stage) -> None:
-        """Write a revision into the folder, then queue it for every receiver."""
-        kit, now = self.kit, self.kit.clock()
-        series = await asyncio.to_thread(self._series, case)
-        # No await from here to the report: what is said and what was weighed must be of one moment.
-        self._diagnose(case)
-        case.revision += 1
-        if case.timings.detected_s is None:
-            since = round(case.incident.opened_at - case.incident.onset_at, 3)
-            case.timings = case.timings.model_copy(update={"detected_s": since})
-        if stage == "final" and case.timings.report_s is None:
-            case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
-        assert case.verdict is not None
-        report = Report(
-            revision=case.revision,
-            stage=stage,
-            incident=case.incident,
-            verdict=case.verdict,
-            evidence=tuple(case.evidence),
-            plan=case.plan,
-            timings=case.timings,
-            series=series,
-            target_url=kit.targets[case.incident.target].url,
-            generated_at=now,
-        )
-        weighed = [item.id for item in self._weighed(case)]
-        drawn = {} if stage == "first" else await self._draw(report, case)
-        await asyncio.to_thread(self._write, case, report, drawn, weighed)
-        await kit.store.save_incident(case.incident, stage=stage, revision=case.revision)
-        await kit.outbox.add(case.incident.id, case.revision, stage)
-        top = case.verdict.hypotheses[0]
-        log.info("report.published", stage=stage, revision=case.revision, cause=top.cause, status=top.status.value)
-
-    async def _draw(self, report: Report, case: Case) -> dict[str, str]:
-        """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
-        cache = self.kit.data_dir / "cache" / "matplotlib"
-        return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
-
-    def _write(self, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
-        body, markdown = to_json(report), to_markdown(report)
-        base = f"revisions/{report.revision}"
-        case.folder.write(f"{base}/report.json", body)
-        case.folder.write(f"{base}/report.md", markdown.encode())
-        case.folder.write(f"{base}/summary.txt", summary_text(report).encode())
-        case.folder.write("report.json", body)
-        case.folder.write("report.md", markdown.encode())
-        case.folder.write("report.html", to_html(report, drawn).encode())
-        case.folder.write_json(
-            "manifest.json",
-            {
-                "apiVersion": "responder/v1",
-                "kind": "Manifest",
-                "responder": __version__,
-                "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series"}),
-                "signals": sorted(self.kit.signals),
-                "scrape_interval_s": self.kit.scrape_interval_s,
-                "weighed": weighed,
-                "evidence": [case.manifest[e.id] for e in report.evidence],
-            },
-        )
-
-    def _series(self, case: Case) -> tuple[Series, ...]:
-        for item in reversed(case.evidence):
-            if item.step == "metrics_window":
-                raw = case.folder.read_raw(item.id).get("series.json")
-                if raw:
-                    return series_of(raw)
-        return ()
 
     async def _look_again(self, case: Case) -> None:
         """Not sure yet, and the episode is young: metrics say more a little later. Once, within the report's time."""

@@ -18,7 +18,7 @@ CORE = {
     "report_answers", "report_rows", "report_style", "report_view", "exposition", "statsline", "waiting", "problems",
     "located", "validation", "authored", "launchargs", "capture.step",
 }  # fmt: skip
-WIRING = {"app", "respond", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
+WIRING = {"app", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
 """Here edges meet."""
 SHARED_EDGES = {"ask", "canary", "proc", "aside", "runner", "load", "config", "folder", "charts_draw"}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""

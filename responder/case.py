@@ -1,0 +1,65 @@
+"""What is known of one incident while it is worked on, and what is there to work with?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from responder.capture.step import RangeQuery, Runner, Step
+from responder.folder import IncidentFolder
+from responder.model import Content, Evidence, Incident, Inventory, Plan, Target, Timings, Verdict
+from responder.outbox import Outbox
+from responder.store import Store
+from responder.telemetry import Telemetry
+
+
+@dataclass
+class Kit:
+    """What the flow works with; `app.py` fills it, and a reload replaces `content` and `targets` in place."""
+
+    content: Content
+    targets: Mapping[str, Target]
+    steps: Mapping[str, Step]
+    store: Store
+    data_dir: Path
+    http: aiohttp.ClientSession
+    runner: Runner
+    range_query: RangeQuery | None
+    outbox: Outbox
+    telemetry: Telemetry
+    clock: Callable[[], float]
+    inventories: dict[str, Inventory] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    signals: Mapping[str, str] = field(default_factory=dict)
+    scrape_interval_s: float = 5.0
+    max_rung: int = 1
+    deadline_s: float = 45.0
+
+
+@dataclass
+class Case:
+    """One incident being worked on: everything known so far."""
+
+    incident: Incident
+    folder: IncidentFolder
+    evidence: list[Evidence] = field(default_factory=list)
+    manifest: dict[str, dict[str, object]] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+    verdict: Verdict | None = None
+    revision: int = 0
+    told_class: str = ""
+    """The class people were last told."""
+    timings: Timings = field(default_factory=Timings)
+    set_aside: set[str] = field(default_factory=set)
+    """Evidence for charts only, not for the verdict."""
+    grew: asyncio.Event = field(default_factory=asyncio.Event)
+    resolved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def weighed(self) -> tuple[Evidence, ...]:
+        """The evidence a verdict rests on."""
+        return tuple(item for item in self.evidence if item.id not in self.set_aside)

@@ -1,0 +1,111 @@
+"""How does a revision of a report reach the folder and the queue? Everything a replay needs is written beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+import structlog
+
+from responder import __version__, charts
+from responder.capture.metrics_window import series_of
+from responder.case import Case, Kit
+from responder.diagnose import diagnose
+from responder.model import Report, Series, TimelineEntry
+from responder.report import summary_text, to_html, to_json, to_markdown
+
+log = structlog.get_logger()
+Stage = Literal["first", "update", "final", "resolved"]
+CHART_TIMEOUT_S = 20.0
+
+
+def weigh(kit: Kit, case: Case) -> None:
+    """Diagnose with what is there; a new leading cause is an entry of the timeline."""
+    before = case.verdict.hypotheses[0].cause if case.verdict else "unknown"
+    case.verdict = diagnose(
+        case.incident, kit.content.playbooks, kit.content.causes, case.weighed, case.plan
+    )
+    top = case.verdict.hypotheses[0]
+    if top.cause != before:
+        note = TimelineEntry(
+            at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({top.probability:.0%})"
+        )
+        case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
+    if top.cause != "unknown" and case.timings.first_cause_s is None:
+        since = round(kit.clock() - case.incident.opened_at, 3)
+        case.timings = case.timings.model_copy(update={"first_cause_s": since})
+
+
+async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) -> None:
+    """Write a revision into the folder, then queue it for every receiver; `quick` is without charts."""
+    now = kit.clock()
+    series = await asyncio.to_thread(_series, case)
+    # No await from here to the report: what is said and what was weighed must be of one moment.
+    weigh(kit, case)
+    case.revision += 1
+    case.told_class = case.incident.incident_class
+    if case.timings.detected_s is None:
+        since = round(case.incident.opened_at - case.incident.onset_at, 3)
+        case.timings = case.timings.model_copy(update={"detected_s": since})
+    if stage == "final" and case.timings.report_s is None:
+        case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
+    assert case.verdict is not None
+    report = Report(
+        revision=case.revision,
+        stage=stage,
+        incident=case.incident,
+        verdict=case.verdict,
+        evidence=tuple(case.evidence),
+        plan=case.plan,
+        timings=case.timings,
+        series=series,
+        target_url=kit.targets[case.incident.target].url,
+        generated_at=now,
+    )
+    weighed = [item.id for item in case.weighed]
+    drawn = {} if quick else await _draw(kit, report, case)
+    await asyncio.to_thread(_write, kit, case, report, drawn, weighed)
+    await kit.store.save_incident(case.incident, stage=stage, revision=case.revision)
+    await kit.outbox.add(case.incident.id, case.revision, stage)
+    top = case.verdict.hypotheses[0]
+    log.info("report.published", stage=stage, revision=case.revision, cause=top.cause, status=top.status.value)
+
+
+async def _draw(kit: Kit, report: Report, case: Case) -> dict[str, str]:
+    """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
+    cache = kit.data_dir / "cache" / "matplotlib"
+    return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
+
+
+def _write(kit: Kit, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
+    body, markdown = to_json(report), to_markdown(report)
+    base = f"revisions/{report.revision}"
+    case.folder.write(f"{base}/report.json", body)
+    case.folder.write(f"{base}/report.md", markdown.encode())
+    case.folder.write(f"{base}/summary.txt", summary_text(report).encode())
+    case.folder.write("report.json", body)
+    case.folder.write("report.md", markdown.encode())
+    case.folder.write("report.html", to_html(report, drawn).encode())
+    case.folder.write_json(
+        "manifest.json",
+        {
+            "apiVersion": "responder/v1",
+            "kind": "Manifest",
+            "responder": __version__,
+            "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series"}),
+            "signals": sorted(kit.signals),
+            "scrape_interval_s": kit.scrape_interval_s,
+            "weighed": weighed,
+            "evidence": [case.manifest[e.id] for e in report.evidence],
+        },
+    )
+
+
+def _series(case: Case) -> tuple[Series, ...]:
+    for item in reversed(case.evidence):
+        if item.step == "metrics_window":
+            raw = case.folder.read_raw(item.id).get("series.json")
+            if raw:
+                return series_of(raw)
+    return ()
