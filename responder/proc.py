@@ -199,3 +199,10 @@ def sockets(port: int, state: str) -> list[int] | None:
                 found.append(int(fields[9]))
             at = raw.find(wanted, end)
     return found if readable else None
+
+
+def host_cpu() -> dict[str, int]:
+    """CPU time of the whole host so far by kind, in ticks."""
+    kinds = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    line = (_text("/proc/stat") or b"cpu").split(b"\n", 1)[0].split()[1:]
+    return {kind: int(line[at]) if at < len(line) else 0 for at, kind in enumerate(kinds)}

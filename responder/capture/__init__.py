@@ -5,11 +5,16 @@ from __future__ import annotations
 from responder.capture import (
     canary,
     endpoints,
+    gpu,
+    kernel,
     log_tail,
     metrics_window,
+    nccl_ras,
+    processes,
     scrape,
     server_config,
     siblings,
+    stacks,
 )
 from responder.capture.step import Step
 
@@ -21,7 +26,12 @@ STEPS: dict[str, Step] = {
         endpoints.STEP,
         server_config.STEP,
         log_tail.STEP,
+        processes.STEP,
+        kernel.STEP,
+        gpu.STEP,
+        nccl_ras.STEP,
         siblings.STEP,
+        stacks.STEP,
         canary.STEP,
     )
 }

@@ -1,0 +1,159 @@
+"""What does NCCL itself say about its ranks (RAS service, NCCL 2.24 and later)?
+
+Every rank listens on the same port, and the kernel gives a connection to any one of them: a stopped rank accepts and
+never answers. So several connections are opened side by side and the first answer counts; silence of all is evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.model import Fact, Outcome, Scalar
+
+STATUS, META = "ras.txt", "ras.json"
+DEFAULT = "localhost:28028"
+QUESTION = b"timeout 2\nverbose status\n"
+"""RAS's own patience with a silent rank, below our deadline: so a living rank has time to tell who is missing."""
+DEADLINE_S = 5.0
+CONNECTIONS = 4
+MAX_BYTES = 1 << 20
+
+
+async def fetch(scene: Scene, params: BaseModel) -> Fetched:
+    """Ask the RAS service on this host's loopback."""
+    inventory = scene.inventory
+    if inventory is None or not inventory.local:
+        return skipped("NCCL's RAS service listens on the loopback of the server's own host: run a responder there")
+    if inventory.environment.get("NCCL_RAS_ENABLE") == "0":
+        return skipped("NCCL's RAS service is switched off (NCCL_RAS_ENABLE=0)")
+    host, port = address(inventory.environment.get("NCCL_RAS_ADDR", DEFAULT))
+    began = time.monotonic()
+    replies = await asyncio.gather(*(_ask(host, port) for _ in range(CONNECTIONS)))
+    answered = [reply for reply in replies if reply.complete]
+    meta = {
+        "address": f"{host}:{port}",
+        "listening": any(reply.connected for reply in replies),
+        "answered": len(answered),
+        "asked": len(replies),
+        "seconds": round(min((r.seconds for r in answered), default=time.monotonic() - began), 4),
+        "error": next((reply.error for reply in replies if reply.error), ""),
+    }
+    best = max(replies, key=lambda reply: (reply.complete, len(reply.text)))
+    files = {META: json.dumps(meta, indent=1, sort_keys=True).encode()}
+    if best.text:
+        files[STATUS] = best.text
+    if not meta["listening"]:
+        why = f"nothing answers on {host}:{port} ({meta['error']}): NCCL 2.24 or later with more than one GPU has it"
+        return Fetched(files, Outcome.SKIPPED, why)
+    if not answered:
+        return Fetched(files, Outcome.PARTIAL, f"connected, but no answer within {DEADLINE_S:g} s")
+    return Fetched(files)
+
+
+def address(text: str) -> tuple[str, int]:
+    """'host:port', '[::1]:port' or ':port' -> (host, port)."""
+    host, _, port = text.strip().rpartition(":")
+    return host.strip("[]") or "localhost", int(port) if port.isdigit() else 28028
+
+
+@dataclass(frozen=True)
+class _Reply:
+    connected: bool
+    complete: bool
+    text: bytes
+    seconds: float
+    error: str = ""
+
+
+async def _ask(host: str, port: int) -> _Reply:
+    began = time.monotonic()
+    text, connected, error = b"", False, ""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            connected = True
+            try:
+                writer.write(QUESTION)
+                await writer.drain()
+                while len(text) < MAX_BYTES and (part := await reader.read(1 << 16)):
+                    text += part
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except TimeoutError:
+        error = "timed out"
+    except OSError as refused:
+        error = refused.strerror or type(refused).__name__
+    complete = b"Warnings" in text or (b"Errors" in text and not error)
+    return _Reply(connected, complete, text, time.monotonic() - began, error)
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+([\d-]+)\s+(\d+)\s+(\d+)\s+(\w+)\s+(\w+)\s*$", re.MULTILINE)
+MISSING = re.compile(r"Missing communicator data from (\d+) ranks?")
+MISSING_PROCESSES = re.compile(r"Missing communicator data from (\d+) job process")
+DEAD = re.compile(r"(\d+) job process(?:es are| is) considered dead")
+WHO = re.compile(r"^\s*((?:Rank \d+|Process \d+|The missing ranks?).*)$", re.MULTILINE)
+
+
+def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
+    """Facts of the status text; that there is none is a fact too."""
+    if META not in files:
+        return
+    meta = json.loads(files[META])
+
+    def fact(name: str, value: Scalar, unit: str = "", says: str = "", file: str = STATUS) -> Fact:
+        return Fact(name=f"ras.{name}", value=value, unit=unit, step="nccl_ras", file=file, at=brief.now, says=says)
+
+    yield fact("listening", meta["listening"], file=META)
+    if not meta["listening"]:
+        return
+    says = f"{meta['answered']} of {meta['asked']} connections were answered"
+    yield fact("answered", meta["answered"] > 0, says=says, file=META)
+    yield fact("seconds", meta["seconds"], "s", file=META)
+    text = files.get(STATUS, b"").decode("utf-8", "replace")
+    rows = ROW.findall(text)
+    if not rows:
+        return
+    yield fact("communicators", sum(int(row[1]) for row in rows), "communicators")
+    missing = sum(map(int, MISSING.findall(text))) or max(
+        sum(map(int, MISSING_PROCESSES.findall(text))), sum(map(int, DEAD.findall(text)))
+    )
+    who = "; ".join(dict.fromkeys(line.strip() for line in WHO.findall(text)))[:500]
+    yield fact("missing_ranks", missing, "ranks", who if missing else "")
+    mismatch = any(row[7] == "MISMATCH" for row in rows) or bool(re.search(r"^#\d+-\d+ .*MISMATCH", text, re.MULTILINE))
+    yield fact("mismatch", mismatch, says="ranks have launched different numbers of collectives" if mismatch else "")
+    states = sorted({f"{row[6]} {row[7]}" for row in rows})
+    yield fact("summary", "; ".join(states) + (f"; missing: {who}" if missing and who else ""))
+
+
+STEP = Step(
+    name="nccl_ras",
+    rung=0,
+    says="asks NCCL's own monitoring thread which ranks answer; GPU work is not touched",
+    fetch=fetch,
+    read=read,
+    facts=(
+        FactSpec("ras.listening", "", "whether the RAS service accepts connections"),
+        FactSpec("ras.answered", "", "whether it answered in time; silence speaks of a stopped process"),
+        FactSpec("ras.seconds", "s", "time to the fastest answer (healthy: milliseconds), or that we waited"),
+        FactSpec("ras.communicators", "communicators", "communicators known"),
+        FactSpec("ras.missing_ranks", "ranks", "ranks that give no data"),
+        FactSpec("ras.mismatch", "", "ranks have launched different numbers of collectives"),
+        FactSpec("ras.summary", "", "status and errors of all communicators"),
+    ),
+    timeout_s=DEADLINE_S + 3,
+    max_bytes=MAX_BYTES + (1 << 16),
+    needs=("same host", "NCCL 2.24 or later, more than one GPU"),
+)
