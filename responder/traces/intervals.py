@@ -1,0 +1,87 @@
+"""How long is *at least one* of these things going on? Exact algebra of time intervals, in integers.
+
+A set of intervals is a pair of arrays (start, end) that are sorted and do not touch or overlap; `union` makes one out
+of any intervals. Adding up overlapping kernels counts time twice; these functions never do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Set = tuple[Ints, Ints]
+
+EMPTY: Set = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def union(start: Ints, end: Ints) -> Set:
+    """The disjoint intervals that cover exactly what the given ones cover; empty ones vanish."""
+    real = end > start
+    if not real.all():
+        start, end = start[real], end[real]
+    if not len(start):
+        return EMPTY
+    if not (start[1:] >= start[:-1]).all():
+        order = np.argsort(start, kind="stable")
+        start, end = start[order], end[order]
+    reach = np.maximum.accumulate(end)
+    first = np.concatenate(([True], start[1:] > reach[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return start[first], reach[last]
+
+
+def length(covered: Set) -> int:
+    """Total length of a set."""
+    return int((covered[1] - covered[0]).sum())
+
+
+def complement(covered: Set, low: int, high: int) -> Set:
+    """What [low, high) has and the set has not."""
+    start, end = covered
+    begin = np.concatenate(([low], end))
+    finish = np.concatenate((start, [high]))
+    begin, finish = np.clip(begin, low, high), np.clip(finish, low, high)
+    keep = finish > begin
+    return begin[keep], finish[keep]
+
+
+def intersect(one: Set, other: Set) -> Set:
+    """What both sets cover."""
+    if not len(one[0]) or not len(other[0]):
+        return EMPTY
+    # every interval of `one` meets a run of intervals of `other`
+    first = np.searchsorted(other[1], one[0], side="right")
+    last = np.searchsorted(other[0], one[1], side="left")
+    meets = np.maximum(last - first, 0)
+    which = np.repeat(np.arange(len(one[0])), meets)
+    if not len(which):
+        return EMPTY
+    offset = np.arange(len(which)) - np.repeat(np.cumsum(meets) - meets, meets)
+    partner = np.repeat(first, meets) + offset
+    return np.maximum(one[0][which], other[0][partner]), np.minimum(one[1][which], other[1][partner])
+
+
+def subtract(one: Set, other: Set) -> Set:
+    """What `one` covers and `other` does not."""
+    if not len(one[0]) or not len(other[0]):
+        return one
+    low, high = int(one[0][0]), int(one[1][-1])
+    return intersect(one, complement(other, low, high))
+
+
+def within(covered: Set, low: Ints, high: Ints) -> Ints:
+    """Length of the set inside each window [low, high); windows may overlap one another."""
+    start, end = covered
+    if not len(start):
+        return np.zeros(len(low), np.int64)
+    before = np.concatenate(([0], np.cumsum(end - start)))
+
+    def up_to(when: Ints) -> Ints:
+        """Covered length before each instant."""
+        place = np.searchsorted(start, when, side="right")
+        last = np.maximum(place - 1, 0)
+        beyond = np.where(place > 0, np.maximum(end[last] - when, 0), 0)
+        return before[place] - beyond
+
+    return np.asarray(up_to(high) - up_to(np.minimum(low, high)), np.int64)

@@ -1,0 +1,288 @@
+"""What does a piece of a line-wise Kineto file say? Read without parsing JSON: by the shape of its lines.
+
+torch writes every event with the same line breaks, so line starts tell where category, name, time and duration stand.
+Everything numeric is read for thousands of events at once; Python touches only the events we keep. Whatever does not
+have exactly the expected shape makes `scan` answer False, and the piece is decoded as JSON instead (`objects.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from responder.traces.collect import Collector
+from responder.traces.digits import Offsets, Words, up_to_eight, up_to_sixteen, word, words_of
+from responder.traces.layout import Layout
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Line numbers, counted from the line of the event's opening brace, and columns."""
+
+    cat_line: int
+    cat_column: int
+    """Of the `"cat": "` itself."""
+    name_line: int
+    name_column: int
+    """Of the name's first character; in MULTI it follows the category's length."""
+    key_last_line: int
+    ts_line: int
+    dur_line: int
+    args_line: int
+
+
+SHAPES = {
+    Layout.MULTI: Shape(1, 15, 1, -1, 1, 2, 2, 4),
+    Layout.SINGLE: Shape(2, 4, 3, 13, 5, 6, 7, 10),
+}
+
+KEPT = {
+    "kernel": "gpu",
+    "gpu_memcpy": "gpu",
+    "gpu_memset": "gpu",
+    "cuda_runtime": "calls",
+    "cuda_driver": "calls",
+    "cpu_op": "ops",
+    "user_annotation": "marks",
+    "gpu_user_annotation": "gpu_marks",
+    "python_function": "frames",
+    "overhead": "",
+    "cuda_sync": "",
+    "Trace": "",
+}
+"""Category of the file -> where its events go; empty: counted only. An unknown category is left to the JSON decoder."""
+
+_WORDS = {name: word(f'{name}", "name'.encode()) for name in KEPT}
+_WORDS_SINGLE = {name: word(f'{name}",\n    "name'.encode()) for name in KEPT}
+_PH = np.uint64(0xFFFFFFFFFFFF)
+_PH_X = word(b'"ph": "X')
+_SKIPPED = tuple(word(text) for text in (b'"ph": "s', b'"ph": "f', b'"ph": "i', b'"ph": "M', b'"name": "'))
+_CAT = word(b'"cat": "')
+_NAME = word(b'"name": ')
+_TS = word(b'"ts": ') & _PH
+_DUR = word(b'"dur": ') & np.uint64(0xFFFFFFFFFFFFFF)
+_MODULE = word(b"nn.Modul")
+_CORRELATION = b'"correlation": '
+_GRID = b'"grid": ['
+_SIZES = (b'"bytes": ', b'"In msg nelems": ')
+
+LONG_FRAME_DIGITS = 4
+"""Python frames of at least this many digits of microseconds are kept: 1 ms and more."""
+
+
+@dataclass
+class Piece:
+    """One piece of the file with its line ends and the opening lines of its X events."""
+
+    text: bytes
+    words: Words
+    ends: Offsets
+    """Offset of every newline; index 0 is a virtual one before the piece."""
+    opening: Offsets
+    """Index into `ends` of the newline that ends each X event's `  {` line."""
+    shape: Shape
+
+    def line(self, number: int) -> Offsets:
+        """Start offset of line `number` of every event."""
+        return self.ends[self.opening + (number - 1)] + 1
+
+    def line_end(self, number: int) -> Offsets:
+        """Offset of the newline that ends line `number` of every event."""
+        return self.ends[self.opening + number]
+
+
+def scan(text: bytes, end: int, layout: Layout, into: Collector) -> bool:
+    """Collect the events in text[:end] (whole events only); False, with nothing collected, if any looks different."""
+    try:
+        piece = _split(text, end, layout)
+        if piece is None:
+            return False
+        if len(piece.opening):
+            return _collect(piece, layout, into)
+        return True
+    except IndexError:
+        return False  # an event's last lines are missing: not the shape we know
+
+
+def _split(text: bytes, end: int, layout: Layout) -> Piece | None:
+    """Find the events; None if something other than the known kinds opens at an event's indentation."""
+    raw = np.frombuffer(text, np.uint8, end)
+    ends = np.concatenate((np.array([-1]), np.flatnonzero(raw == 10)))
+    words = words_of(text)
+    opening = np.flatnonzero(np.diff(ends) == 4) + 1
+    if not len(opening):
+        return None if len(ends) > 2 else Piece(text, words, ends, opening, SHAPES[layout])
+    first = words[ends[opening] + 5]
+    is_x = first == _PH_X
+    other = first[~is_x]
+    if not np.isin(other, _SKIPPED).all():
+        return None
+    return Piece(text, words, ends, opening[is_x], SHAPES[layout])
+
+
+def _collect(piece: Piece, layout: Layout, into: Collector) -> bool:
+    shape, words = piece.shape, piece.words
+    cat_at = piece.line(shape.cat_line) + shape.cat_column
+    if not (words[cat_at] == _CAT).all():
+        return False
+    cat = words[cat_at + 8]
+    known = _WORDS if layout is Layout.MULTI else _WORDS_SINGLE
+    members = {name: np.flatnonzero(cat == key) for name, key in known.items()}
+    if sum(map(len, members.values())) != len(cat):
+        return False
+    members["Trace"] = members["Trace"][:0]  # its keys stand in another order, and we need none of them
+    numbers = _times(piece, np.sort(np.concatenate(list(members.values()))))
+    if numbers is None:
+        return False
+    start, duration, long_frame = numbers
+    plan: list[tuple[str, Offsets, Offsets, Offsets]] = []
+    for name, rows in members.items():
+        if not len(rows):
+            continue
+        names_at = _names(piece, layout, name, rows)
+        if names_at is None:
+            return False
+        if KEPT[name] == "frames":
+            chosen = long_frame[rows] | (words[names_at] == _MODULE)
+            into.count(name, len(rows))
+            rows, names_at = rows[chosen], names_at[chosen]
+        plan.append((name, rows, names_at, piece.line_end(shape.key_last_line)[rows]))
+    for name, rows, names_at, key_end in plan:
+        if KEPT[name] != "frames":
+            into.count(name, len(rows))
+        if KEPT[name]:
+            keys = _keys(piece.text, names_at, key_end, into)
+            _hand_over(piece, KEPT[name], name, rows, keys, start[rows], duration[rows], into)
+    return True
+
+
+def _names(piece: Piece, layout: Layout, category: str, rows: Offsets) -> Offsets | None:
+    """Offset of the names' first characters."""
+    line = piece.line(piece.shape.name_line)[rows]
+    if layout is Layout.SINGLE:
+        fine = (piece.words[line + 4] == _NAME).all()
+        return line + piece.shape.name_column if fine else None
+    before = piece.shape.cat_column + 8 + len(category) + 3
+    fine = (piece.words[line + before] == _NAME).all()
+    return line + before + 9 if fine else None
+
+
+def _times(piece: Piece, rows: Offsets) -> tuple[Offsets, Offsets, NDArray[np.bool_]] | None:
+    """(start ns, duration ns, is a long frame) per event; None unless every one of `rows` has the usual numbers."""
+    words, shape = piece.words, piece.shape
+    raw = np.frombuffer(piece.text, np.uint8)
+    line = piece.line(shape.ts_line)[rows]
+    at = line + 10
+    dot = piece.text.find(b".", int(at[0]), int(at[0]) + 17)
+    whole = dot - int(at[0])
+    if dot < 0 or not 1 <= whole <= 16 or not ((words[line + 4] & _PH) == _TS).all():
+        return None
+    micros, fine = up_to_sixteen(words, at, whole)
+    nanos, fine_too = up_to_eight(words, at + whole + 1, 3)
+    if not (fine & fine_too & (raw[at + whole] == 46) & (raw[at + whole + 4] == 44)).all():
+        return None
+    # torch >= 2.13 has the duration on its own line, earlier versions behind the time
+    prefix = piece.line(shape.dur_line)[rows] + 4 if shape.dur_line != shape.ts_line else at + whole + 6
+    last = piece.line_end(shape.dur_line)[rows]
+    last = last - (raw[last - 1] == 44)
+    digits = last - 4 - (prefix + 7)
+    if not (((words[prefix] & np.uint64(0xFFFFFFFFFFFFFF)) == _DUR) & (digits >= 1) & (digits <= 8)).all():
+        return None
+    micro, fine = up_to_eight(words, prefix + 7, digits)
+    nano, fine_too = up_to_eight(words, last - 3, 3)
+    if not (fine & fine_too & (raw[last - 4] == 46)).all():
+        return None
+    count = len(piece.opening)
+    start, duration, long_frame = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    start[rows], duration[rows] = micros * 1000 + nanos, micro * 1000 + nano
+    long_frame[rows] = digits >= LONG_FRAME_DIGITS
+    return start, duration, long_frame
+
+
+def _keys(text: bytes, begin: Offsets, end: Offsets, into: Collector) -> Offsets:
+    known = into.keys.by_text
+    learn = into.keys.learn
+    numbers = []
+    for first, last in zip(begin.tolist(), end.tolist(), strict=True):
+        key = text[first:last]
+        number = known.get(key)
+        numbers.append(learn(key) if number is None else number)
+    return np.array(numbers, np.int64)
+
+
+def _hand_over(
+    piece: Piece, kind: str, category: str, rows: Offsets, keys: Offsets, start: Offsets, dur: Offsets, into: Collector
+) -> None:
+    if kind not in ("gpu", "calls"):
+        into.plain(kind, start, dur, keys)
+        return
+    begin = piece.line(piece.shape.args_line)[rows].tolist()
+    ends = piece.line_end(piece.shape.args_line)[rows].tolist()
+    at = [piece.text.find(_CORRELATION, first, last) for first, last in zip(begin, ends, strict=True)]
+    correlation = _correlations(piece, at)
+    if kind == "calls":
+        into.calls(start, dur, keys, correlation)
+        return
+    if category == "kernel":
+        grid = _grids(piece.text, at, begin, ends, into)
+        size = _sizes(piece.text, begin, ends, into.collective_rows(keys))
+    else:
+        grid = np.full(len(rows), -1, np.int64)
+        size = _sizes(piece.text, begin, ends, np.arange(len(rows)))
+    into.gpu(start, dur, keys, correlation, grid, size)
+
+
+def _correlations(piece: Piece, at: list[int]) -> Offsets:
+    """The numbers behind `"correlation": ` found at `at`; -1 where there is none."""
+    places = np.array(at, np.int64)
+    values = np.full(len(at), -1, np.int64)
+    open_rows = np.flatnonzero(places >= 0)
+    raw = np.frombuffer(piece.text, np.uint8)
+    # nearly all numbers of a piece have one or two lengths: try each length on what is left
+    for length in range(8, 0, -1):
+        if not len(open_rows):
+            break
+        where = places[open_rows] + len(_CORRELATION)
+        value, fine = up_to_eight(piece.words, where, length)
+        following = raw[where + length]
+        fine &= (following < 48) | (following > 57)
+        values[open_rows[fine]] = value[fine]
+        open_rows = open_rows[~fine]
+    for row in open_rows.tolist():  # nine digits and more
+        tail = piece.text[at[row] + len(_CORRELATION) : at[row] + len(_CORRELATION) + 20]
+        digits = tail[: len(tail) - len(tail.lstrip(b"0123456789"))]
+        values[row] = int(digits) if 0 < len(digits) < 19 else -1
+    return values
+
+
+def _grids(text: bytes, at: list[int], begin: list[int], ends: list[int], into: Collector) -> Offsets:
+    find, known, learn = text.find, into.grid_numbers, into.grid_number
+    numbers = []
+    for place, first, last in zip(at, begin, ends, strict=True):
+        # the grid usually stands behind the correlation
+        place = find(_GRID, place, last) if place >= 0 else -1
+        if place < 0:
+            place = find(_GRID, first, last)
+        if place < 0:
+            numbers.append(-1)
+            continue
+        grid = text[place + 9 : find(b"]", place, last)]
+        number = known.get(grid)
+        numbers.append(learn(grid) if number is None else number)
+    return np.array(numbers, np.int64)
+
+
+def _sizes(text: bytes, begin: list[int], ends: list[int], rows: Offsets) -> Offsets:
+    """Bytes of copies and elements of collectives; they are few, so each is searched."""
+    sizes = np.zeros(len(begin), np.int64)
+    for row in rows.tolist():
+        for label in _SIZES:
+            place = text.find(label, begin[row], ends[row])
+            if place >= 0:
+                tail = text[place + len(label) : place + len(label) + 20]
+                digits = tail[: len(tail) - len(tail.lstrip(b"0123456789"))]
+                sizes[row] = int(digits) if 0 < len(digits) < 19 else 0
+                break
+    return sizes
