@@ -1,0 +1,197 @@
+"""Does what we ship recognise every cause it claims to know, and tell look-alikes apart?"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from responder.claims import evaluate_test
+from responder.classes import CAUSES, CAUSES_OF, CAUSES_OF_ANY_CLASS, PRECEDENCE, canonical
+from responder.diagnose import STEP_OF_PREFIX, diagnose
+from responder.load import load_content
+from responder.model import Content, Fact, Status, Truth, Verdict
+from responder.problems import render
+from tests.facts import FACTS, STEPS, evidence
+from tests.scenarios import (
+    CATCH_UP,
+    EPISODES,
+    HANG,
+    KV,
+    KV_STARVE,
+    PROFILE_OPEN,
+    SERVER,
+    SPIKE,
+    TTFT,
+    WORKER_STOPPED,
+    Episode,
+    Facts,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def content() -> Content:
+    """What we ship."""
+    loaded, problems = load_content([ROOT / "rules"], [ROOT / "playbooks"], STEPS, FACTS)
+    assert not problems, render(problems)
+    return loaded
+
+
+def verdict(episode: Episode, *looks: Facts) -> Verdict:
+    """The verdict on an episode; with `looks` on several rounds of captures."""
+    rounds = [evidence(facts, at=100.0 + 60 * n) for n, facts in enumerate(looks or (episode.facts(),))]
+    runs = tuple(
+        item.model_copy(update={"id": f"{item.id}-{n}"}) for n, items in enumerate(rounds, start=1) for item in items
+    )
+    return diagnose(episode.incident(), content().playbooks, content().causes, runs)
+
+
+def facts_of(values: Facts) -> dict[str, Fact]:
+    return {name: Fact(name=name, value=value, step="x") for name, value in values.items() if value is not None}
+
+
+@pytest.mark.parametrize("name", sorted(EPISODES))
+def test_every_episode_is_recognised(name: str) -> None:
+    """The true cause comes first, by the margin the evidence deserves; every canonical cause has an episode."""
+    episode = EPISODES[name]
+    first, second = verdict(episode).hypotheses[:2]
+    assert first.cause == episode.cause, f"{first.cause} {first.probability} before {second.cause}"
+    assert first.probability - second.probability >= episode.beats_by
+
+
+def test_every_canonical_cause_is_known_and_has_an_episode() -> None:
+    """Nothing of the canon is missing, and nothing is shipped untested."""
+    shipped = {cause.id for cause in content().causes}
+    assert set(CAUSES) <= shipped
+    assert shipped == {episode.cause for episode in EPISODES.values()} - {"unknown"}
+    assert {canonical(cause) for cause in shipped} == set(CAUSES)
+
+
+def test_every_class_lets_its_causes_compete() -> None:
+    """One playbook for each class, with at least the canonical causes of the class and those of any class."""
+    books = {book.incident_class: book for book in content().playbooks}
+    assert sorted(books) == sorted(PRECEDENCE)
+    for name, book in books.items():
+        assert set(CAUSES_OF[name]) | set(CAUSES_OF_ANY_CLASS) <= set(book.causes), name
+
+
+def test_every_rule_leads_to_a_playbook() -> None:
+    """An alert that fires is listed in the playbook of its class."""
+    books = {book.incident_class: book for book in content().playbooks}
+    for rule in content().rules:
+        assert rule.alert in books[rule.incident_class].alerts, rule.alert
+
+
+def test_every_alert_is_explained_by_a_cause_of_its_class() -> None:
+    """A symptom that no competing cause explains would count against all of them."""
+    causes = {cause.id: cause for cause in content().causes}
+    for book in content().playbooks:
+        for alert in book.alerts:
+            assert any(alert in causes[c].explains or "*" in causes[c].explains for c in book.causes), alert
+
+
+@pytest.mark.parametrize("cause", content().causes, ids=lambda cause: cause.id)
+def test_every_cause_is_complete(cause) -> None:  # type: ignore[no-untyped-def]
+    """Evidence in several groups both ways, proof of its own, a way to be proven wrong, remedies with their price."""
+    groups = {weight.group for weight in cause.evidence}
+    assert len(groups) >= 3
+    assert any(weight.yes > 0 for weight in cause.evidence)
+    assert any(min(weight.yes, weight.no) < 0 for weight in cause.evidence)
+    assert cause.confirm
+    assert cause.disproved_by
+    assert cause.would_disprove.command
+    assert cause.explains
+    assert cause.seen_in
+    assert all(remedy.tradeoff for remedy in cause.remedies)
+    assert any(remedy.safe_now or "restart" in remedy.tradeoff for remedy in cause.remedies)
+
+
+@pytest.mark.parametrize("name", ["swap-space", "scheduler-delay-factor", "num-scheduler-steps", "VLLM_USE_V1"])
+def test_no_remedy_names_an_option_that_is_gone(name: str) -> None:
+    """Options removed from vLLM must not be advised."""
+    for cause in content().causes:
+        for remedy in cause.remedies:
+            assert name not in remedy.option, cause.id
+
+
+@pytest.mark.parametrize("name", sorted(n for n, e in EPISODES.items() if e.cause != "unknown"))
+def test_the_true_cause_is_not_disproved_by_its_own_episode(name: str) -> None:
+    """A disproof that holds in the textbook case is wrong."""
+    episode = EPISODES[name]
+    cause = next(cause for cause in content().causes if cause.id == episode.cause)
+    facts = facts_of(episode.facts())
+    assert all(evaluate_test(test, facts) is not Truth.YES for test in cause.disproved_by)
+
+
+@pytest.mark.parametrize("cause", content().causes, ids=lambda cause: cause.id)
+def test_a_healthy_server_confirms_nothing(cause) -> None:  # type: ignore[no-untyped-def]
+    """On a healthy server no cause finds its proof complete."""
+    healthy = facts_of(SERVER)
+    proof = [weight for weight in cause.evidence if weight.id in cause.confirm]
+    assert not all(evaluate_test(weight.test, healthy) is Truth.YES for weight in proof)
+
+
+@pytest.mark.parametrize("alerts", [TTFT, HANG, KV, {"VLLMITLHigh": "slow_decode"}], ids=lambda a: min(a))
+def test_an_alarm_over_a_healthy_server_is_not_confirmed(alerts: dict[str, str]) -> None:
+    """Symptoms alone make no cause probable when every fact says healthy."""
+    first = verdict(Episode(alerts, "unknown")).hypotheses[0]
+    assert first.cause == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("frozen", "cause"), [(WORKER_STOPPED, "worker_hang"), (PROFILE_OPEN, "capture_in_progress")]
+)  # fmt: skip
+def test_a_hang_that_ends_is_not_rediagnosed_as_capacity(frozen: Facts, cause: str) -> None:
+    """After the freeze a burst follows that looks like a traffic spike; the second look must not change the verdict."""
+    episode = Episode({**HANG, **TTFT}, cause, frozen)
+    thawed = {**SERVER, **CATCH_UP, "config.tensor_parallel": frozen.get("config.tensor_parallel", 1)}
+    assert verdict(episode, episode.facts(), thawed).hypotheses[0].cause == cause
+
+
+def test_capacity_that_turns_into_a_hang_is_a_hang() -> None:
+    """What the second look finds counts, too."""
+    episode = Episode({**TTFT, **HANG}, "worker_hang", SPIKE)
+    assert verdict(episode, episode.facts(), {**SERVER, **WORKER_STOPPED}).hypotheses[0].cause == "worker_hang"
+
+
+def test_the_resolved_look_does_not_change_the_verdict() -> None:
+    """One more look at the metrics, when all is well again, leaves the cause where it was."""
+    episode = Episode(KV, "kv_pressure_preemption", KV_STARVE)
+    later = {name: value for name, value in SERVER.items() if name.startswith("metrics.")}
+    assert (
+        verdict(episode, episode.facts(), {**later, "metrics.kv_usage.max": 1.0}).hypotheses[0].cause == episode.cause
+    )
+
+
+@pytest.mark.parametrize("name", ["worker_hang", "engine_hang", "engine_crash", "frontend_frozen"])
+def test_without_sight_of_the_processes_a_hang_is_not_confirmed(name: str) -> None:
+    """From metrics and a canary alone a stopped worker, engine and rank are identical: say so."""
+    episode = EPISODES[name]
+    blind = Episode(episode.alerts, name, episode.differs, without=("processes.", "stacks.", "gpu.", "ras.", "log."))
+    first = verdict(blind).hypotheses[0]
+    assert first.status is not Status.CONFIRMED
+    assert any(missing.step == "processes" for missing in first.missing) or first.cause == "unknown"
+
+
+def test_facts_are_named_after_their_step() -> None:
+    """`diagnose` finds the step of a missing fact by its prefix; a new step must keep to that."""
+    steps = pytest.importorskip("responder.capture").STEPS
+    for name, step in steps.items():
+        for spec in step.facts:
+            prefix = spec.name.partition(".")[0]
+            assert STEP_OF_PREFIX.get(prefix, prefix) == name, spec.name
+
+
+def test_the_registry_delivers_what_playbooks_use() -> None:
+    """Loaded against the real capture steps there is no fact and no step that nobody knows."""
+    steps = pytest.importorskip("responder.capture").STEPS
+    named = {call.step for book in content().playbooks for call in book.ladder}
+    if not named <= set(steps):
+        pytest.skip(f"not all capture steps are registered yet: {sorted(named - set(steps))}")
+    facts = [spec.name for step in steps.values() for spec in step.facts]
+    params = {name: step.params for name, step in steps.items()}
+    _, problems = load_content([ROOT / "rules"], [ROOT / "playbooks"], params, facts)
+    assert not problems, render(problems)
