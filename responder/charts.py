@@ -14,17 +14,21 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import structlog
 
-from responder.model import Report, Series
+from responder.model import Report, Rule, Series, Symptom
+from responder.report_signals import signal_words
 from responder.report_words import plain
 
 MOST_CHARTS = 6
+FEWEST_CHARTS = 4
+USUAL = ("running", "waiting", "kv_usage", "generation_rate", "ttft_p99", "itl_p99")
+"""What a woken person looks at when nothing more telling is known, as in a hang."""
 MOST_LINES = 4
 MOST_POINTS = 720
 BASELINE_S = 600.0
@@ -127,32 +131,54 @@ def specs(report: Report) -> list[dict[str, Any]]:
     }
     out: list[dict[str, Any]] = []
     for number, signal in enumerate(decisive(report), 1):
-        lines = [s for s in report.series if s.signal == signal and _drawable(s)][:MOST_LINES]
+        lines = _lines([s for s in report.series if s.signal == signal and _drawable(s)])
         out.append(
             {
                 "name": f"{number}-{SAFE_NAME.sub('-', signal)[:60].strip('-') or 'signal'}",
-                "title": plain(lines[0].label or signal, 60),
+                "title": plain(signal_words(signal), 60),
                 "unit": lines[0].unit,
                 "threshold": next((s.threshold for s in lines if s.threshold is not None), None),
                 "band": band(lines[0], incident.onset_at) if len(lines) == 1 else None,
-                "lines": [{"label": plain(s.label, 30), "points": _thin(s.points)} for s in lines],
+                "lines": [{"label": plain(s.label, 30) or "all", "points": _thin(s.points)} for s in lines],
                 **marks,
             }
         )
     return out
 
 
+def _lines(rows: list[Series]) -> list[Series]:
+    """The server as a whole; a few engines are shown beside it, one engine would say the same twice."""
+    whole = [row for row in rows if not row.label.startswith("engine ")]
+    engines = [row for row in rows if row.label.startswith("engine ")]
+    shown = engines if len(engines) > 1 and len(whole) + len(engines) <= MOST_LINES else []
+    return (whole + shown or engines)[:MOST_LINES]
+
+
 def decisive(report: Report) -> list[str]:
-    """The signals that opened the incident, then those behind the leading cause; a few of any if there are none."""
-    drawable = [series.signal for series in report.series if _drawable(series)]
+    """The signals that opened the incident, then those behind the leading cause, then the usual ones up to four."""
+    drawable = list(dict.fromkeys(series.signal for series in report.series if _drawable(series)))
     symptoms = [series.signal for series in report.series if series.threshold is not None]
     findings: list[str] = []
     if report.verdict.hypotheses:
         lead = report.verdict.hypotheses[0]
         for finding in lead.supports + lead.contradicts:
             findings += [got[1] for fact in finding.facts if (got := SIGNAL_OF_FACT.match(fact.name))]
-    chosen = [signal for signal in dict.fromkeys(symptoms + findings) if signal in drawable]
-    return (chosen or list(dict.fromkeys(drawable))[:4])[:MOST_CHARTS]
+    chosen = [signal for signal in dict.fromkeys(symptoms + findings) if signal in drawable][:MOST_CHARTS]
+    rest = [signal for signal in USUAL if signal in drawable] or drawable
+    return chosen + [signal for signal in rest if signal not in chosen][: max(0, FEWEST_CHARTS - len(chosen))]
+
+
+def with_limits(series: Iterable[Series], symptoms: Iterable[Symptom], rules: Iterable[Rule]) -> tuple[Series, ...]:
+    """The series with the limit of the symptom each of them opened: this is what marks them as decisive."""
+    first = {rule.alert: rule.terms[0].signal for rule in rules if rule.terms}
+    limits: dict[str, float] = {}
+    for symptom in symptoms:
+        signal = first.get(symptom.alert)
+        if signal is not None and symptom.threshold is not None:
+            limits.setdefault(signal, symptom.threshold)
+    order = list(limits)
+    out = [s.model_copy(update={"threshold": limits[s.signal]}) if s.signal in limits else s for s in series]
+    return tuple(sorted(out, key=lambda s: order.index(s.signal) if s.signal in limits else len(order)))
 
 
 def band(series: Series, onset: float) -> list[float] | None:

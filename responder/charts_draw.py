@@ -19,6 +19,7 @@ from matplotlib import dates, rcParams  # noqa: E402 - the backend must be chose
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
+from matplotlib.transforms import offset_copy  # noqa: E402
 
 from responder.report_words import (  # noqa: E402
     BYTE_UNITS,
@@ -64,13 +65,11 @@ def picture(chart: dict[str, Any]) -> Figure:
     """One signal over time, everything labelled where it is."""
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     axes = figure.add_subplot()
-    unit = chart["unit"]
     low, high = _span(chart)
     axes.set_xlim(low, low + (high - low) * 1.17)
     axes.set_ylim(0, _top(chart))
     _usual(axes, chart, low, high)
-    for index, line in enumerate(chart["lines"]):
-        _line(axes, line, MORE_LINES[index % len(MORE_LINES)], unit, named=len(chart["lines"]) > 1)
+    _lines(axes, chart)
     _limit(axes, chart, low, high)
     _moments(axes, chart, low, high)
     _captures(axes, chart, low, high)
@@ -110,17 +109,30 @@ def _usual(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None:
     axes.annotate("usual", (low, top + thin), (3, 2), textcoords="offset points", color=FAINT, fontsize=9.5)
 
 
-def _line(axes: Axes, line: dict[str, Any], colour: str, unit: str, named: bool) -> None:
-    times = [_at(at) for at, _ in line["points"]]
-    values = [float("nan") if value is None else value for _, value in line["points"]]
-    axes.plot(times, values, color=colour, linewidth=1.8, solid_capstyle="round", zorder=3)
-    last = max(index for index, (_, value) in enumerate(line["points"]) if value is not None)
-    words = measured(values[last], _spoken(unit))
-    axes.plot(times[last], values[last], "o", color=colour, markersize=4, zorder=4)
-    axes.annotate(
-        f"{words}\n{line['label']}" if named else words, (times[last], values[last]), (6, 0),
-        textcoords="offset points", color=colour, va="center", fontweight="bold", fontsize=10.5, zorder=5,
-    )  # fmt: skip
+def _lines(axes: Axes, chart: dict[str, Any]) -> None:
+    """The lines, each with its last value beside it; labels that would meet are moved apart."""
+    named = len(chart["lines"]) > 1
+    ends: list[tuple[float, float, str, str]] = []
+    for line, colour in zip(chart["lines"], MORE_LINES, strict=False):
+        times = [_at(at) for at, _ in line["points"]]
+        values = [float("nan") if value is None else value for _, value in line["points"]]
+        axes.plot(times, values, color=colour, linewidth=1.8, solid_capstyle="round", zorder=3)
+        last = max(index for index, (_, value) in enumerate(line["points"]) if value is not None)
+        words = measured(values[last], _spoken(chart["unit"]))
+        words = f"{line['label']}: {words}" if named else words
+        if last < len(values) - 2:
+            words += ", then no data"
+        axes.plot(times[last], values[last], "o", color=colour, markersize=4, zorder=4)
+        ends.append((values[last], times[last], words, colour))
+    beside = offset_copy(axes.transData, axes.get_figure(root=True), 6, 0, "points")
+    gap = axes.get_ylim()[1] * 0.085
+    lowest = float("-inf")
+    for value, time, words, colour in sorted(ends):
+        lowest = max(value, lowest + gap)
+        axes.annotate(
+            words, (time, value), (time, lowest), textcoords=beside,
+            color=colour, va="center", fontweight="bold", fontsize=10.5, zorder=5,
+        )  # fmt: skip
 
 
 def _limit(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None:
@@ -150,7 +162,8 @@ def _moments(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None
         words = f"{key} {datetime.fromtimestamp(chart[key], UTC):%H:%M:%S}"
         axes.annotate(
             words, (at, top), (-4 if aside == "right" else 4, -2 - 13 * row), textcoords="offset points", ha=aside,
-            va="top", color=colour, fontsize=9.5,
+            va="top", color=colour, fontsize=9.5, zorder=6,
+            bbox={"facecolor": PAPER, "alpha": 0.85, "linewidth": 0, "pad": 0.6},
         )  # fmt: skip
 
 
@@ -161,8 +174,8 @@ def _captures(axes: Axes, chart: dict[str, Any], low: float, high: float) -> Non
         axes.axvspan(start, end, 0, 0.83, color=CAPTURE, alpha=0.3, linewidth=0, zorder=0)
     if windows:
         axes.annotate(
-            "captures", (max(end for _, end in windows), axes.get_ylim()[1] * 0.83), (3, 1),
-            textcoords="offset points", ha="left", va="center", color=CAPTURE, fontsize=9.5,
+            "captures", (max(end for _, end in windows), axes.get_ylim()[1] * 0.83), (3, -4),
+            textcoords="offset points", ha="left", va="center", color=CAPTURE, fontsize=9.5, zorder=7,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from responder.model import Evidence, Fact, Finding, Report
+from responder.report_signals import signal_words
 from responder.report_words import code, honest, plain
 
 ASPECTS = {
@@ -66,9 +67,8 @@ def spoken(report: Report, fact: Fact) -> str:
     signal, _, aspect = rest.rpartition(".")
     if step != "metrics" or not signal:
         return f"{_loose(fact.name)} {value}"
-    labels = {series.signal: plain(series.label, 60) for series in report.series if series.label}
-    name = labels.get(signal, _loose(signal))
-    return ASPECTS.get(aspect, "{name} " + _loose(aspect).replace("{", "(") + " {value}").format(name=name, value=value)
+    words = ASPECTS.get(aspect, "{name} " + _loose(aspect).replace("{", "(") + " {value}")
+    return words.format(name=signal_words(signal), value=value)
 
 
 def _loose(name: str) -> str:

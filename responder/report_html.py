@@ -211,7 +211,7 @@ def _captures(report: Report) -> str:
         (
             ("", rich(code(capture.step, 60))),
             ("num", str(capture.rung)),
-            ("", text(outcome_words(capture.status))),
+            ("word", text(outcome_words(capture.status))),
             ("", text(capture.cost)),
             ("", text(capture.reason)),
         )

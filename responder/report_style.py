@@ -43,7 +43,8 @@ figure svg{display:block;width:100%;height:auto}
 table{border-collapse:collapse;width:100%;font-size:.94rem}
 th,td{text-align:left;vertical-align:top;padding:.4em .7em .4em 0;border-top:1px solid var(--rule)}
 th{color:var(--faint);font-weight:600;border-top:0}
-td.time,td.num{white-space:nowrap;font-variant-numeric:tabular-nums}
+th,td.time,td.num,td.word{white-space:nowrap;overflow-wrap:normal;font-variant-numeric:tabular-nums}
+td:first-child{min-width:8em}
 tr.repeat td{color:var(--faint)}
 a{color:var(--accent)}
 .moments{list-style:none;margin:0;padding:0 0 0 .4em;border-left:2px solid var(--rule)}
@@ -62,5 +63,6 @@ table,tbody,tr,td{display:block}thead{display:none}
 tr{border-top:1px solid var(--rule);padding:.5em 0}td{border:0;padding:.1em 0}
 td:empty{display:none}td[data-label]::before{content:attr(data-label) ": ";color:var(--faint)}}
 @media print{body{background:#fff;font-size:11pt}main{max-width:none;padding:0}
+.charts{grid-template-columns:1fr 1fr}h2,h3{break-after:avoid}
 section,header,figure,tr,li{break-inside:avoid}.long{break-inside:auto}a{color:inherit}}
 """

@@ -36,7 +36,8 @@ SECOND_UNITS = {"s", "sec", "second", "seconds"}
 BYTE_UNITS = {"b", "byte", "bytes"}
 UNIX_UNITS = {"unix", "unix_s", "unix s", "unix seconds", "timestamp"}
 UNIT_WORDS = {"celsius": "°C", "degc": "°C", "watt": "W", "watts": "W", "w": "W"}
-PLAIN_UNITS = {"", "1", "count", "bool", "str", "text", "n"}
+RATIO = (".ratio", "_ratio")
+PLAIN_UNITS = {"", "state", "1", "count", "bool", "str", "text", "n"}
 
 
 def clean(text: object, limit: int = 4000) -> str:
@@ -164,6 +165,10 @@ def measured(value: Scalar, unit: str = "") -> str:
         return number(value)
     if key == "%":
         return f"{number(value)} %"
+    if key.startswith("share of "):
+        return f"{percent(value)} {plain(unit.strip()[6:], 30)}"
+    if key == "http status":
+        return f"HTTP {value:.0f}"
     word = UNIT_WORDS.get(key, plain(unit, 24))
     return f"{number(value)}{'' if word.startswith('/') else ' '}{word}"
 
@@ -177,7 +182,7 @@ def limit(value: float, unit: str) -> str:
 
 def honest(fact: Fact, others: dict[str, Fact]) -> str:
     """A fact's value in words. Histogram quantiles are only known to a bucket: say the bucket, or that it is about."""
-    said = measured(fact.value, fact.unit)
+    said = measured(fact.value, fact.unit or ("x" if fact.name.endswith(RATIO) else ""))
     if not QUANTILE.search(fact.name) or isinstance(fact.value, str | bool) or fact.value is None:
         return said
     signal, _, aspect = fact.name.rpartition(".")

@@ -52,10 +52,10 @@ TTFT = fact("metrics.ttft_p99.now", 7.2, "s", at=OPENED)
 TTFT_BASE = fact("metrics.ttft_p99.baseline", 0.62, "s", at=ONSET)
 BUCKET = fact("metrics.ttft_p99.bucket", "between 5 s and 7.5 s", at=OPENED)
 ITL = fact("metrics.itl_p99.now", 0.34, "s", at=OPENED)
-ARRIVAL_RATIO = fact("metrics.arrival_rate.ratio", 1.04, "x", at=OPENED)
+ARRIVAL_RATIO = fact("metrics.arrival_rate.ratio", 1.04, at=OPENED)
 HIT_RATE = fact("metrics.prefix_hit_rate.now", 0.61, "share", at=OPENED)
 HIT_BASE = fact("metrics.prefix_hit_rate.baseline", 0.63, "share", at=ONSET)
-GENERATION_LENGTH = fact("metrics.generation_tokens_mean.ratio", 2.9, "x", at=OPENED)
+GENERATION_LENGTH = fact("metrics.generation_tokens_mean.ratio", 2.9, at=OPENED)
 RUNNING = fact("metrics.running.now", 31.0, at=OPENED)
 WAITING = fact("metrics.waiting.now", 118.0, at=OPENED)
 LOG_KV = fact("log.stats_kv_usage", 0.993, "share", "log_tail", at=OPENED + 1.1)
@@ -239,21 +239,19 @@ def series() -> tuple[Series, ...]:
             points.append((at, None if 60 <= index < 68 else round(max(0.0, min(value, top)), 4)))
         return tuple(points)
 
+    def of(signal: str, unit: str, points: Any, threshold: float | None = None) -> Series:
+        return Series(signal=signal, label="", unit=unit, points=points, threshold=threshold)
+
     return (
-        Series(
-            signal="kv_usage", label="KV cache in use", unit="share", points=line(0.52, 0.05, 0.99, 9, 0.998),
-            threshold=0.95,
-        ),
-        Series(signal="ttft_p99", label="TTFT p99", unit="s", points=line(0.62, 0.15, 7.3, 25), threshold=2.0),
-        Series(
-            signal="waiting", label="Requests waiting", unit="requests", points=line(0.6, 0.7, 140, 45), threshold=20.0
-        ),
-        Series(signal="preemption_rate", label="Preemptions", unit="/s", points=line(0.0, 0.0, 3.4, 12)),
-        Series(signal="generation_rate", label="Generated tokens", unit="tokens/s", points=line(1480, 70, 910, 20)),
-        Series(signal="prefix_hit_rate", label="Prefix-cache hit rate", unit="share", points=line(0.63, 0.03, 0.61, 9)),
-        Series(signal="running", label="Requests running", unit="requests", points=line(38, 3, 31, 10)),
-        Series(signal="itl_p99", label="Inter-token latency p99", unit="s", points=line(0.06, 0.01, 0.34, 15)),
-    )  # fmt: skip
+        of("kv_usage", "share", line(0.52, 0.05, 0.99, 9, 0.998), 0.95),
+        of("ttft_p99", "s", line(0.62, 0.15, 7.3, 25), 2.0),
+        of("waiting", "requests", line(0.6, 0.7, 140, 45), 20.0),
+        of("preemption_rate", "/s", line(0.0, 0.0, 3.4, 12)),
+        of("generation_rate", "tokens/s", line(1480, 70, 910, 20)),
+        of("prefix_hit_rate", "share", line(0.63, 0.03, 0.61, 9)),
+        of("running", "requests", line(38, 3, 31, 10)),
+        of("itl_p99", "s", line(0.06, 0.01, 0.34, 15)),
+    )
 
 
 def plan() -> Plan:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from responder import charts
-from responder.model import Series
+from responder.model import Comparison, Rule, Series, Severity
 from responder.report_html import drawing
 from tests.hostile import HOSTILE
 from tests.sample_report import DONE, ONSET, hostile, sample
@@ -34,9 +34,36 @@ def test_what_opened_the_incident_is_drawn_first():
 
 
 def test_without_symptom_signals_something_is_drawn():
-    """A report of probes alone still shows the traffic."""
-    few = tuple(flat(f"s{n}", [(ONSET, 1), (ONSET + 5, 2)]) for n in range(9))
-    assert charts.decisive(sample("first", series=few)) == ["s0", "s1", "s2", "s3"]
+    """A hang seen by probes alone still shows the traffic; failing that, whatever there is."""
+    names = [f"s{n}" for n in range(5)] + ["generation_rate", "running"]
+    few = tuple(flat(name, [(ONSET, 1), (ONSET + 5, 2)]) for name in names)
+    assert charts.decisive(sample("first", series=few)) == ["running", "generation_rate"]
+    assert charts.decisive(sample("first", series=few[:5])) == ["s0", "s1", "s2", "s3"]
+
+
+def test_a_symptom_lends_its_limit_to_its_signal():
+    """The first term of its rule; the limit is the target's own, and its signal comes first."""
+    rule = Rule(
+        alert="VLLMQueueGrowing", incident_class="high_ttft", severity=Severity.WARNING, expr="",
+        terms=(Comparison(signal="waiting", op=">", number=50),),
+    )  # fmt: skip
+    bare = tuple(series.model_copy(update={"threshold": None}) for series in sample().series)
+    limited = charts.with_limits(bare, sample().incident.symptoms, [rule])
+    assert (limited[0].signal, limited[0].threshold) == ("waiting", 20)
+    assert [series.threshold for series in limited[1:]] == [None] * (len(bare) - 1)
+
+
+def test_engines_are_shown_when_they_can_differ():
+    """One engine says the same twice; many are a thicket."""
+
+    def labels(*rows: str) -> list[str]:
+        points = ((ONSET, 1.0), (ONSET + 5, 2.0))
+        series = tuple(Series(signal="running", label=row, points=points) for row in rows)
+        return [line["label"] for line in charts.specs(sample(series=series))[0]["lines"]]
+
+    assert labels("", "engine 0") == ["all"]
+    assert labels("", "engine 0", "engine 1") == ["all", "engine 0", "engine 1"]
+    assert labels("", *(f"engine {n}" for n in range(8))) == ["all"]
 
 
 def test_the_usual_band_needs_a_baseline():

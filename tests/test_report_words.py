@@ -5,6 +5,7 @@ import math
 import pytest
 
 from responder.model import Fact
+from responder.report_signals import signal_words
 from responder.report_words import clean, code, duration, honest, limit, measured, number, percent, rfc3339
 from tests.hostile import HOSTILE
 
@@ -29,6 +30,7 @@ def test_durations(seconds, words):
         (0.0004, "share", "under 1 %"), (0.004, "share", "0.4 %"), (12.0, "/s", "12/s"), (3.421, "/s", "3.42/s"),
         (15234, "", "15,234"), (910.4, "tokens/s", "910 tokens/s"), (2.9, "x", "2.9×"),
         (1610612736, "bytes", "1.5 GiB"), (67.2, "celsius", "67.2 °C"), (None, "s", "unknown"),
+        (0.3, "share of usual", "30 % of usual"), (503, "HTTP status", "HTTP 503"), (0.0, "state", "0"),
         (True, "", "yes"), (False, "", "no"), (math.inf, "s",
         "unknown"), ("stopped", "", "stopped"), (1795144360.0, "unix", "2026-11-20 03:12:40 UTC"),
     ],
@@ -36,6 +38,19 @@ def test_durations(seconds, words):
 def test_values_with_units(value, unit, words):
     """What a fact's value and unit become; None is unknown, not zero."""
     assert measured(value, unit) == words
+
+
+def test_a_ratio_is_said_as_one():
+    """Ratios carry no unit of their own."""
+    assert honest(Fact(name="metrics.waiting.ratio", value=2.9, step="metrics_window"), {}) == "2.9×"
+    assert honest(Fact(name="siblings.waiting_ratio", value=4, step="siblings"), {}) == "4×"
+
+
+def test_signals_have_names():
+    """The field's words; an unknown signal keeps its own."""
+    assert [signal_words(s) for s in ("kv_usage", "ttft_p99", "itl_mean", "my_signal")] == [
+        "KV cache in use", "TTFT p99", "Inter-token latency, mean", "my signal"
+    ]  # fmt: skip
 
 
 def test_a_share_is_not_rounded_into_certainty():
