@@ -46,6 +46,7 @@ class Case:
 
     incident: Incident
     folder: IncidentFolder
+    target: Target
     evidence: list[Evidence] = field(default_factory=list)
     manifest: dict[str, dict[str, object]] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)

@@ -39,7 +39,6 @@ def weigh(kit: Kit, case: Case) -> None:
 
 async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) -> None:
     """Write a revision into the folder, then queue it for every receiver; `quick` is without charts."""
-    now = kit.clock()
     series = await asyncio.to_thread(_series, case)
     # No await from here to the report: what is said and what was weighed must be of one moment.
     weigh(kit, case)
@@ -48,8 +47,6 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     if case.timings.detected_s is None:
         since = round(case.incident.opened_at - case.incident.onset_at, 3)
         case.timings = case.timings.model_copy(update={"detected_s": since})
-    if stage == "final" and case.timings.report_s is None:
-        case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
     assert case.verdict is not None
     report = Report(
         revision=case.revision,
@@ -60,16 +57,20 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         plan=case.plan,
         timings=case.timings,
         series=series,
-        target_url=kit.targets[case.incident.target].url,
-        generated_at=now,
+        target_url=case.target.url,
+        generated_at=kit.clock(),
     )
     weighed = [item.id for item in case.weighed]
     drawn = {} if quick else await _draw(kit, report, case)
+    now = kit.clock()
+    if stage == "final" and case.timings.report_s is None:
+        case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
+    report = report.model_copy(update={"generated_at": now, "timings": case.timings})
     await asyncio.to_thread(_write, kit, case, report, drawn, weighed)
-    await kit.store.save_incident(case.incident, stage=stage, revision=case.revision)
-    await kit.outbox.add(case.incident.id, case.revision, stage)
-    top = case.verdict.hypotheses[0]
-    log.info("report.published", stage=stage, revision=case.revision, cause=top.cause, status=top.status.value)
+    await kit.store.save_incident(case.incident, stage=stage, revision=report.revision)
+    await kit.outbox.add(case.incident.id, report.revision, stage)
+    top = report.verdict.hypotheses[0]
+    log.info("report.published", stage=stage, revision=report.revision, cause=top.cause, status=top.status.value)
 
 
 async def _draw(kit: Kit, report: Report, case: Case) -> dict[str, str]:

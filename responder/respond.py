@@ -26,6 +26,7 @@ from responder.model import (
     Refusal,
     Status,
     StepCall,
+    Target,
     TimelineEntry,
 )
 from responder.plan import Budget, plan
@@ -53,7 +54,9 @@ class Responder:
         """A change of an incident: start working on it, or tell the task that works on it."""
         case = self._cases.get(incident.id)
         if case is None:
-            case = Case(incident, folder_of(self.kit.data_dir, incident.id))
+            # A target that was taken out of the configuration still has its incident's end to be told.
+            target = self.kit.targets.get(incident.target) or Target(name=incident.target, url="")
+            case = Case(incident, folder_of(self.kit.data_dir, incident.id), target)
             self._cases[incident.id] = case
             self._tasks[incident.id] = asyncio.create_task(self._work(case), name=f"respond {incident.id}")
             if change is not Change.RESOLVED:
@@ -181,7 +184,7 @@ class Responder:
 
     def _scene(self, case: Case) -> Scene:
         kit, incident = self.kit, case.incident
-        target = kit.targets[incident.target]
+        target = case.target
         return Scene(
             target=target,
             inventory=kit.inventories.get(target.name),
@@ -209,8 +212,7 @@ class Responder:
         )
 
     def _budget(self, case: Case, rung: int | None) -> Budget:
-        target = self.kit.targets[case.incident.target]
-        return Budget(max_rung=self.kit.max_rung, only_rung=rung, canary=target.canary)
+        return Budget(max_rung=self.kit.max_rung, only_rung=rung, canary=case.target.canary)
 
     # ------------------------------------------------------------------------------------------- what is said
 

@@ -114,9 +114,22 @@ class Watch:
             stopping=stopping, policy=self.policy,
         )  # fmt: skip
         changed = [await self._adopt(d.change, d.incident, content) for d in decisions]
+        changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(targets, now)]
         await self._remember(now)
         self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
         return [change for change in changed if change is not None]
+
+    def _abandoned(self, targets: Mapping[str, Target], now: float) -> list[Incident]:
+        """Open incidents of servers that are no longer in the configuration: nobody will see them end."""
+        says = "the server was taken out of the configuration"
+        entry = TimelineEntry(at=now, kind="resolved", says=says)
+        return [
+            incident.model_copy(
+                update={"state": "resolved", "resolved_at": now, "timeline": (*incident.timeline, entry)}
+            )
+            for incident in self.incidents.values()
+            if incident.state == "open" and incident.target not in targets
+        ]
 
     # ---------------------------------------------------------------------------------------------------- ask
 

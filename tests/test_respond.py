@@ -1,0 +1,239 @@
+"""The flow: people are told early, then completely, always of the end; whatever breaks is a row of the report."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from responder import respond as module
+from responder.capture.step import Fetched, Scene
+from responder.case import Kit
+from responder.folder import folder_of
+from responder.model import Change
+from responder.replay import replay
+from responder.report import to_json
+from responder.respond import Responder
+from tests.flow import NOW, Listener, brings, incident, kit, step, symptom
+
+Made = tuple[Kit, Responder, Listener]
+
+
+@pytest.fixture
+async def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """make(*steps) -> (kit, responder, listener), all stopped afterwards; nothing waits for real."""
+    monkeypatch.setattr(module, "SECOND_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "GREW_SETTLES_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_WORD_S", 0.05)
+    made: list[Made] = []
+    async with aiohttp.ClientSession() as http:
+
+        def make(*steps: Any, folder: Path = tmp_path) -> Made:
+            listener = Listener()
+            parts = kit(folder, http, listener, *steps)
+            parts.outbox.start()
+            made.append((parts, Responder(parts), listener))
+            return made[-1]
+
+        yield make
+        for parts, responder, _ in made:
+            await responder.stop()
+            await parts.outbox.stop()
+            parts.store.close()
+
+
+def cause_of(message: Any) -> tuple[str, str]:
+    top = json.loads(message.body)["hypotheses"][0]
+    return top["cause"], top["status"]
+
+
+async def test_first_then_final_then_resolved_and_the_folder_replays(flow: Any, tmp_path: Path) -> None:
+    """The three messages, the cause confirmed, and the verdict again from the stored bytes, byte for byte."""
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    responder.handle(Change.OPENED, incident())
+    assert cause_of(await listener.until("final")) == ("c", "confirmed")
+    assert listener.stages == ["first", "final"]
+    folder = tmp_path / "incidents" / "i1"
+    assert to_json(replay(folder, parts.steps)) == (folder / "report.json").read_bytes()
+    over = incident(state="resolved", resolved_at=NOW + 60)
+    responder.handle(Change.RESOLVED, over)
+    told = json.loads((await listener.until("resolved")).body)
+    assert told["incident"]["state"] == "resolved"
+    assert to_json(replay(folder, parts.steps)) == (folder / "report.json").read_bytes()
+    for name in ("report.md", "report.html", "manifest.json", "content.json"):
+        assert (folder / name).stat().st_size > 100
+
+
+async def test_the_first_word_does_not_wait_for_a_slow_step(flow: Any) -> None:
+    """Somebody is told while a step still hangs; the final report has its evidence too."""
+    release = asyncio.Event()
+
+    async def slow(_: Scene) -> Fetched:
+        await release.wait()
+        return Fetched({"facts.json": b'{"busy": true}'})
+
+    _, responder, listener = flow(step("look", brings({"busy": False})), step("deep", slow))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("first")
+    assert "final" not in listener.stages
+    release.set()
+    assert cause_of(await listener.until("final")) == ("d", "confirmed")
+
+
+async def test_every_way_to_break_is_evidence(flow: Any) -> None:
+    """A step that raises, one that never ends, one that brings garbage: rows with a reason, and a report."""
+
+    async def raises(_: Scene) -> Fetched:
+        raise ZeroDivisionError("secret is hunter22")
+
+    async def never(_: Scene) -> Fetched:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def garbage(_: Scene) -> Fetched:
+        return Fetched({"facts.json": b"\xff{{{"})
+
+    _, responder, listener = flow(
+        step("look", raises), step("deep", never, timeout_s=0.05), step("odd", garbage), step("big", too_big)
+    )
+    responder.handle(Change.OPENED, incident())
+    body = (await listener.until("final")).body
+    rows = {c["step"]: c for c in json.loads(body)["captures"]}
+    assert (rows["look"]["status"], rows["deep"]["status"]) == ("failed", "timed_out")
+    assert (rows["odd"]["status"], rows["big"]["status"]) == ("partial", "partial")
+    assert all(rows[name]["reason"] for name in rows)
+    assert b"hunter22" not in body
+    assert cause_of(await listener.until("final"))[0] == "unknown"
+
+
+async def too_big(_: Scene) -> Fetched:
+    return Fetched({"facts.json": b"{}" + b" " * (1 << 20)})
+
+
+async def test_secrets_never_reach_the_disk(flow: Any, tmp_path: Path) -> None:
+    """Known values are gone from every file of the folder, and the manifest says how often."""
+
+    async def leaks(_: Scene) -> Fetched:
+        return Fetched({"facts.json": b'{"busy": true, "key": "hunter22"}'})
+
+    _, responder, listener = flow(step("look", leaks))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    files = [p for p in (tmp_path / "incidents").rglob("*") if p.is_file()]
+    assert files
+    assert [p for p in files if b"hunter22" in p.read_bytes()] == []
+    manifest = json.loads((tmp_path / "incidents/i1/manifest.json").read_text())
+    assert manifest["evidence"][0]["redactions"]
+
+
+async def test_growing_means_another_look_and_a_worse_class_is_told_at_once(flow: Any) -> None:
+    """More of the same settles first; another class speaks before the ladder is climbed again."""
+    looks = 0
+
+    async def look(_: Scene) -> Fetched:
+        nonlocal looks
+        looks += 1
+        return Fetched({"facts.json": b'{"busy": true}'})
+
+    _, responder, listener = flow(step("look", look))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    responder.handle(Change.GREW, incident(symptoms=(symptom(), symptom("B"))))
+    await listener.until("update")
+    assert looks == 2
+    grown = incident(symptoms=(symptom(), symptom("H", "hang_or_crash")), incident_class="hang_or_crash")
+    responder.handle(Change.GREW, grown)
+    await listener.until("update", 2)
+    await listener.until("update", 3)
+    assert looks == 3
+
+
+async def test_what_disturbs_is_not_done_twice_for_the_same_trouble(flow: Any) -> None:
+    """Rung 1 once per incident, unless its class changes."""
+    asked = 0
+
+    async def canary(_: Scene) -> Fetched:
+        nonlocal asked
+        asked += 1
+        return Fetched({"facts.json": b'{"busy": false}'})
+
+    _, responder, listener = flow(step("look", brings({"busy": False})), step("canary", canary, rung=1))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    responder.handle(Change.GREW, incident(symptoms=(symptom(), symptom("B"))))
+    await listener.until("update")
+    assert asked == 1
+
+
+async def test_a_refused_step_is_in_the_report_with_its_reason(flow: Any) -> None:
+    """The target's owner switched canaries off."""
+    parts, responder, listener = flow(step("look", brings({"busy": True})), step("canary", brings({}), rung=1))
+    parts.targets = {"t": parts.targets["t"].model_copy(update={"canary": False})}
+    responder.handle(Change.OPENED, incident())
+    rows = {c["step"]: c for c in json.loads((await listener.until("final")).body)["captures"]}
+    assert rows["canary"]["status"] in ("refused", "denied", "skipped")
+    assert rows["canary"]["reason"]
+
+
+async def test_after_a_restart_the_incident_goes_on_where_it_was(flow: Any, tmp_path: Path) -> None:
+    """Same id, higher revision, the earlier evidence kept."""
+    first_kit, first, listener = flow(step("look", brings({"busy": True})))
+    first.handle(Change.OPENED, incident())
+    await listener.until("final")
+    await first.stop()
+    await first_kit.outbox.stop()
+    first_kit.store.close()
+    second_kit, second, again = flow(step("look", brings({"busy": True})))
+    (known, stage, revision) = (await second_kit.store.incidents(only_open=True))[0]
+    assert (known.id, stage, revision) == ("i1", "final", 2)
+    second.handle(Change.UNCHANGED, known)
+    final = await again.until("final")
+    assert final.revision > 2
+    captures = json.loads(final.body)["captures"]
+    assert len([c for c in captures if c["step"] == "look"]) == 2
+
+
+async def test_stopping_in_the_middle_leaves_an_open_incident(flow: Any) -> None:
+    """SIGTERM ends captures; nothing is told as final that was not."""
+    started = asyncio.Event()
+
+    async def never(_: Scene) -> Fetched:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    parts, responder, listener = flow(step("look", never))
+    await parts.store.save_incident(incident())
+    responder.handle(Change.OPENED, incident())
+    await started.wait()
+    await responder.stop()
+    assert "final" not in listener.stages
+    assert (await parts.store.incidents(only_open=True))[0][0].id == "i1"
+
+
+async def test_captures_have_a_common_deadline(flow: Any) -> None:
+    """What has not ended by then is evidence `interrupted`."""
+
+    async def never(_: Scene) -> Fetched:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    parts, responder, listener = flow(step("look", never, timeout_s=30))
+    parts.deadline_s = 0.2
+    responder.handle(Change.OPENED, incident())
+    rows = json.loads((await listener.until("final")).body)["captures"]
+    assert rows[0]["status"] == "interrupted"
+
+
+async def test_an_incident_of_a_removed_target_still_ends(flow: Any, tmp_path: Path) -> None:
+    """Nobody is left without the resolution."""
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    parts.targets = {}
+    responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 5))
+    await listener.until("resolved")
+    assert folder_of(tmp_path, "i1").path.is_dir()
