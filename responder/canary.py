@@ -94,7 +94,7 @@ def first_model(body: bytes) -> str | None:
     """The first base model `/v1/models` names; LoRA adapters (they name a parent) only when there is nothing else."""
     try:
         entries = [entry for entry in json.loads(body)["data"] if isinstance(entry.get("id"), str)]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     base = [entry for entry in entries if not entry.get("parent")]
     names: list[str] = [entry["id"] for entry in base or entries]
@@ -164,7 +164,7 @@ class _Reading:
         for event in self.events:
             try:
                 value = json.loads(event)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if not isinstance(value, dict):
                 continue
@@ -186,7 +186,7 @@ def _message(raw: bytes) -> str:
     """The words of an error body, in the shapes vLLM has used."""
     try:
         value = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(value, dict):
         return ""

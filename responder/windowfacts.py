@@ -21,6 +21,7 @@ RECENT_S = 30.0
 NEAR_ZERO = 1e-9
 SAME_LOAD = 0.25
 GROUP_POINTS = 3
+PINNED = 0.93
 STALL_S = 1.0
 FREEZE_S = 5.0
 EPISODE_BEFORE_ONSET_S = 60.0
@@ -100,7 +101,8 @@ def _baseline(window: Window, signal: str) -> list[float]:
 
 
 def pinned(window: Window) -> bool | None:
-    """Whether `running` stands at one maximum in 70 % of the samples with a queue: the batch is full."""
+    """Whether `running` stands at its maximum in 70 % of the samples with a queue: the batch is full. A full batch of
+    64 is seen at 60 to 64, between a request's end and the next step; one starved of KV blocks at half of it."""
     running = dict(window.points("running", window.onset_at, window.end))
     waiting = dict(window.points("waiting", window.onset_at, window.end))
     both = [at for at in running if at in waiting]
@@ -110,7 +112,7 @@ def pinned(window: Window) -> bool | None:
     if len(queued) < GROUP_POINTS:
         return False
     top = max(queued)
-    return top > 0 and sum(value >= top - 0.5 for value in queued) >= 0.7 * len(queued)
+    return top > 0 and sum(value >= PINNED * top for value in queued) >= 0.7 * len(queued)
 
 
 # ----------------------------------------------------------------------------------------------------- standing still
@@ -285,7 +287,7 @@ def _left_band(window: Window, signal: str) -> tuple[float, str] | None:
     usual = median(before)
     spread = median(abs(value - usual) for value in before)
     width = max(MOVERS[signal], 0.25 * abs(usual), 5 * 1.4826 * spread)
-    since = window.points(signal, window.onset_at - EPISODE_BEFORE_ONSET_S, window.end)
+    since = window.points(signal, window.onset_at - BASELINE_GUARD_S, window.end)
     for (at, value), (_, following) in zip(since, since[1:], strict=False):
         if all(point > usual + width for point in (value, following)):
             return at, "up"

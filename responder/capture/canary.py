@@ -69,6 +69,8 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         got = json.loads(files[FILE])
     except ValueError:
         return
+    if not isinstance(got, dict) or "reach" not in got:
+        return
 
     def fact(name: str, value: Scalar, unit: str = "", says: str = "") -> Fact:
         return Fact(name=f"canary.{name}", value=value, unit=unit, step="canary", file=FILE, at=brief.now, says=says)

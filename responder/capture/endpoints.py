@@ -1,17 +1,20 @@
-"""What do the server's own endpoints say, and how fast? Answered by the API server; the engine is asked nothing,
-except `/is_paused` and `/is_sleeping` where development mode mounts them.
+"""What do the server's own endpoints say, and how fast? Answered by the API server; changes nothing.
 
-Which endpoints exist is read from `/openapi.json`, never tried: `/start_profile` can stop a server for minutes.
+Which endpoints are mounted is read, never tried: `/start_profile` can stop a server for minutes. The start-up log lists
+them for nothing. `/openapi.json` lists them too, but vLLM builds it at the first request inside its event loop, and all
+streams wait meanwhile: only where a playbook asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from responder.ask import Answer, credentials, get
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step
@@ -22,28 +25,37 @@ TIMEOUT_S = 2.0
 SCHEMA_TIMEOUT_S = 4.0
 MAX_BODY = 64 << 10
 MAX_SCHEMA = 8 << 20
-PLAIN = ("/health", "/version", "/v1/models", "/load")
+PLAIN = ("/health", "/version", "/v1/models", "/load", "/is_paused", "/is_sleeping")
+"""The last two exist in development mode only; elsewhere they are a 404 that costs nothing."""
 DEVELOPMENT = ("/server_info", "/is_sleeping", "/collective_rpc", "/reset_prefix_cache")
-ASKED_IF_MOUNTED = ("/is_sleeping", "/is_paused")
+MAX_LOG = 4 << 20
+_ROUTE = re.compile(rb"Route: (/\S*), Methods:")
 LOAD_TRACKING = "--enable-server-load-tracking"
 
 
+class EndpointsParams(BaseModel):
+    """What a playbook may ask of this step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    openapi: bool = False
+    """Read `/openapi.json` when the log does not list the endpoints."""
+
+
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
-    """All plain endpoints side by side, each with its own deadline; the schema last, and only from a server that
-    answers: building it costs the API server some milliseconds once."""
+    """All endpoints side by side, each with its own deadline; the schema, if wanted, only if the server answers."""
+    wanted = EndpointsParams.model_validate(params.model_dump())
     headers = credentials(scene.target)
 
     async def ask(path: str, timeout: float = TIMEOUT_S, max_bytes: int = MAX_BODY) -> Answer:
         return await get(scene.http, scene.target.url + path, timeout=timeout, max_bytes=max_bytes, headers=headers)
 
     answers = dict(zip(PLAIN, await asyncio.gather(*(ask(path) for path in PLAIN)), strict=True))
-    mounted: list[str] | None = None
-    if answers["/health"].reach == "ok":
+    mounted = await _routes_in_log(scene)
+    if mounted is None and wanted.openapi and answers["/health"].reach == "ok":
         schema = await ask("/openapi.json", SCHEMA_TIMEOUT_S, MAX_SCHEMA)
         mounted = paths_of(schema)
-        wanted = [path for path in ASKED_IF_MOUNTED if path in (mounted or ())]
-        answers |= dict(zip(wanted, await asyncio.gather(*(ask(path) for path in wanted)), strict=True))
-        answers["/openapi.json"] = Answer(schema.reach, schema.seconds, schema.status, error=schema.error)
+        answers["/openapi.json"] = replace(schema, body=b"")
     command = scene.inventory.command if scene.inventory else ()
     record = {
         "answers": {path: _record(answer) for path, answer in answers.items()},
@@ -53,6 +65,22 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     files = {FILE: json.dumps(record, indent=1, sort_keys=True).encode()}
     bad = [f"{path}: {answer.reach}" for path, answer in answers.items() if answer.reach != "ok"]
     return Fetched(files, Outcome.PARTIAL if bad else Outcome.OK, ", ".join(bad))
+
+
+async def _routes_in_log(scene: Scene) -> list[str] | None:
+    """Routes of the last start in the log; None when the log is not there, or longer than what is read: then the
+    server may have been started again, otherwise, where we do not look."""
+    path = scene.target.log_file or (scene.inventory.log_file if scene.inventory else None)
+    if path is None:
+        return None
+    try:
+        raw = await scene.runner.read(path, max_bytes=MAX_LOG)
+    except OSError:
+        return None
+    _, marker, routes = raw.rpartition(b"Available routes are")
+    if not marker or len(raw) >= MAX_LOG:
+        return None
+    return sorted({match[1].decode("utf-8", "replace") for match in _ROUTE.finditer(routes)})
 
 
 def paths_of(schema: Answer) -> list[str] | None:
@@ -82,7 +110,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     try:
         record = json.loads(files[FILE])
         answers: dict[str, dict[str, Any]] = record["answers"]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return
     mounted: list[str] | None = record["mounted"]
 
@@ -104,9 +132,13 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     tracked = record.get("load_tracking") or (isinstance(load, int) and load > 0)
     yield fact("load", load if tracked and isinstance(load, int) else None, "requests", says=_load_words(bool(tracked)))
     yield fact("profiler_mounted", None if mounted is None else "/start_profile" in mounted)
-    yield fact("dev_mode", None if mounted is None else any(path in mounted for path in DEVELOPMENT))
-    yield fact("paused", _flag(_field(answers, "/is_paused", "is_paused")))
-    yield fact("sleeping", _flag(_field(answers, "/is_sleeping", "is_sleeping")))
+    sleeping, paused = answers.get("/is_sleeping", {}), answers.get("/is_paused", {})
+    listed = any(path in mounted for path in DEVELOPMENT) if mounted is not None else None
+    # Without a list, an answer of one of its endpoints shows development mode, and a 404 that it is off.
+    shown = {200: True, 404: False}.get(sleeping.get("status") or 0)
+    yield fact("dev_mode", listed if listed is not None else shown)
+    yield fact("paused", _flag(_field(answers, "/is_paused", "is_paused")), says=_why_not(paused))
+    yield fact("sleeping", _flag(_field(answers, "/is_sleeping", "is_sleeping")), says=_why_not(sleeping))
 
 
 def _field(answers: Mapping[str, dict[str, Any]], path: str, name: str) -> object:
@@ -115,7 +147,7 @@ def _field(answers: Mapping[str, dict[str, Any]], path: str, name: str) -> objec
         return None
     try:
         value: object = json.loads(answer["body"])[name]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return value
 
@@ -128,6 +160,10 @@ def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _why_not(answer: Mapping[str, Any]) -> str:
+    return "the server tells only in development mode" if answer.get("status") == 404 else ""
+
+
 def _load_words(tracked: bool) -> str:
     return "" if tracked else f"the server counts its requests only with {LOAD_TRACKING}"
 
@@ -135,7 +171,7 @@ def _load_words(tracked: bool) -> str:
 STEP = Step(
     name="endpoints",
     rung=0,
-    says="asks /health, /version, /v1/models, /load and reads which endpoints are mounted; changes nothing",
+    says="asks /health, /version, /v1/models, /load, /is_paused, /is_sleeping; changes nothing",
     fetch=fetch,
     read=read,
     facts=(
@@ -153,4 +189,5 @@ STEP = Step(
     ),
     timeout_s=2 * TIMEOUT_S + SCHEMA_TIMEOUT_S + 2,
     max_bytes=1 << 20,
+    params=EndpointsParams,
 )

@@ -95,7 +95,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     try:
         meta = json.loads(files[META])
         last = meta[-1]
-    except (KeyError, ValueError, IndexError):
+    except (KeyError, ValueError, IndexError, TypeError):
         return
     pages = [parse(files[page]) for page in PAGES if page in files]
     newest = pages[-1] if pages else parse(b"")
@@ -159,7 +159,7 @@ STEP = Step(
         FactSpec("scrape.tokens_moved", "", "whether token or iteration counters moved within a second"),
         FactSpec("scrape.engines", "", "engines (data-parallel ranks) that report"),
         FactSpec("scrape.model_name", "", "served model names in the metrics"),
-        FactSpec("scrape.absent", "", "expected metrics that are not exposed; empty when all are there"),
+        FactSpec("scrape.absent", "", "expected metrics that are not exposed; some appear with the first request"),
         FactSpec("scrape.version_guess", "", "oldest vLLM release that has these metrics"),
     ),
     timeout_s=2 * TIMEOUT_S + APART_S + 1,

@@ -125,7 +125,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
 def _json(raw: bytes | None) -> dict[str, object]:
     try:
         value = json.loads(raw) if raw else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

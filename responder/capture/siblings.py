@@ -84,7 +84,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         record = json.loads(files[FILE])
         servers: dict[str, Any] = record["servers"]
         ours = servers[record["target"]]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return
 
     def fact(name: str, value: Scalar, says: str = "") -> Fact:

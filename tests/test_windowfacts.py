@@ -1,0 +1,182 @@
+"""What does a window say beyond its numbers? Recorded incidents first, then windows made for one point each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from responder.window import SCRAPED_AT, Window, decode
+from responder.windowfacts import (
+    first_mover,
+    itl_at_equal_batch,
+    itl_with_prefill,
+    pinned,
+    reset,
+    scrape_gap,
+    standing,
+    summary,
+    unknown_signals,
+)
+from tests.recorded import window
+
+Row = Sequence[float | None]
+
+
+def recorded(name: str) -> Window:
+    found = decode(window(name))
+    assert found is not None
+    return found
+
+
+def made(onset: int = 20, interval: float = 5.0, **signals: Row) -> Window:
+    """A window on a 5-s grid from 0; `onset` is a grid index."""
+    rows = {name: tuple(row) for name, row in signals.items()}
+    length = max(len(row) for row in rows.values())
+    rows = {name: row + (None,) * (length - len(row)) for name, row in rows.items()}
+    return Window(0.0, 5.0, length, onset * 5.0, interval, rows, asked=tuple(sorted(rows)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("spike", True), ("kv_starve", False), ("hang_worker", False), ("hang_after", True)],
+)
+def test_a_full_batch_is_told_from_a_starved_one(name: str, expected: bool) -> None:
+    """Capacity pins running at its maximum; KV starvation leaves it at a third; a hang has no queue in its gauges."""
+    assert pinned(recorded(name)) is expected
+
+
+def test_a_recorded_hang_stands_still() -> None:
+    """17 s after the rank was stopped: flat, with 19 requests in flight."""
+    found = standing(recorded("hang_worker"))
+    assert found["flat_s"] == pytest.approx(17.5, abs=1.0)
+    assert (found["flat_with_in_flight"], found["catch_up"], found["stalls"]) == (True, False, 1)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("hang_after", 31.0), ("profile_after", 42.0)])
+def test_the_burst_after_a_freeze_is_called_so(name: str, seconds: float) -> None:
+    """What follows a freeze is its queue, not a traffic spike."""
+    found = standing(recorded(name))
+    assert (found["catch_up"], found["flat_with_in_flight"]) == (True, False)
+    assert found["longest_stall_s"] == pytest.approx(seconds, abs=1.0)
+
+
+@pytest.mark.parametrize("name", ["spike", "kv_starve"])
+def test_an_overloaded_server_does_not_stand_still(name: str) -> None:
+    """Queues are no stalls."""
+    found = standing(recorded(name))
+    assert (found["flat_s"], found["stalls"], found["catch_up"]) == (0.0, 0, False)
+
+
+def test_an_idle_server_is_flat_but_not_stuck() -> None:
+    """Counters stand still every quiet night."""
+    found = standing(made(progress_total=[7.0] * 30, in_flight=[0.0] * 30))
+    assert found == {
+        "flat_s": 145.0, "flat_with_in_flight": False, "catch_up": False, "stalls": 0, "longest_stall_s": 0.0,
+    }  # fmt: skip
+
+
+def test_one_scrape_shown_twice_is_no_stall() -> None:
+    """A grid point may repeat the scrape before it; the scrape's own time tells."""
+    progress = [float(n) for n in range(30)]
+    progress[10] = progress[9]
+    times = [5.0 * n for n in range(30)]
+    times[10] = times[9]
+    busy = [3.0] * 30
+    assert standing(made(progress_total=progress, in_flight=busy, **{SCRAPED_AT: times}))["stalls"] == 0
+    assert standing(made(onset=8, progress_total=progress, in_flight=busy))["stalls"] == 1
+
+
+def test_silence_after_the_last_scrape_is_not_counted_as_flat() -> None:
+    """A target that is down since 50 s has not been seen standing still for 50 s."""
+    progress: list[float | None] = [float(n) for n in range(10)] + [9.0] + [None] * 10
+    assert standing(made(onset=5, progress_total=progress, in_flight=[2.0] * 11))["flat_s"] == 5.0
+
+
+def test_without_progress_counters_nothing_is_said() -> None:
+    """All unknown, none zero."""
+    assert set(standing(made(running=[1.0] * 30)).values()) == {None}
+
+
+def test_unknown_gauges_leave_a_flat_server_undecided() -> None:
+    """Flat for long, but whether requests are in flight is not known."""
+    assert standing(made(progress_total=[1.0] * 30))["flat_with_in_flight"] is None
+
+
+def test_before_and_since() -> None:
+    """Median before (points next to the onset left out), median of the last 30 s, extremes since."""
+    row = [10.0] * 16 + [999.0] * 4 + [20.0] * 2 + [40.0] * 8
+    found = summary(made(running=row), "running")
+    assert (found.baseline, found.now, found.highest, found.lowest) == (10.0, 40.0, 40.0, 20.0)
+    assert (found.last, found.last_at, found.ratio, found.change) == (40.0, 145.0, 4.0, 30.0)
+
+
+def test_a_fresh_server_has_no_baseline() -> None:
+    """Four points are no baseline; ratio and change are unknown, not one and zero."""
+    found = summary(made(running=[None] * 12 + [1.0] * 4 + [None] * 4 + [9.0] * 5), "running")
+    assert (found.baseline, found.ratio, found.change, found.now) == (None, None, None, 9.0)
+
+
+def test_a_zero_baseline_has_no_ratio() -> None:
+    """Preemptions usually are zero: the change says what the ratio cannot."""
+    found = summary(made(preemption_rate=[0.0] * 20 + [2.0] * 5), "preemption_rate")
+    assert (found.baseline, found.ratio, found.change) == (0.0, None, 2.0)
+
+
+def test_a_signal_that_went_silent_has_no_now() -> None:
+    """NaN since the onset (no samples in a hang) is unknown; the last value before is not 'last'."""
+    found = summary(made(ttft_p99=[0.1] * 20 + [None] * 10), "ttft_p99")
+    assert (found.baseline, found.now, found.last, found.highest) == (0.1, None, None, None)
+
+
+def test_latency_at_the_same_batch() -> None:
+    """Twice the latency at the same load is the machine; at four times the load there is nothing to compare."""
+    load, slow = [8.0] * 30, [0.01] * 20 + [0.02] * 10
+    assert itl_at_equal_batch(made(running=load, itl_mean=slow)) == pytest.approx(2.0)
+    assert itl_at_equal_batch(made(running=[8.0] * 20 + [32.0] * 10, itl_mean=slow)) is None
+    assert itl_at_equal_batch(made(running=load, itl_mean=[None] * 20 + [0.02] * 10)) is None
+
+
+def test_latency_with_prefill_in_the_step() -> None:
+    """Steps that carry prompt tokens against steps that do not; an even load says nothing."""
+    busy = [100.0, 5000.0] * 10
+    slow = [0.01, 0.05] * 10
+    pad: list[float | None] = [None] * 20
+    assert itl_with_prefill(made(prompt_computed_rate=pad + busy, itl_mean=pad + slow)) == pytest.approx(5.0)
+    assert itl_with_prefill(made(prompt_computed_rate=pad + [1000.0] * 20, itl_mean=pad + slow)) is None
+
+
+def test_who_moved_first() -> None:
+    """The earliest signal out of its usual band for two points; one point out is noise."""
+    steady = [5.0] * 20
+    found = first_mover(
+        made(
+            waiting=[0.0] * 22 + [30.0] * 8,
+            arrival_rate=[*steady, 50.0, 50.0, *[50.0] * 8],
+            kv_usage=[0.2] * 17 + [0.9] + [0.2] * 12,
+        )
+    )
+    assert found == ("arrival_rate", 100.0, "up")
+    assert first_mover(made(waiting=[0.0] * 30)) is None
+
+
+def test_a_restart_inside_the_window() -> None:
+    """Another start time, or counters that fell where there is no start time; else unknown."""
+    assert reset(made(process_start_time=[100.0] * 10 + [500.0] * 10)) is True
+    assert reset(made(process_start_time=[100.0] * 20)) is False
+    assert reset(made(progress_total=[5.0, 6.0, 1.0])) is True
+    assert reset(made(running=[1.0] * 5)) is None
+
+
+def test_failed_scrapes_since_the_onset() -> None:
+    """Down and missing both count; without `up` nothing is known."""
+    assert scrape_gap(made(onset=4, up=[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, None, 0.0, 1.0])) == 15.0
+    assert scrape_gap(made(running=[1.0] * 5)) is None
+
+
+def test_signals_without_a_value_are_listed() -> None:
+    """Asked for and never seen."""
+    assert unknown_signals(made(running=[1.0], waiting=[None]), ("running", "waiting", "itl_p99")) == [
+        "waiting",
+        "itl_p99",
+    ]
