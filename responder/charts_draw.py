@@ -173,9 +173,13 @@ def _captures(axes: Axes, chart: dict[str, Any], low: float, high: float) -> Non
     for start, end in windows:
         axes.axvspan(start, end, 0, 0.83, color=CAPTURE, alpha=0.3, linewidth=0, zorder=0)
     if windows:
+        first, last = windows[0][0], max(end for _, end in windows)
+        # Near the right edge the last values stand: the name goes to the other side.
+        late = last - low > 0.7 * (high - low)
         axes.annotate(
-            "captures", (max(end for _, end in windows), axes.get_ylim()[1] * 0.83), (3, -4),
-            textcoords="offset points", ha="left", va="center", color=CAPTURE, fontsize=9.5, zorder=7,
+            "captures", (first if late else last, axes.get_ylim()[1] * 0.83), (-3 if late else 3, -4),
+            textcoords="offset points", ha="right" if late else "left", va="center", color=CAPTURE, fontsize=9.5,
+            zorder=7,
         )  # fmt: skip
 
 
