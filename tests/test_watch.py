@@ -1,0 +1,185 @@
+"""Rounds of detection: a silent Prometheus changes nothing, a restart goes on, others' alerts fold in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.correlate import Policy
+from responder.metrics import PrometheusSilent
+from responder.model import Change, Content, Rule, Severity, Signal, Silence, Target
+from responder.rules import parse_expr
+from responder.store import Store
+from responder.telemetry import Telemetry
+from responder.watch import Watch
+
+TARGET = Target(name="t", url="http://h:1", match={"instance": "h:1"})
+LABELS = {"instance": "h:1", "model_name": "m", "engine": "0"}
+
+
+def rule(alert: str = "VLLMQueueGrowing", expr: str = "signal:waiting > 5", for_s: float = 4.0) -> Rule:
+    return Rule(alert=alert, incident_class="high_ttft", severity=Severity.WARNING, expr=expr, terms=parse_expr(expr),
+                for_s=for_s, summary="{{ $value }} wait")  # fmt: skip
+
+
+CONTENT = Content(
+    signals=(Signal(name="up", expr="up"), Signal(name="waiting", expr="w"), Signal(name="progress_total", expr="p")),
+    rules=(rule(),),
+)
+
+
+class World:
+    """A Prometheus that says what the test says, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 1000.0
+        self.waiting: float | None = 0.0
+        self.silent = False
+        self.garbage: set[str] = set()
+        self.history: list[tuple[float, float | None]] = []
+        self.asked: list[str] = []
+        self.store = Store(folder)
+        self.store.open()
+        self.watch = self.new()
+
+    def new(self) -> Watch:
+        made = Watch(self, self.store, Telemetry(), lambda: self.now, scrape_interval_s=2.0,  # type: ignore[arg-type]
+                     policy=Policy(hold_down_s=6.0), silence_folder=self.folder / "silences")  # fmt: skip
+        made.adopt([TARGET], ())
+        return made
+
+    async def instant(self, expr: str) -> list[Any]:
+        self.asked.append(expr)
+        if self.silent or expr in self.garbage:
+            raise PrometheusSilent("down")
+        value = {"up": 1.0, "w": self.waiting, "p": self.now}.get(expr)
+        return [] if value is None and expr != "w" else [(LABELS, self.now, value)]
+
+    async def range(self, expr: str, start: float, end: float, step: float) -> list[Any]:
+        return [(LABELS, self.history)]
+
+    async def rounds(self, count: int, every: float = 2.0) -> list[tuple[Change, str]]:
+        """Changes over some rounds."""
+        out = []
+        for _ in range(count):
+            self.now += every
+            changes = await self.watch.tick(CONTENT, {"t": TARGET}, {}, ())
+            out += [(change, incident.id) for change, incident in changes]
+        return out
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def test_an_incident_opens_after_its_for_and_ends_after_the_hold_down(world: World) -> None:
+    """One open, one resolved, and the store knows both."""
+    world.waiting = 9
+    changes = await world.rounds(4)
+    assert [c for c, _ in changes] == [Change.OPENED]
+    world.waiting = 0
+    changes = await world.rounds(6)
+    assert [c for c, _ in changes] == [Change.RESOLVED]
+    assert [i.state for i, _, _ in await world.store.incidents()] == ["resolved"]
+
+
+async def test_a_silent_prometheus_neither_opens_nor_resolves(world: World) -> None:
+    """Minutes of silence in the middle of an incident change nothing."""
+    world.waiting = 9
+    await world.rounds(4)
+    world.silent = True
+    assert await world.rounds(60) == []
+    assert world.watch.open_count == 1
+    world.silent, world.waiting = False, 0
+    assert [c for c, _ in await world.rounds(6)] == [Change.RESOLVED]
+
+
+async def test_one_query_per_signal_whatever_the_number_of_rules(world: World) -> None:
+    """The number of questions does not grow with rules or targets."""
+    content = CONTENT.model_copy(update={"rules": (rule(), rule("B"), rule("C"))})
+    await world.watch.tick(content, {"t": TARGET}, {}, ())
+    assert sorted(world.asked) == ["p", "up", "w"]
+
+
+async def test_the_onset_comes_from_the_data_not_from_the_alert(world: World) -> None:
+    """The series left its usual level 20 s before the rule fired."""
+    world.history = [(900.0 + t, 0.0 if t < 88 else 9.0) for t in range(0, 108, 2)]
+    world.waiting = 9
+    await world.rounds(4)
+    (incident,) = world.watch.incidents.values()
+    assert 986 <= incident.onset_at <= 990
+    assert incident.timeline[0].kind == "onset"
+
+
+async def test_a_restart_keeps_the_incident_and_the_running_for(world: World) -> None:
+    """A pending rule goes on counting; an open incident stays the same one."""
+    world.waiting = 9
+    await world.rounds(2)
+    world.watch = world.new()
+    await world.watch.restore()
+    changes = await world.rounds(2)
+    assert [c for c, _ in changes] == [Change.OPENED]
+    world.watch = world.new()
+    await world.watch.restore()
+    assert await world.rounds(3) == []
+    assert list(world.watch.incidents) == [changes[0][1]]
+
+
+async def test_an_alertmanagers_word_opens_the_same_incident(world: World) -> None:
+    """Taken from disk, folded with our own symptom, and forgotten only once its meaning is on disk."""
+    payload = {
+        "version": "4",
+        "alerts": [
+            {"status": "firing", "labels": {"alertname": "VLLMQueueGrowing", **LABELS, "class": "high_ttft"},
+             "annotations": {}, "startsAt": "1970-01-01T00:16:00Z"}
+        ],
+    }  # fmt: skip
+    await world.store.add_intake(payload, world.now, limit=10)
+    changes = await world.rounds(1)
+    assert [c for c, _ in changes] == [Change.OPENED]
+    assert await world.store.intake() == []
+    world.watch = world.new()
+    await world.watch.restore()
+    assert len(world.watch.told) == 1
+    world.waiting = 9
+    assert await world.rounds(4) == []
+    payload["alerts"][0]["status"] = "resolved"  # type: ignore[index]
+    world.waiting = 0
+    await world.store.add_intake(payload, world.now, limit=10)
+    assert [c for c, _ in await world.rounds(8)] == [Change.RESOLVED]
+
+
+async def test_a_silence_from_the_command_line_is_honoured(world: World) -> None:
+    """`responder silence add` writes a file; a broken one is skipped."""
+    folder = world.folder / "silences"
+    folder.mkdir()
+    (folder / "x.json").write_text("{")
+    silence = Silence(id="s", match={"target": "t"}, starts_at=0, ends_at=1e12)
+    (folder / "s.json").write_text(silence.model_dump_json())
+    world.waiting = 9
+    assert await world.rounds(6) == []
+    (folder / "s.json").unlink()
+    assert [c for c, _ in await world.rounds(1)] == [Change.OPENED]
+
+
+async def test_a_target_taken_out_of_the_configuration_ends_its_incident(world: World) -> None:
+    """Otherwise it would stay open for ever."""
+    world.waiting = 9
+    await world.rounds(4)
+    changes = await world.watch.tick(CONTENT, {}, {}, ())
+    assert [c for c, _ in changes] == [Change.RESOLVED]
+    assert "configuration" in changes[0][1].timeline[-1].says
+
+
+async def test_one_signal_that_cannot_be_read_does_not_stop_the_others(world: World) -> None:
+    """Garbage for one question is unknown for that question."""
+    world.garbage = {"up"}
+    world.waiting = 9
+    assert [c for c, _ in await world.rounds(4)] == [Change.OPENED]
