@@ -83,7 +83,8 @@ def correlate(
     """
     stops = {t: at for t, at in memory.stopping_since.items() if now - at <= policy.restart_grace_s}
     stops.update({t: now for t in stopping})
-    latest = _latest(incidents)
+    incidents = tuple(incidents)
+    latest, taken = _latest(incidents), {incident.id for incident in incidents}
     by_target: dict[str, list[Symptom]] = {target.name: [] for target in targets}
     for symptom in symptoms:
         if symptom.target in by_target:
@@ -109,7 +110,9 @@ def correlate(
                 restart = len(excused[target.name]) <= policy.restarts_excused
             opens = [] if restart or _asleep(heard) else heard
             if _loud(opens):
-                decisions.append(_begin(known, opens, now, policy, latest.values()))
+                begun = _begin(known, opens, now, policy, taken)
+                taken.add(begun.incident.id)
+                decisions.append(begun)
     return tuple(decisions), Memory(calm_since=calm, stopping_since=stops, excused=excused)
 
 
@@ -193,7 +196,7 @@ def _excuse(began: tuple[float, ...], symptoms: Sequence[Symptom], policy: Polic
 
 
 def _begin(
-    last: Incident | None, symptoms: list[Symptom], now: float, policy: Policy, known: Iterable[Incident]
+    last: Incident | None, symptoms: list[Symptom], now: float, policy: Policy, taken: Collection[str]
 ) -> Decision:
     """A new incident, or the one that was resolved a moment ago."""
     words = _words(symptoms)
@@ -202,7 +205,7 @@ def _begin(
         merged = _merged(reopened, symptoms, now)
         return Decision(Change.GREW, _noted(merged, now, "grew", f"came back: {words}"), "came back")
     incident = Incident(
-        id=incident_id(symptoms[0].target, now, {incident.id for incident in known}),
+        id=incident_id(symptoms[0].target, now, taken),
         target=symptoms[0].target,
         incident_class=class_of(symptoms),
         severity=severity_of(symptoms),

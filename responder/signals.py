@@ -200,7 +200,7 @@ def family_of(metric: str) -> str | None:
 
 def present_name(family: str, exposed: Iterable[str]) -> str | None:
     """Which of the family's names this exposition uses (`exposed`: sample names, suffixes allowed), newest first."""
-    there = {name for name in exposed} | {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed}
+    there = {metric for name in exposed for metric in (name, re.sub(r"_(bucket|sum|count)$", "", name))}
     return next((name for name in names_of(family) if name in there), None)
 
 
