@@ -27,7 +27,7 @@ from responder.validation import problems_of
 MAX_DECIBANS = 15.0
 """No single group of evidence may say more than this, so no clause may promise it (`diagnose.py` clips there)."""
 
-CLAUSE = re.compile(r"\s*([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+)\s*(>=|<=|==|!=|>|<)\s*(\S.*?)\s*")
+CLAUSE = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+)\s*(>=|<=|==|!=|>|<)\s*(\S.*)")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 DECIBANS = re.compile(r"([-+]?\d+(?:\.\d+)?)\s*dB")
 
@@ -36,7 +36,7 @@ N = TypeVar("N")
 
 def parse_clause(text: str, line: int = 0) -> Clause:
     """`gpu.power_share_max < 0.4` as a clause. ValueError says what is wrong with it."""
-    got = CLAUSE.fullmatch(text)
+    got = CLAUSE.fullmatch(text.strip())
     if not got:
         raise ValueError(f"`{text}` is not `fact operator value`, for example `metrics.kv_usage.max >= 0.9`")
     fact, op, literal = got.groups()

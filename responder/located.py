@@ -12,6 +12,8 @@ Path = tuple[str | int, ...]
 """Keys and indexes from the root: ("evidence", 0, "when")."""
 
 EXCERPT_CHARS = 200
+WHAT_CHARS = 300
+"""A hostile file must not make its problems long."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,16 @@ def problem_at(
 ) -> Problem:  # fmt: skip
     """A problem with the line it stands in, if that line exists."""
     excerpt = lines[line - 1][:EXCERPT_CHARS] if 0 < line <= len(lines) else ""
+    what = what if len(what) <= WHAT_CHARS else what[: WHAT_CHARS - 1] + "…"
     return Problem(file=file, line=line, column=column, what=what, instead=instead, excerpt=excerpt)
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """`did you mean "title"?`, or nothing when nothing known is near."""
-    close = difflib.get_close_matches(wrong, sorted(set(known)), n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    """A question to put behind a problem, or nothing when nothing known is near."""
+    near = nearest(wrong, known)
+    return f"did you mean `{near}`?" if near else ""
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `wrong`, or nothing."""
+    return next(iter(difflib.get_close_matches(wrong, sorted(set(known)), n=1, cutoff=0.6)), "")

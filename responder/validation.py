@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from responder.located import Path, Source, did_you_mean
+from responder.located import Path, Source, did_you_mean, nearest
 from responder.model import Problem
 
 WORDS = {
@@ -28,8 +28,22 @@ WORDS = {
 def problems_of(
     error: ValidationError, model: type[BaseModel], source: Source, base: Path = ()
 ) -> list[Problem]:  # fmt: skip
-    """One problem for each error; `base` is where in the file the validated value stands."""
-    return [_problem(detail, model, source, base) for detail in error.errors(include_url=False, include_context=False)]
+    """One problem for each error; `base` is where in the file the validated value stands. A misspelt key is one
+    problem, not also a missing one."""
+    details = error.errors(include_url=False, include_context=False)
+    meant = {
+        (*detail["loc"][:-1], near)
+        for detail in details
+        if detail["type"] == "extra_forbidden" and (near := _nearest(detail, model))
+    }
+    wanted = [detail for detail in details if not (detail["type"] == "missing" and detail["loc"] in meant)]
+    return [_problem(detail, model, source, base) for detail in wanted]
+
+
+def _nearest(detail: Any, model: type[BaseModel]) -> str:
+    """The key that was meant, or nothing."""
+    path: Path = tuple(detail["loc"])
+    return nearest(str(path[-1]), _keys(_model_at(model, path[:-1])))
 
 
 def _problem(detail: Any, model: type[BaseModel], source: Source, base: Path) -> Problem:
