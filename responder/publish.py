@@ -40,6 +40,7 @@ def weigh(kit: Kit, case: Case) -> None:
 async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) -> None:
     """Write a revision into the folder, then queue it for every receiver; `quick` is without charts."""
     series = await asyncio.to_thread(_series, case)
+    series = charts.with_limits(series, case.incident.symptoms, kit.content.rules)
     # No await from here to the report: what is said and what was weighed must be of one moment.
     weigh(kit, case)
     case.revision += 1

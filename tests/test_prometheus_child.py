@@ -1,0 +1,69 @@
+"""The private Prometheus: a real one, that scrapes, is started again when it dies, and ends with us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from responder import prometheus_child
+from responder.metrics import Prometheus
+from responder.model import Target
+from responder.prometheus_child import PrivatePrometheus, PrometheusMissing, configuration, find_binary
+
+
+def test_the_configuration_labels_series_with_host_and_port() -> None:
+    """A base path and https are kept."""
+    text = configuration([Target(name="a", url="https://h:8443/llm")], 2.0)
+    assert "scheme: https" in text
+    assert "metrics_path: /llm/metrics" in text
+    assert "targets: ['h:8443']" in text
+
+
+def test_without_a_binary_the_message_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Debian's package, an environment variable, or --prometheus."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RESPONDER_PROMETHEUS", "")
+    monkeypatch.setattr(prometheus_child, "__file__", str(tmp_path / "a/b.py"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrometheusMissing, match="apt-get install prometheus"):
+        find_binary()
+
+
+@pytest.mark.prometheus
+async def test_it_scrapes_and_comes_back_after_a_kill(tmp_path: Path) -> None:
+    """Series of the target arrive; after SIGKILL `ensure` starts it again; `stop` leaves nothing."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text="vllm:num_requests_running 3\n")
+
+    server = web.Application()
+    server.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(server)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"127.0.0.1:{runner.addresses[0][1]}"
+    child = PrivatePrometheus(tmp_path, [Target(name="t", url=f"http://{address}")], 1.0)
+    await child.start()
+    try:
+        prometheus = Prometheus(child.url)
+        async with asyncio.timeout(60):
+            while not (rows := await prometheus.instant("vllm:num_requests_running")):
+                await asyncio.sleep(0.2)
+        assert rows[0][0]["instance"] == address
+        assert rows[0][2] == 3.0
+        assert await prometheus.scrape_interval([{"instance": address}]) == 1.0
+        prometheus.close()
+        assert child._child is not None
+        os.kill(child._child.pid, signal.SIGKILL)
+        await child._child.wait()
+        assert await child.ensure()
+        pid = child._child.pid
+    finally:
+        await child.stop()
+        await runner.cleanup()
+    assert not Path(f"/proc/{pid}").exists()
