@@ -45,7 +45,14 @@ ALWAYS_LISTED = 3
 MISSING_WORDS = 3
 """How many of the claims a missing step would have decided are spelled out."""
 
-STEP_OF_PREFIX = {"metrics": "metrics_window", "config": "server_config", "log": "log_tail", "ras": "nccl_ras"}
+STEP_OF_PREFIX = {
+    "metrics": "metrics_window",
+    "config": "server_config",
+    "log": "log_tail",
+    "ras": "nccl_ras",
+    "requests": "request_traces",
+    "steps": "step_recorder",
+}
 """Facts are named after their step; these steps have a shorter prefix."""
 
 

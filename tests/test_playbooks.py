@@ -195,3 +195,15 @@ def test_the_registry_delivers_what_playbooks_use() -> None:
     params = {name: step.params for name, step in steps.items()}
     _, problems = load_content([ROOT / "rules"], [ROOT / "playbooks"], params, facts)
     assert not problems, render(problems)
+
+
+def test_the_examples_of_the_manual_are_valid(tmp_path: Path) -> None:
+    """What docs/playbooks.md shows can be copied."""
+    blocks = (ROOT / "docs" / "playbooks.md").read_text().split("```yaml\n")[1:]
+    book, cause = (block.split("```")[0] for block in blocks)
+    (tmp_path / "book.yaml").write_text(book + "  capacity_exceeded/one_tenant:\n")
+    (tmp_path / "cause.yaml").write_text(cause)
+    loaded, problems = load_content([ROOT / "rules"], [ROOT / "playbooks", tmp_path], STEPS, FACTS)
+    # The example replaces the playbook of its class by a shorter one, so causes only listed there are left over.
+    assert [p for p in problems if "no playbook lists" not in p.what] == []
+    assert "capacity_exceeded/one_tenant" in {cause.id for cause in loaded.causes}
