@@ -26,7 +26,10 @@ from responder.titles import Seen, is_vllm, name_processes
 
 TIMEOUT_S = 8.0
 
-ALLOWED = re.compile(r"(VLLM|NCCL|CUDA|TORCH|PYTORCH|HIP|ROCR|GLOO|RAY|OMP)_\w+|(NVIDIA|ASCEND)_VISIBLE_DEVICES")
+ALLOWED = re.compile(
+    r"(VLLM|NCCL|CUDA|TORCH|PYTORCH|HIP|ROCR|GLOO|RAY|OMP)_\w+|RESPONDER_(RECORDER|STACKS)\w*"
+    r"|(NVIDIA|ASCEND)_VISIBLE_DEVICES"
+)
 FORBIDDEN = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|HEADERS|DSN", re.IGNORECASE)
 SECRET_FLAG = re.compile(r"--?(?:\w+[-_])*(?:key|keys|token|password|passwd|secret|credentials)", re.IGNORECASE)
 MASKED = "[secret]"
@@ -101,18 +104,22 @@ def _find(port: int) -> _Found:
             why_not=f"the process that listens on port {port} is not visible: it belongs to another user or another "
             "PID namespace (run the responder as the same user or root, in the server's PID namespace)"
         )
-    tree = {pid: Seen(it, tuple(proc.command(pid))) for pid, it in running.items() if it.state not in proc.DEAD}
+    tree = {
+        pid: Seen(pid, it.ppid, it.started_at, it.comm, tuple(proc.command(pid)))
+        for pid, it in running.items()
+        if it.state not in proc.DEAD
+    }
     top = climb(holders[0], tree)
     family = descendants(top, tree)
     named = name_processes(top, {pid: tree[pid] for pid in family}, set(holders))
     if not any(is_vllm(tree[pid].argv) for pid in family):
-        return _Found(why_not=f"port {port} is held by {tree[top].stat.comm} (pid {top}), which is not vLLM")
+        return _Found(why_not=f"port {port} is held by {tree[top].comm} (pid {top}), which is not vLLM")
     return _Found(processes=named, command_of=top)
 
 
 def climb(pid: int, tree: dict[int, Seen]) -> int:
     """The topmost ancestor that is vLLM, through parents without a break; the process itself if none is."""
-    while (parent := tree[pid].stat.ppid) in tree and is_vllm(tree[parent].argv):
+    while (parent := tree[pid].ppid) in tree and is_vllm(tree[parent].argv):
         pid = parent
     return pid
 
@@ -121,7 +128,7 @@ def descendants(top: int, tree: dict[int, Seen]) -> set[int]:
     """The process and everything below it."""
     family, fresh = {top}, {top}
     while fresh:
-        fresh = {pid for pid, seen in tree.items() if seen.stat.ppid in fresh} - family
+        fresh = {pid for pid, seen in tree.items() if seen.ppid in fresh} - family
         family |= fresh
     return family
 

@@ -42,6 +42,9 @@ SWEEPS = 20
 _PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR", "CUDA_VISIBLE_DEVICES")
 """All that a command gets to see of our environment; the rest may hold secrets."""
 
+_ROOT = str(Path(__file__).resolve().parent.parent)
+"""Where our package lies: a command that is a module of ours must find it from any directory."""
+
 _JOIN = 'echo 0 > "$0"; exec "$@"'
 """Constant text for sh: become a member of the cgroup first, then the command. argv is handed over, never parsed."""
 
@@ -155,6 +158,7 @@ def _start(argv: list[str], mark: str, cgroup: Path | None) -> subprocess.Popen[
     if cgroup:
         argv = ["/bin/sh", "-c", _JOIN, str(cgroup / "cgroup.procs"), *argv]
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    paths = [_ROOT, *filter(None, [environment.get("PYTHONPATH")])]
     try:
         return subprocess.Popen(
             argv,
@@ -162,7 +166,7 @@ def _start(argv: list[str], mark: str, cgroup: Path | None) -> subprocess.Popen[
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env={**environment, "LC_ALL": "C", MARK: mark},
+            env={**environment, "PYTHONPATH": os.pathsep.join(paths), "LC_ALL": "C", MARK: mark},
         )
     except OSError:
         if cgroup:

@@ -6,14 +6,12 @@ like their parent and only who started whom tells: the API server starts engines
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from responder.model import ProcessInfo
-from responder.proc import Stat
 
 Role = Literal["launcher", "api_server", "engine_core", "worker", "coordinator", "other"]
 
@@ -22,7 +20,10 @@ Role = Literal["launcher", "api_server", "engine_core", "worker", "coordinator",
 class Seen:
     """A process as /proc shows it."""
 
-    stat: Stat
+    pid: int
+    ppid: int
+    started_at: float
+    comm: str
     argv: tuple[str, ...]
 
 
@@ -61,15 +62,15 @@ def is_vllm(argv: Sequence[str]) -> bool:
     words = [word for word in argv if word]
     if not words:
         return False
-    if os.path.basename(words[0]) == "vllm":
+    if words[0].rpartition("/")[2] == "vllm":
         return True
-    if not PYTHON.fullmatch(os.path.basename(words[0])):
+    if not PYTHON.fullmatch(words[0].rpartition("/")[2]):
         return False
     for at, word in enumerate(words[1:], start=1):
         if word == "-m":
             return at + 1 < len(words) and words[at + 1].split(".")[0] == "vllm"
         if not word.startswith("-"):
-            return os.path.basename(word) == "vllm" or "/vllm/entrypoints/" in word
+            return word.rpartition("/")[2] == "vllm" or "/vllm/entrypoints/" in word
         if word in ("-c", "-"):
             return False
     return False
@@ -78,7 +79,7 @@ def is_vllm(argv: Sequence[str]) -> bool:
 def name_processes(top: int, family: Mapping[int, Seen], listening: set[int]) -> tuple[ProcessInfo, ...]:
     """The lasting processes of a server with role, name and rank; ordered as they were started."""
     roles: dict[int, Role] = {}
-    pids = sorted(family, key=lambda pid: (family[pid].stat.started_at, pid))
+    pids = sorted(family, key=lambda pid: (family[pid].started_at, pid))
     servers = [pid for pid in pids if title_role(family[pid].argv) == "api_server"]
     for pid in pids:
         if role := title_role(family[pid].argv):
@@ -92,8 +93,8 @@ def name_processes(top: int, family: Mapping[int, Seen], listening: set[int]) ->
     return tuple(
         ProcessInfo(
             pid=pid,
-            ppid=family[pid].stat.ppid,
-            started_at=family[pid].stat.started_at,
+            ppid=family[pid].ppid,
+            started_at=family[pid].started_at,
             role=roles[pid],
             name=_name(family[pid], roles[pid], ranks.get(pid)),
             rank=ranks.get(pid),
@@ -105,9 +106,9 @@ def name_processes(top: int, family: Mapping[int, Seen], listening: set[int]) ->
 def _by_parent(family: Mapping[int, Seen], pid: int, roles: Mapping[int, Role], listening: set[int]) -> Role:
     """Without a title: a Python process that a process of the server started as its copy or by multiprocessing."""
     seen = family[pid]
-    parent = roles.get(seen.stat.ppid, "other")
+    parent = roles.get(seen.ppid, "other")
     line = " ".join(seen.argv)
-    spawned = "spawn_main" in line or seen.argv == family[seen.stat.ppid].argv
+    spawned = "spawn_main" in line or seen.argv == family[seen.ppid].argv
     if is_vllm(seen.argv) and pid in listening and parent in ("launcher", "other"):
         return "api_server"  # `vllm serve` below a wrapper
     if HELPERS.search(line) or not (spawned or is_vllm(seen.argv)):
@@ -122,8 +123,8 @@ def _by_parent(family: Mapping[int, Seen], pid: int, roles: Mapping[int, Role], 
 def _ranks(kept: Mapping[int, Seen], roles: Mapping[int, Role]) -> dict[int, int]:
     """Workers: the rank in the title, else the order of their start, which is vLLM's own. Engines: the DP number."""
     ranks: dict[int, int] = {}
-    for engine in {seen.stat.ppid for pid, seen in kept.items() if roles[pid] == "worker"}:
-        workers = [pid for pid, seen in kept.items() if roles[pid] == "worker" and seen.stat.ppid == engine]
+    for engine in {seen.ppid for pid, seen in kept.items() if roles[pid] == "worker"}:
+        workers = [pid for pid, seen in kept.items() if roles[pid] == "worker" and seen.ppid == engine]
         numbers = {pid: dict(RANK.findall(" ".join(kept[pid].argv))) for pid in workers}
         width = 1 + max((int(found.get("TP", 0)) for found in numbers.values()), default=0)
         for order, pid in enumerate(workers):
@@ -142,4 +143,4 @@ def _name(seen: Seen, role: Role, rank: int | None) -> str:
         return next(word for word in seen.argv if word)
     plain = {"launcher": "launcher", "api_server": "APIServer", "engine_core": "EngineCore", "worker": "Worker"}
     suffix = "" if rank is None or role != "worker" else f"_{rank}"
-    return plain.get(role, seen.stat.comm) + suffix
+    return plain.get(role, seen.comm) + suffix

@@ -216,7 +216,7 @@ def classify(thread: Thread) -> Waits:
         for row in _HOW:
             if _matches(row, thread.frames[at]):
                 return Waits(row.place.category, at, row.place.says)
-    return Waits("unknown")
+    return Waits("unknown", 0, "" if thread.frames else "no Python on the stack: the process is starting or ending")
 
 
 def _matches(row: _Row, frame: Frame) -> bool:

@@ -180,6 +180,8 @@ class _Stand:
         """Whether it stood in the same place in both rounds; None when one of them failed."""
         if self.stopped:
             return True
+        if self.waits.category == "unknown":
+            return None
         first, last = self.dumps[0], self.dumps[-1]
         return same_place(first, last) if first and last else None
 
