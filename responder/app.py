@@ -16,14 +16,12 @@ from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from responder import inventory as inventories
-from responder import logwatch
 from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
 from responder.content import ContentRefused, load
 from responder.correlate import Policy
-from responder.folder import expire
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Target
 from responder.notify import build as build_notifier
@@ -31,11 +29,13 @@ from responder.notify import known_secrets
 from responder.outbox import Outbox
 from responder.probe import Probe, Senses
 from responder.prometheus_child import PrivatePrometheus
+from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
 from responder.rules import expand, widen
 from responder.runner import LocalRunner
 from responder.store import Store
 from responder.telemetry import Telemetry
+from responder.upkeep import Upkeep
 from responder.watch import Watch
 from responder.web.server import Surface, build
 
@@ -45,7 +45,6 @@ DEFAULT_SCRAPE_S = 2.0
 INTAKE_LIMIT = 1000
 INVENTORY_EVERY_S = 30.0
 RETENTION_EVERY_S = 600.0
-LAG_EVERY_S = 0.5
 STOP_WITHIN_S = 8.0
 
 
@@ -72,7 +71,7 @@ class App:
         )
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
-        self._stopping: set[str] = set()
+        self.desk: Desk | None = None
         self.stopped = asyncio.Event()
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None
@@ -93,6 +92,10 @@ class App:
         await self._metrics_source(config)
         self.outbox = Outbox(self.store, self.http, self._notifiers(), config.data_dir, self.clock, self._told)
         self._closers.append(self.outbox.stop)
+        self.desk, receiver = await open_desk(
+            config.requests, self.http, self.clock, alone=len(self.loaded.targets) == 1, closers=self._closers
+        )
+        self.telemetry.requests.numbers = receiver.numbers if receiver else None
         self.kit = self._kit(config)
         self.responder = Responder(self.kit)
         self._closers.append(self.responder.stop)
@@ -100,12 +103,13 @@ class App:
             self.prometheus, self.store, self.telemetry, self.clock, scrape_interval_s=self.scrape_s,
             policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
         )  # fmt: skip
+        self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         await self._adopt_targets()
         await self.watch.restore()
         await self._take_up_again()
         self.outbox.start()
         self._schedule(config)
-        self._lag = asyncio.create_task(self._measure_lag(), name="loop lag")
+        self._lag = asyncio.create_task(self.upkeep.measure_lag(), name="loop lag")
         self.missing = ""
         log.info("responder.started", targets=sorted(self.loaded.targets), prometheus=self.prometheus.url)
 
@@ -136,6 +140,7 @@ class App:
             accept=self._accept,
             incidents=self.store.incidents,
             reload=self.reload,
+            requests=lambda window_s: recent(self.desk, window_s),
         )
         runner = web.AppRunner(build(surface), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -189,6 +194,7 @@ class App:
             scrape_interval_s=self.scrape_s,
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
+            requests=self.desk.rows if self.desk else None,
         )
 
     def _signals(self, content: Content) -> dict[str, str]:
@@ -198,9 +204,9 @@ class App:
     def _schedule(self, config: Config) -> None:
         every = config.evaluation_interval or min(self.scrape_s, 5.0)
         self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
-        self.scheduler.add_job(self._look, "interval", seconds=min(max(self.scrape_s, 2.0), 5.0), id="probe")
-        self.scheduler.add_job(self._inventory, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
-        self.scheduler.add_job(self._expire, "interval", seconds=RETENTION_EVERY_S, id="retention")
+        self.scheduler.add_job(self.upkeep.look, "interval", seconds=min(max(self.scrape_s, 2.0), 5.0), id="probe")
+        self.scheduler.add_job(self.upkeep.take_stock, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
+        self.scheduler.add_job(self._clear_up, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self.scheduler.start()
 
     # ------------------------------------------------------------------------------------------------ rounds
@@ -211,68 +217,15 @@ class App:
             log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
             self.prometheus.url = self.private.url
         self.telemetry.probes.samples = tuple(s for p in self.probes.values() for s in p.samples(self.clock()))
-        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes, self._stopping)
+        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes, self.upkeep.stopping)
         for change, incident in changes:
             self.responder.handle(change, incident)
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
 
-    async def _look(self) -> None:
-        await asyncio.gather(*(self._look_at(name, probe) for name, probe in list(self.probes.items())))
-
-    async def _look_at(self, name: str, probe: Probe) -> None:
-        await probe.look()
-        known = self.kit.inventories.get(name)
-        path = probe.target.log_file or (known.log_file if known else None)
-        if path is None or (name in self.watch.known and probe.seen.reachable):
-            probe.log_values({})
-            self._stopping.discard(name)
-            return
-        state = await logwatch.look(self.kit.runner, path, self.clock(), local_utc_offset_s())
-        probe.log_values({} if name in self.watch.known else state.values)
-        (self._stopping.add if state.stopping else self._stopping.discard)(name)
-
-    async def _inventory(self) -> None:
-        for target in list(self.loaded.targets.values()):
-            await self._discover(target)
-
-    async def _discover(self, target: Target) -> None:
-        known = self.kit.inventories.get(target.name)
-        try:
-            async with asyncio.timeout(10):
-                found = await inventories.discover(target, self.clock())
-        except (TimeoutError, OSError) as error:
-            log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
-            return
-        if not found.processes and known and known.processes:
-            return  # the server has gone; what it looked like alive is what a report needs now
-        # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten.
-        probe = self.probes.get(target.name)
-        sick = probe is not None and probe.seen.process_gone and known and found.command == known.command
-        if sick and known and len(found.processes) < len(known.processes):
-            return
-        self.kit.inventories[target.name] = found
-        await self.store.save_inventory(target.name, found)
-        if probe is not None:
-            probe.processes = found.processes
-
-    async def _expire(self) -> None:
-        part = self.loaded.config.retention
-        open_ids = [incident.id for incident, _, _ in await self.store.incidents(only_open=True)]
-        gone = await asyncio.to_thread(
-            expire, self.loaded.config.data_dir, open_ids=open_ids, now=self.clock(), max_age_s=part.age,
-            max_bytes=part.size,
-        )  # fmt: skip
-        if gone:
-            log.info("folders.expired", incidents=gone)
-
-    async def _measure_lag(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(LAG_EVERY_S)
-            self.telemetry.lag(max(0.0, loop.time() - before - LAG_EVERY_S))
+    async def _clear_up(self) -> None:
+        await self.upkeep.clear_up(self.loaded.config.retention)
 
     # ---------------------------------------------------------------------------------------- reload, resume
 
@@ -317,7 +270,7 @@ class App:
             if name in stored:
                 self.kit.inventories.setdefault(name, stored[name])
                 self.probes[name].processes = stored[name].processes
-            asyncio.get_running_loop().create_task(self._discover(target), name=f"discover {name}")
+            asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
         for name in set(self.probes) - set(self.loaded.targets):
             await self.probes.pop(name).stop()
         self.watch.adopt(self.loaded.targets.values(), self.loaded.config.windows())
@@ -364,11 +317,6 @@ class App:
         kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
-
-
-def local_utc_offset_s() -> float:
-    """How far local time is ahead of UTC now: vLLM logs local time without saying which."""
-    return float(time.localtime().tm_gmtoff)
 
 
 def _plain(value: Any) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from responder.capture.step import RangeQuery, Runner, Step
+from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
 from responder.model import Content, Evidence, Incident, Inventory, Plan, Target, Timings, Verdict
 from responder.outbox import Outbox
@@ -38,6 +38,7 @@ class Kit:
     scrape_interval_s: float = 5.0
     max_rung: int = 1
     deadline_s: float = 45.0
+    requests: RequestRows | None = None
 
 
 @dataclass

@@ -90,6 +90,7 @@ class TargetPart(Part):
     api_key_file: Path | None = None
     canary: bool = True
     log_file: str | None = None
+    recorder: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
 
 
@@ -114,6 +115,35 @@ class HttpPart(Part):
         """(host, port)."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def host_port(value: str) -> str:
+    """host:port."""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{value!r} is not host:port; write for example 0.0.0.0:4317")
+    return value
+
+
+HostPort = Annotated[str, AfterValidator(host_port)]
+
+
+class RequestsPart(Part):
+    """Request traces: an OTLP receiver of our own, an existing tracing back end, or both. Off by default."""
+
+    grpc: HostPort | None = None
+    """Where vLLM's default exporter sends to: 0.0.0.0:4317."""
+    http: HostPort | None = None
+    """The same over HTTP with protobuf: 0.0.0.0:4318, path /v1/traces."""
+    forward: HttpUrl | None = None
+    """A collector that gets everything as well; …/v1/traces is HTTP, anything else gRPC."""
+    keep: Annotated[int, Field(ge=1000, le=100_000)] = 100_000
+    age: Duration = 1800.0
+    tenant: tuple[str, ...] = ()
+    """Span attributes that say whose a request is."""
+    tempo: HttpUrl | None = None
+    jaeger: HttpUrl | None = None
+    jaeger_service: str | None = None
 
 
 class CapturePart(Part):
@@ -159,6 +189,7 @@ class Config(Part):
     """Default: the scrape interval, at most 5s."""
     http: HttpPart = HttpPart()
     capture: CapturePart = CapturePart()
+    requests: RequestsPart = RequestsPart()
     silences: tuple[SilencePart, ...] = ()
     retention: RetentionPart = RetentionPart()
     redact: tuple[SecretStr, ...] = ()
@@ -184,6 +215,7 @@ class Config(Part):
                 api_key=secret(part.api_key, part.api_key_file),
                 canary=part.canary,
                 log_file=part.log_file,
+                recorder=part.recorder,
                 labels=part.labels,
             )
         return tuple(out.values())
@@ -244,7 +276,7 @@ def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
     parts: list[type[BaseModel]] = [
-        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, SilencePart, RetentionPart, Expectation
+        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, RequestsPart, SilencePart, RetentionPart, Expectation
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

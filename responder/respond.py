@@ -197,6 +197,7 @@ class Responder:
             signals=kit.signals,
             siblings=tuple(t for t in kit.targets.values() if t.name != target.name),
             scrape_interval_s=kit.scrape_interval_s,
+            requests=kit.requests,
         )
 
     def _brief(self, case: Case) -> Brief:

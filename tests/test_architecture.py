@@ -20,7 +20,7 @@ CORE = {
     "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts",
 }  # fmt: skip
-WIRING = {"app", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
+WIRING = {"app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
 """Here edges meet."""
 SHARED_EDGES = {"ask", "canary", "proc", "aside", "runner", "load", "config", "folder", "charts_draw"}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""

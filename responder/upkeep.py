@@ -1,0 +1,96 @@
+"""What is done again and again, beside detection? Probing, taking stock, clearing up, measuring our own lag."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+
+import structlog
+
+from responder import inventory as inventories
+from responder import logwatch
+from responder.case import Kit
+from responder.config import RetentionPart
+from responder.folder import expire
+from responder.model import Target
+from responder.probe import Probe
+
+log = structlog.get_logger()
+DISCOVERY_TIMEOUT_S = 10.0
+LAG_EVERY_S = 0.5
+
+
+class Upkeep:
+    """`known()`: targets whose metrics Prometheus had in the last round."""
+
+    def __init__(self, kit: Kit, probes: dict[str, Probe], known: Callable[[], Collection[str]]) -> None:
+        self.kit = kit
+        self.probes = probes
+        self.known = known
+        self.stopping: set[str] = set()
+        """Targets whose log tells of a shutdown somebody asked for."""
+
+    async def look(self) -> None:
+        """Probe every target, side by side."""
+        await asyncio.gather(*(self._look_at(name, probe) for name, probe in list(self.probes.items())))
+
+    async def _look_at(self, name: str, probe: Probe) -> None:
+        await probe.look()
+        inventory = self.kit.inventories.get(name)
+        path = probe.target.log_file or (inventory.log_file if inventory else None)
+        if path is None or (name in self.known() and probe.seen.reachable):
+            probe.log_values({})
+            self.stopping.discard(name)
+            return
+        state = await logwatch.look(self.kit.runner, path, self.kit.clock(), local_utc_offset_s())
+        probe.log_values({} if name in self.known() else state.values)
+        (self.stopping.add if state.stopping else self.stopping.discard)(name)
+
+    async def take_stock(self) -> None:
+        """Find every target's processes and log."""
+        for target in list(self.kit.targets.values()):
+            await self.discover(target)
+
+    async def discover(self, target: Target) -> None:
+        """One target's processes and log, as they are while it is well."""
+        known = self.kit.inventories.get(target.name)
+        try:
+            async with asyncio.timeout(DISCOVERY_TIMEOUT_S):
+                found = await inventories.discover(target, self.kit.clock())
+        except (TimeoutError, OSError) as error:
+            log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
+            return
+        if not found.processes and known and known.processes:
+            return  # the server has gone; what it looked like alive is what a report needs now
+        # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten.
+        probe = self.probes.get(target.name)
+        sick = probe is not None and probe.seen.process_gone and known and found.command == known.command
+        if sick and known and len(found.processes) < len(known.processes):
+            return
+        self.kit.inventories[target.name] = found
+        await self.kit.store.save_inventory(target.name, found)
+        if probe is not None:
+            probe.processes = found.processes
+
+    async def clear_up(self, part: RetentionPart) -> None:
+        """Delete the oldest closed incidents past age or size."""
+        open_ids = [incident.id for incident, _, _ in await self.kit.store.incidents(only_open=True)]
+        gone = await asyncio.to_thread(
+            expire, self.kit.data_dir, open_ids=open_ids, now=self.kit.clock(), max_age_s=part.age, max_bytes=part.size
+        )
+        if gone:
+            log.info("folders.expired", incidents=gone)
+
+    async def measure_lag(self) -> None:
+        """How late the event loop runs, for our own metrics."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(LAG_EVERY_S)
+            self.kit.telemetry.lag(max(0.0, loop.time() - before - LAG_EVERY_S))
+
+
+def local_utc_offset_s() -> float:
+    """How far local time is ahead of UTC now: vLLM logs local time without saying which."""
+    return float(time.localtime().tm_gmtoff)
