@@ -116,6 +116,44 @@ def silence_add(
     raise typer.Exit(add_silence(data_dir, match, duration, comment))
 
 
+@app.command("requests")
+def requests_command(
+    slowest: Annotated[int, typer.Option(help="how many to show, slowest first")] = 20,
+    since: Annotated[str, typer.Option("--since", help="10m, 1h …")] = "10m",
+    url: Annotated[str, typer.Option(help="of the running daemon", envvar="RESPONDER_URL")] = "http://127.0.0.1:9119",
+    token_file: Annotated[Path | None, typer.Option(help="when the daemon's HTTP needs a token")] = None,
+    file: Annotated[Path | None, typer.Option(help="requests.jsonl of an incident instead of the daemon")] = None,
+    format: Format = "text",
+) -> None:
+    """The slowest requests, where their time went, and what sets them apart from fast ones."""
+    from responder.requests.show import show_requests
+
+    raise typer.Exit(show_requests(slowest, since, url, token_file, file, format))
+
+
+@app.command()
+def steps(
+    file: Annotated[Path, typer.Argument(help="ring file, folder of them, or a stored step file of an incident")],
+    last: Annotated[int, typer.Option(help="how many of the last steps to list")] = 10,
+    chart: Annotated[Path | None, typer.Option(help="write a chart (SVG) here")] = None,
+    format: Format = "text",
+) -> None:
+    """What the step recorder inside vLLM has recorded: stalls, freezes, preemptions, the last steps."""
+    from responder.requests.steps import show_steps
+
+    raise typer.Exit(show_steps(file, last, chart, format))
+
+
+@app.command()
+def recorder(
+    folder: Annotated[Path, typer.Argument(help="where to put it; add this folder to vLLM's PYTHONPATH")],
+) -> None:
+    """Write the step recorder as a folder for a vLLM it cannot be installed into (a container image)."""
+    from responder.requests.steps import unpack_recorder
+
+    raise typer.Exit(unpack_recorder(folder))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -80,6 +80,8 @@ class Target(Noun):
     """Whether one-token canary requests may be sent."""
     log_file: str | None = None
     """Where the server's log is; discovered from the process when it runs on this host and this is unset."""
+    recorder: str | None = None
+    """Folder of the step recorder's ring files; discovered from the process when this is unset."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Free labels of the operator (team, tier), for routing and silences."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from responder import __version__
@@ -74,6 +74,8 @@ class Telemetry:
         self.reload_at = Gauge(
             "responder_config_last_reload_success_timestamp_seconds", "When.", registry=self.registry
         )
+        self.requests = RequestCollector()
+        self.registry.register(self.requests)
         self.probes = ProbeCollector()
         self.registry.register(self.probes)
         self._worst_lag = 0.0
@@ -87,6 +89,22 @@ class Telemetry:
         self.loop_lag.set(self._worst_lag)
         self._worst_lag = 0.0
         return generate_latest(self.registry)
+
+
+class RequestCollector(Collector):
+    """What became of the spans sent to us; nothing while no receiver runs."""
+
+    def __init__(self) -> None:
+        self.numbers: Callable[[], Mapping[str, int]] | None = None
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """One counter, by what became of it."""
+        if self.numbers is None:
+            return
+        family = CounterMetricFamily("responder_otlp", "Spans and messages received over OTLP.", labels=["what"])
+        for what, count in self.numbers().items():
+            family.add_metric([what], count)
+        yield family
 
 
 class ProbeCollector(Collector):

@@ -11,10 +11,12 @@ from responder.capture import (
     metrics_window,
     nccl_ras,
     processes,
+    request_traces,
     scrape,
     server_config,
     siblings,
     stacks,
+    step_recorder,
 )
 from responder.capture.step import Step
 
@@ -31,6 +33,8 @@ STEPS: dict[str, Step] = {
         gpu.STEP,
         nccl_ras.STEP,
         siblings.STEP,
+        request_traces.STEP,
+        step_recorder.STEP,
         stacks.STEP,
         canary.STEP,
     )

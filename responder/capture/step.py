@@ -60,6 +60,12 @@ class RangeQuery(Protocol):
     ) -> list[tuple[dict[str, str], list[tuple[float, float | None]]]]: ...
 
 
+class RequestRows(Protocol):
+    """Stored rows of a server's finished requests in a window; LookupError says in words why there are none."""
+
+    async def __call__(self, target: Target, inventory: Inventory | None, since: float, until: float) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """All that a fetch may use. Everything it does must respect `deadline_s` (its own timeout is enforced outside)."""
@@ -80,6 +86,8 @@ class Scene:
     siblings: tuple[Target, ...] = ()
     """Other configured targets."""
     scrape_interval_s: float = 5.0
+    requests: RequestRows | None = None
+    """None when request traces are not switched on."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class Surface:
     incidents: Callable[[], Awaitable[list[tuple[Incident, str, int]]]]
     reload: Callable[[], Awaitable[str]]
     """Reload the configuration; '' or what is wrong with it."""
+    requests: Callable[[float], Awaitable[bytes]] | None = None
+    """Stored rows of the requests of the last so many seconds; LookupError in words."""
 
 
 def build(surface: Surface) -> web.Application:
@@ -58,6 +60,7 @@ def build(surface: Surface) -> web.Application:
     app.router.add_post("/api/v1/alerts/alertmanager", pages.alerts)
     app.router.add_post("/-/reload", pages.reload)
     app.router.add_get("/api/v1/incidents", pages.incidents_json)
+    app.router.add_get("/api/v1/requests", pages.requests)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{id}", pages.incident)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
@@ -109,6 +112,20 @@ class Pages:
     async def metrics(self, _: web.Request) -> web.Response:
         """Our own metrics."""
         return web.Response(body=self.surface.metrics(), content_type="text/plain", charset="utf-8")
+
+    async def requests(self, request: web.Request) -> web.Response:
+        """Finished requests as stored rows, for `responder requests`; without tenants' names."""
+        try:
+            window_s = min(max(float(request.query.get("seconds", "600")), 1.0), 86400.0)
+        except ValueError:
+            raise web.HTTPBadRequest(text="seconds: a number\n") from None
+        if self.surface.requests is None:
+            raise web.HTTPNotFound(text="no request traces here\n")
+        try:
+            rows = await self.surface.requests(window_s)
+        except LookupError as error:
+            raise web.HTTPNotFound(text=f"{error.args[0]}\n") from None
+        return web.Response(body=rows, content_type="application/jsonl")
 
     async def alerts(self, request: web.Request) -> web.Response:
         """Alertmanager's webhook v4: 200 only once it is on disk; 503, never 429, when we are full."""
