@@ -43,6 +43,8 @@ log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
 """Of the private Prometheus: hangs must be found within 15 s; what it costs vLLM is printed by bench/watch_cost.py."""
 INTAKE_LIMIT = 1000
+ROUND_S = 2.0
+"""Also when scrapes are slower: a hang is found within 15 s only if nobody waits for the next round, too."""
 INVENTORY_EVERY_S = 30.0
 RETENTION_EVERY_S = 600.0
 STOP_WITHIN_S = 8.0
@@ -202,9 +204,9 @@ class App:
         return {name: widen(expand(expr, recorded), self.scrape_s) for name, expr in recorded.items()}
 
     def _schedule(self, config: Config) -> None:
-        every = config.evaluation_interval or min(self.scrape_s, 5.0)
+        every = config.evaluation_interval or min(self.scrape_s, ROUND_S)
         self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
-        self.scheduler.add_job(self.upkeep.look, "interval", seconds=min(max(self.scrape_s, 2.0), 5.0), id="probe")
+        self.scheduler.add_job(self.upkeep.look, "interval", seconds=ROUND_S, id="probe")
         self.scheduler.add_job(self.upkeep.take_stock, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
         self.scheduler.add_job(self._clear_up, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self.scheduler.start()

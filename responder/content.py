@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,13 +30,32 @@ def shipped(name: str) -> Path:
 def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Problem, ...]]:
     """Load everything the configuration points at, with every problem found."""
     facts = [spec.name for step in steps.values() for spec in step.facts]
-    return load_content(
+    content, problems = load_content(
         [shipped("rules"), *config.rules],
         [shipped("playbooks"), *config.playbooks],
         known_steps={name: step.params for name, step in steps.items()},
         known_facts=facts,
         disable_alerts=config.disable_alerts,
     )
+    return content, (*problems, *_thresholds(config, content))
+
+
+def _thresholds(config: Config, content: Content) -> list[Problem]:
+    """A threshold for an alert that does not exist would change nothing, silently."""
+    known = {rule.alert for rule in content.rules}
+    found = []
+    for target in config.targets:
+        for key in target.thresholds:
+            if key.removesuffix(".for") not in known:
+                near = difflib.get_close_matches(key, sorted(known), n=1)
+                found.append(
+                    Problem(
+                        file="configuration",
+                        what=f"targets: thresholds of {target.url} name the alert `{key}`, which no rule defines",
+                        instead=f"did you mean `{near[0]}`?" if near else "`responder rules` prints all alerts",
+                    )
+                )
+    return found
 
 
 def load(config: Config, steps: Mapping[str, Step]) -> Content:

@@ -15,7 +15,7 @@ from responder.evaluate import observe, present, quiet
 from responder.holding import States, advance
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
-from responder.onset import earliest, last_moved, onset
+from responder.onset import Direction, earliest, last_moved, onset
 from responder.probe import Probe, merge
 from responder.rules import expand, widen
 from responder.store import Store
@@ -233,15 +233,19 @@ class Watch:
         recorded = {signal.name: signal.expr for signal in content.signals}
         rules = {rule.alert: rule for rule in content.rules}
         at = incident.opened_at
-        names = {rules[s.alert].terms[0].signal for s in incident.symptoms if s.alert in rules and rules[s.alert].terms}
+        terms = [rules[s.alert].terms[0] for s in incident.symptoms if s.alert in rules and rules[s.alert].terms]
+        ways: dict[str, Direction] = {t.signal: "up" if t.op in (">", ">=") else "down" for t in terms}
         if incident.incident_class == "hang_or_crash":
-            names = {PROGRESS}
+            ways = {PROGRESS: "either"}
         try:
             async with asyncio.timeout(ONSET_TIMEOUT_S):
                 found = await asyncio.gather(
-                    *(self._onset_of(name, expand(recorded[name], recorded), incident) for name in sorted(names)
-                      if name in recorded)
-                )  # fmt: skip
+                    *(
+                        self._onset_of(name, way, expand(recorded[name], recorded), incident)
+                        for name, way in sorted(ways.items())
+                        if name in recorded
+                    )
+                )
         except TimeoutError:
             found = []
         first = min(s.since for s in incident.symptoms)
@@ -251,7 +255,7 @@ class Watch:
             update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)}
         )
 
-    async def _onset_of(self, name: str, expr: str, incident: Incident) -> float | None:
+    async def _onset_of(self, name: str, way: Direction, expr: str, incident: Incident) -> float | None:
         end = incident.opened_at
         step = max(self.scrape_interval_s, 1.0)
         target = next((s.target for s in incident.symptoms), incident.target)
@@ -263,8 +267,9 @@ class Watch:
             return None
         match = self._match_of.get(target, {})
         mine = [points for labels, points in rows if all(labels.get(k) == v for k, v in match.items())]
-        judge = last_moved if name == PROGRESS else onset
-        return earliest([judge(points, end) for points in mine], end)
+        if name == PROGRESS:
+            return earliest([last_moved(points, end) for points in mine], end)
+        return earliest([onset(points, end, way) for points in mine], end)
 
     def adopt(self, targets: Iterable[Target], silences: tuple[Silence, ...]) -> None:
         """Targets and configured silences from now on."""

@@ -100,3 +100,13 @@ def test_the_rules_for_ones_own_prometheus_have_fitted_windows() -> None:
     assert done.output.startswith("groups:")
     assert "[10s]" not in done.output
     assert "[60s]" in done.output
+
+
+def test_a_threshold_for_an_alert_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:
+    """It would change nothing, and nobody would notice."""
+    config = tmp_path / "c.yaml"
+    config.write_text("targets: [{url: 'http://a:1', thresholds: {VLLMTTFTHigg: 1, VLLMNoProgress.for: 60}}]\n")
+    done = runner.invoke(app, ["check", "--config", str(config)])
+    assert done.exit_code == 2
+    assert "VLLMTTFTHigh" in done.output
+    assert "VLLMNoProgress" not in done.output
