@@ -39,7 +39,8 @@ def test_typos_in_a_playbook_are_found(tmp_path: Path) -> None:
     """An alert nobody defines and a step that does not exist, each with what was probably meant."""
     (tmp_path / "p.yaml").write_text(
         "apiVersion: responder/v1\nkind: Playbook\nid: mine\nclass: high_ttft\ntitle: t\nalerts: [VLLMTTFTHihg]\n"
-        "ladder:\n  - rung: 0\n    steps:\n      - step: metrics_windwo\n        why: w\ncauses:\n  capacity_exceeded: 0.3\n"
+        "ladder:\n  - rung: 0\n    steps:\n      - step: metrics_windwo\n        why: w\n"
+        "causes:\n  capacity_exceeded: 0.3\n"
     )
     done = runner.invoke(app, ["check", "--playbooks", str(tmp_path)])
     assert done.exit_code == 2
