@@ -7,6 +7,7 @@ apart, because a stack that has not moved is the evidence. A stopped process is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -60,9 +61,8 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         )
         rounds.append({str(process.pid): how for process, how in zip(inventory.processes, done, strict=True)})
     index["rounds"] = rounds
-    index["notes"] = await _leave_running(inventory.processes, rounds)
     files[INDEX] = json.dumps(index, indent=1, sort_keys=True).encode()
-    return _outcome(files, rounds, index["notes"])
+    return _outcome(files, rounds)
 
 
 def find_tool() -> str | None:
@@ -87,14 +87,15 @@ async def _dump(
             return {"state": "gone"}
         if seen.state in proc.STOPPED:
             return {"state": seen.state}
-        how: dict[str, Any] = {"state": seen.state, "killed": False}
+        how: dict[str, Any] = {"state": seen.state}
         for _ in range(TRIES):
             left = deadline - asyncio.get_running_loop().time()
             if left < 0.1:
                 return how | {"error": "no time left for it"}
             argv = [tool, "dump", "--nonblocking", "--pid", str(process.pid)]
             said = await scene.runner.run(argv, timeout=min(DUMP_TIMEOUT_S, left), max_bytes=1 << 20)
-            how["killed"] = how["killed"] or said.code is None
+            if said.code is None and (note := await _set_going(process)):
+                how["note"] = note
             if said.code == 0 and parse(said.stdout.decode("utf-8", "replace")):
                 name = f"{prefix}-{re.sub(r'[^A-Za-z0-9_]+', '_', process.name)}-{process.pid}.txt"
                 files[name] = said.stdout
@@ -112,25 +113,22 @@ def _complaint(code: int | None, said: bytes) -> str:
     return "; ".join(causes[:4] or told[:2])[:300] or f"exit {code}"
 
 
-async def _leave_running(processes: tuple[ProcessInfo, ...], rounds: list[dict[str, Any]]) -> list[str]:
+async def _set_going(process: ProcessInfo) -> str:
     """A dump that we killed may, if the tool stopped the process after all, leave it stopped: set it going again.
 
     Only then: a process that somebody else stopped meanwhile is evidence, not ours to touch.
     """
-    notes = []
-    for process in processes:
-        killed = any(turn[str(process.pid)].get("killed") for turn in rounds)
-        if not killed or not proc.is_alive(process.pid, process.started_at):
-            continue
-        threads = await aside(lambda pid=process.pid: proc.threads(pid), timeout=5.0)  # type: ignore[misc]
-        if any(thread.state in proc.STOPPED for thread in threads.values()):
-            os.kill(process.pid, signal.SIGCONT)
-            notes.append(f"{process.name} (pid {process.pid}) was left stopped by a killed dump and was continued")
-    return notes
+    threads = await aside(lambda: proc.threads(process.pid), timeout=5.0)
+    if not any(thread.state in proc.STOPPED for thread in threads.values()):
+        return ""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGCONT)
+    return f"{process.name} (pid {process.pid}) was left stopped by a killed dump and was continued"
 
 
-def _outcome(files: dict[str, bytes], rounds: list[dict[str, Any]], notes: list[str]) -> Fetched:
+def _outcome(files: dict[str, bytes], rounds: list[dict[str, Any]]) -> Fetched:
     last = rounds[-1].values()
+    notes = sorted({how["note"] for turn in rounds for how in turn.values() if "note" in how})
     errors = sorted({how["error"] for how in last if "error" in how and "file" not in how})
     reason = "; ".join([*errors, *notes])[:500]
     if errors and len(files) == 1 and not any(how["state"] in proc.STOPPED for how in last):
