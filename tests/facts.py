@@ -33,6 +33,15 @@ _NAMES = {
     "siblings": "count healthy affected_share waiting_ratio running_ratio idle engine_imbalance",
     "stacks": "dumped failed api_server_waits_for engine_waits_for worker_waits_for outlier unchanged profiler "
     "in_collective summary",
+    "requests": "count usual_ttft usual_per_token usual_prompt_tokens usual_e2e slow slow_share retried "
+    "before_queue_share queue_share prefill_share decode_share matched slowest_excess slow_prompt_ratio "
+    "bursts burst_share burst_seconds burst_period giants giant_victims giant_share giant_tokens "
+    "gateway_usual gateway_longest source pattern slow_where shared slowest",
+    "steps": "found count torn_last asleep last_age last_step last_in_flight last_kv_usage recorder_ticks frozen "
+    "frozen_s latency_p50 latency_p99 latency_max latency_ratio prefill_ratio largest_prefill stalls "
+    "stalls_prefill stalls_preemption stalls_unexplained stalls_front_end stall_share longest_stall "
+    "stall_period preemptions preemption_cascades preemption_kv kv_max waiting_max preempted_finished "
+    "prefix_hit_rate",
     "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
 }
 FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(
