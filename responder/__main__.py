@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from responder.traces.cli import trace
+
 EXIT_RUNTIME, EXIT_CONTENT = 1, 2
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=(
     "Automated incident responder for vLLM inference servers."))  # fmt: skip
@@ -152,6 +154,9 @@ def recorder(
     from responder.requests.steps import unpack_recorder
 
     raise typer.Exit(unpack_recorder(folder))
+
+
+app.command()(trace)
 
 
 @app.command()
