@@ -62,6 +62,27 @@ class Expectation(Noun):
     requests_per_second: float | None = None
 
 
+class CapturePolicy(Noun):
+    """How far captures of one server may go without asking anybody; durations in seconds."""
+
+    max_rung: int = 1
+    pause: float = 2.0
+    """All captures of one incident together may pause the server for so long."""
+    pause_per_day: float = 30.0
+    """Of this server, and of its host, in 24 hours."""
+    heavy_per_hour: int = 5
+    """Captures of rung 2 and up, of this server and of its host."""
+    abort_after: float = 2.0
+    """A capture is ended when its server gives nothing to anybody for so long."""
+    last_replica: bool = False
+    """Whether rung 2 may run on a server without another healthy replica of its model."""
+    approve: tuple[str, ...] = ()
+    """Steps a person must approve, whatever their rung."""
+    approval_expiry: float = 900.0
+    cpu_load: float = 1.5
+    """Load per core over which nothing is profiled: on a busy host the end of a profile has taken minutes."""
+
+
 class Target(Noun):
     """One vLLM server (one API endpoint), as an operator names it."""
 
@@ -84,6 +105,8 @@ class Target(Noun):
     """Folder of the step recorder's ring files; discovered from the process when this is unset."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Free labels of the operator (team, tier), for routing and silences."""
+    capture: CapturePolicy | None = None
+    """None: the defaults."""
 
 
 class ProcessInfo(Noun):
@@ -277,6 +300,62 @@ class Fact(Noun):
     """The fact in words, when the name and value are not enough."""
 
 
+class Cost(Noun):
+    """What one capture cost the server's users: the same figures before, during and after it. None: not known."""
+
+    seconds: float = 0.0
+    """How long the capture itself took."""
+    pause_s: float = 0.0
+    """Longest time without any token while it ran, beyond the longest before it."""
+    silence_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    gap_p99_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    """Between two tokens of one client, seen from outside."""
+    ttft_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    itl_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    """Means over all requests, from the server's own sums."""
+    tokens_per_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    aborted: str = ""
+    """Why the capture was ended early for the server's sake; empty: it was not."""
+    says: str = ""
+
+
+class Obligation(Noun):
+    """An end we owe a server: written before what it ends is begun."""
+
+    id: str
+    target: str
+    url: str
+    """The server's base URL."""
+    step: str
+    incident: str = ""
+    opened_at: float
+    due_at: float
+    """When the guard acts, if nobody has."""
+    born_at: float | None = None
+    """Start of the server's process; after a restart nothing is owed any more. None: not known."""
+    repeat_safe: bool = False
+    """Whether asking twice is harmless; vLLM before 0.32 crashes on the second stop."""
+    stop_sent_at: float | None = None
+    state: Literal["open", "settled"] = "open"
+    settled_at: float | None = None
+    by: Literal["", "daemon", "guard"] = ""
+    note: str = ""
+
+
+class Approval(Noun):
+    """A capture that waits for a person, and what the person said."""
+
+    incident: str
+    step: str
+    target: str
+    rung: int
+    asked_at: float
+    expires_at: float
+    decision: Literal["pending", "approved", "denied", "expired"] = "pending"
+    who: str = ""
+    decided_at: float | None = None
+
+
 class Evidence(Noun):
     """What one step brought back; a failure is evidence too."""
 
@@ -290,6 +369,8 @@ class Evidence(Noun):
     seconds: float
     pause_seconds: float = 0.0
     """Measured pause of the server, 0 for rung 0."""
+    cost: Cost | None = None
+    """Of steps of rung 1 and up, where it could be measured."""
     bytes: int = 0
     files: tuple[str, ...] = ()
     params: dict[str, Scalar] = Field(default_factory=dict)
@@ -488,6 +569,8 @@ class Report(Noun):
     timings: Timings
     series: tuple[Series, ...] = ()
     target_url: str = ""
+    owed: tuple[str, ...] = ()
+    """Ends we still owe the server, in words."""
     generated_at: float
 
 

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from responder.model import Delivery, Incident, Inventory, Silence
+from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Silence
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added obligations and costs; older files only lack these tables, so opening one is the migration."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS incidents (
@@ -33,8 +34,16 @@ CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (state, receiver, se
 CREATE TABLE IF NOT EXISTS intake (id INTEGER PRIMARY KEY AUTOINCREMENT, received_at REAL NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS silences (id TEXT PRIMARY KEY, ends_at REAL NOT NULL, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS inventories (target TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS obligations (
+    id TEXT PRIMARY KEY, target TEXT NOT NULL, state TEXT NOT NULL, opened_at REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS obligations_open ON obligations (state);
+CREATE TABLE IF NOT EXISTS costs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, target TEXT NOT NULL, host TEXT NOT NULL,
+    step TEXT NOT NULL, rung INTEGER NOT NULL, pause REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS costs_at ON costs (at);
 """
 
+COSTS_KEPT_S = 30 * 86400.0
 T = TypeVar("T")
 
 
@@ -248,6 +257,39 @@ class Store:
         """Target name -> inventory."""
         rows = await self._do(lambda db: db.execute("SELECT target, body FROM inventories").fetchall())
         return {name: Inventory.model_validate_json(body) for name, body in rows}
+
+    # -------------------------------------------------------------------------- obligations, costs of captures
+
+    async def save_obligation(self, item: Obligation) -> None:
+        """Add or change an obligation; on disk when this returns."""
+        row = (item.id, item.target, item.state, item.opened_at, item.model_dump_json())
+        await self._do(lambda db: db.execute("INSERT OR REPLACE INTO obligations VALUES (?,?,?,?,?)", row))
+
+    async def obligations(self, *, only_open: bool = True) -> list[Obligation]:
+        """Oldest first."""
+        where = "WHERE state='open'" if only_open else ""
+        rows = await self._do(
+            lambda db: db.execute(f"SELECT body FROM obligations {where} ORDER BY opened_at, id LIMIT 1000").fetchall()
+        )
+        return [Obligation.model_validate_json(row[0]) for row in rows]
+
+    async def add_cost(self, at: float, target: str, host: str, step: str, rung: int, cost: Cost) -> None:
+        """Remember what a capture cost; older than a month is forgotten."""
+        row = (at, target, host, step, rung, cost.pause_s, cost.model_dump_json())
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO costs (at,target,host,step,rung,pause,body) VALUES (?,?,?,?,?,?,?)", row)
+            db.execute("DELETE FROM costs WHERE at<?", (at - COSTS_KEPT_S,))
+
+        await self._do(work)
+
+    async def costs(self, since: float) -> list[tuple[float, str, str, str, int, float]]:
+        """(at, target, host, step, rung, pause in seconds) of every capture since then, oldest first."""
+        return await self._do(
+            lambda db: db.execute(
+                "SELECT at,target,host,step,rung,pause FROM costs WHERE at>=? ORDER BY at,id LIMIT 10000", (since,)
+            ).fetchall()
+        )
 
     async def ping(self) -> None:
         """Raise if the file cannot be written."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from responder.model import Delivery, Incident, Inventory, Severity, Silence
+from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Severity, Silence
 from responder.store import SCHEMA, Store, StoreRefused
 
 
@@ -84,6 +84,53 @@ async def test_timers_silences_and_inventories_survive_reopening(tmp_path: Path)
     assert await again.silences(now=60) == ()
     assert (await again.inventories())["a"].version == "0.32.0"
     again.close()
+
+
+SCHEMA_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE incidents (id TEXT PRIMARY KEY, target TEXT NOT NULL, state TEXT NOT NULL, opened_at REAL NOT NULL,
+    stage TEXT NOT NULL DEFAULT '', revision INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL);
+CREATE TABLE timers (key TEXT PRIMARY KEY, body TEXT NOT NULL);
+INSERT INTO meta VALUES ('schema', '1');
+INSERT INTO timers VALUES ('states', '{}');
+"""
+
+
+async def test_a_file_of_schema_1_is_taken_over(tmp_path: Path) -> None:
+    """An upgrade keeps what was there and can owe from then on."""
+    db = sqlite3.connect(tmp_path / "responder.db")
+    db.executescript(SCHEMA_1)
+    row = (incident().id, "a", "open", 100.0, "first", 1, incident().model_dump_json())
+    db.execute("INSERT INTO incidents VALUES (?,?,?,?,?,?,?)", row)
+    db.commit()
+    db.close()
+    store = Store(tmp_path)
+    store.open()
+    assert [(i.id, stage) for i, stage, _ in await store.incidents()] == [(incident().id, "first")]
+    assert await store.timers() == {"states": "{}"}
+    owed = Obligation(id="o", target="a", url="http://a", step="torch_profiler", opened_at=1.0, due_at=61.0)
+    await store.save_obligation(owed)
+    assert await store.obligations() == [owed]
+    store.close()
+    db = sqlite3.connect(tmp_path / "responder.db")
+    assert db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()[0] == str(SCHEMA)
+    db.close()
+
+
+async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Store) -> None:
+    """What was owed and how it ended stays on record."""
+    owed = Obligation(id="o", target="a", url="http://a", step="torch_profiler", opened_at=1.0, due_at=61.0)
+    await store.save_obligation(owed)
+    await store.save_obligation(owed.model_copy(update={"state": "settled", "by": "guard"}))
+    assert await store.obligations() == []
+    assert [item.by for item in await store.obligations(only_open=False)] == ["guard"]
+
+
+async def test_costs_are_kept_a_month(store: Store) -> None:
+    """Budgets need a day, learning a little more."""
+    await store.add_cost(1.0, "a", "h", "stacks", 1, Cost(pause_s=0.1))
+    await store.add_cost(40 * 86400.0, "a", "h", "torch_profiler", 2, Cost(pause_s=0.4))
+    assert await store.costs(0.0) == [(40 * 86400.0, "a", "h", "torch_profiler", 2, 0.4)]
 
 
 def test_a_second_daemon_on_the_same_folder_is_refused(store: Store, tmp_path: Path) -> None:
