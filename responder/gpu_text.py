@@ -65,17 +65,24 @@ class Gpu:
 
     @property
     def clock_share(self) -> float | None:
-        """Of the maximum; only of a GPU at work: the clock of an idle one means nothing."""
-        known = self.sm_mhz and self.sm_max_mhz and self.doing in ("spinning", "working")
-        return self.sm_mhz / self.sm_max_mhz if known and self.sm_mhz and self.sm_max_mhz else None
+        """Of the maximum, where it means something: of a GPU at work that does not simply run into its normal power
+        limit (a healthy H200 in matrix products: 695 of 700 W at 0.78 of its clock)."""
+        full = "sw_power_cap" in (self.throttle or ()) and not self.limit_lowered and (self.power_share or 0) >= 0.95
+        if full or self.doing not in ("spinning", "working") or not self.sm_mhz or not self.sm_max_mhz:
+            return None
+        return self.sm_mhz / self.sm_max_mhz
+
+    @property
+    def limit_lowered(self) -> bool:
+        """Whether somebody set the power limit below the card's default."""
+        return bool(self.power_limit_w and self.power_default_w and self.power_limit_w < 0.95 * self.power_default_w)
 
     @property
     def throttled(self) -> bool | None:
         """Slowed by heat or a fault, or capped below its default power; the cap itself is normal under full load."""
         if self.throttle is None:
             return None
-        lowered = bool(self.power_limit_w and self.power_default_w and self.power_limit_w < 0.95 * self.power_default_w)
-        return bool(HARMFUL & set(self.throttle)) or (lowered and "sw_power_cap" in self.throttle)
+        return bool(HARMFUL & set(self.throttle)) or (self.limit_lowered and "sw_power_cap" in self.throttle)
 
     @property
     def words(self) -> str:

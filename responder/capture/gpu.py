@@ -149,7 +149,7 @@ def _measured(gpus: list[Gpu]) -> Iterator[Row]:
     yield "power_share_max", _rounded(max(power, default=None)), "share", "of the power limit"
     yield "power_share_min", _rounded(min(power, default=None)), "share", "of the power limit"
     clock = min(over(gpu.clock_share for gpu in gpus), default=None)
-    yield "sm_clock_share_min", _rounded(clock), "share", "of the maximum clock, GPUs at work only"
+    yield "sm_clock_share_min", _rounded(clock), "share", "of the maximum; GPUs at work and below their power limit"
     yield "temperature_max", max(over(gpu.temperature for gpu in gpus), default=None), "°C", ""
     yield "memory_used_share_max", _rounded(max(over(gpu.memory_share for gpu in gpus), default=None)), "share", ""
     yield "ecc_uncorrected", int(sum(ecc)) if ecc else None, "errors", "since the driver was loaded"
@@ -199,7 +199,7 @@ STEP = Step(
         FactSpec("gpu.power_w_max", "W", "power of the GPU that draws most"),
         FactSpec("gpu.power_share_max", "share", "power by power limit, of the GPU that draws most"),
         FactSpec("gpu.power_share_min", "share", "power by power limit, of the GPU that draws least"),
-        FactSpec("gpu.sm_clock_share_min", "share", "SM clock by maximum, slowest GPU at work"),
+        FactSpec("gpu.sm_clock_share_min", "share", "SM clock by maximum, slowest GPU at work below its power limit"),
         FactSpec("gpu.throttled", "", "slowed by heat, a fault, or a power limit below the default"),
         FactSpec("gpu.throttle_reasons", "", "reasons the driver gives for lower clocks, idleness left out"),
         FactSpec("gpu.temperature_max", "°C", "temperature of the hottest GPU"),

@@ -66,6 +66,23 @@ def test_recorded_hang() -> None:
     assert [(fact.subject, fact.value) for fact in each] == [("GPU 0", "spinning"), ("GPU 1", "idle")]
 
 
+@pytest.mark.parametrize(
+    ("name", "doing", "power", "reasons"),
+    [
+        ("nvml_idle.jsonl", ["idle", "idle"], 0.113, ""),
+        ("nvml_busy.jsonl", ["working", "working"], 0.992, "sw_power_cap"),
+        ("nvml_stopped.jsonl", ["spinning", "idle"], 0.179, ""),
+    ],
+)
+def test_recorded_probe(name: str, doing: list[str], power: float, reasons: str) -> None:
+    """The probe's own output on two H200s: no work, all-reduce and matrix products, then rank 1 stopped."""
+    found, each = facts({gpu.NVML: (DATA / name).read_bytes(), **server(pids=(584, 585))})
+    assert [fact.value for fact in each] == doing
+    assert found["power_share_max"] == power
+    assert (found["throttled"], found["throttle_reasons"]) == (False, reasons)
+    assert (found["nvlink_down"], found["lost"], found["ecc_uncorrected"]) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("left_out", [gpu.CSV, gpu.QUERY, gpu.LINKS])
 def test_any_of_the_texts_may_be_missing(left_out: str) -> None:
     """One of three queries failed: what the others tell is told, the rest is unknown."""
@@ -132,11 +149,15 @@ def test_throttling(reasons: list[str], limit: float, throttled: bool) -> None:
 
 
 def test_lower_clock_counts_only_at_work() -> None:
-    """An idle GPU's low clock is its good right."""
+    """An idle GPU's low clock is its good right, and so is that of one at its normal power limit."""
     found, _ = facts(nvml(card(0, looks=[(0, 0, 70.0, 345)] * 3)) | server())
     assert found["sm_clock_share_min"] is None
     found, _ = facts(nvml(card(0, looks=[(99, 60, 300.0, 990)] * 3)) | server())
     assert found["sm_clock_share_min"] == 0.5
+    files = {gpu.NVML: (DATA / "nvml_busy.jsonl").read_bytes(), **server()}
+    assert facts(files)[0]["sm_clock_share_min"] is None
+    lowered = card(0, looks=[(99, 60, 299.0, 990)] * 3, throttle=["sw_power_cap"], power_limit_w=300.0)
+    assert facts(nvml(lowered) | server())[0]["sm_clock_share_min"] == 0.5
 
 
 def test_missing_links() -> None:

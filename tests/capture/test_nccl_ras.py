@@ -15,15 +15,12 @@ from responder.capture.step import Fetched, NoParams
 from responder.model import Inventory, Outcome, Scalar
 from tests.doubles import BRIEF, scene
 
-IDLE = (Path(__file__).parents[1] / "data" / "ras" / "idle.txt").read_bytes()
+DATA = Path(__file__).parents[1] / "data" / "ras"
+IDLE = (DATA / "idle.txt").read_bytes()
+STOPPED = (DATA / "rank1_stopped.txt").read_bytes()
+"""NCCL 2.28 on two H200s while rank 1 was stopped, as the other rank told it."""
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-INCOMPLETE = IDLE.replace(b"RUNNING      OK", b"RUNNING  INCOMPLETE").replace(
-    b"Errors\n======\n",
-    b"Errors\n======\n\nINCOMPLETE\n  Missing communicator data from 1 job process\n  Process 993 on node n managing"
-    b" GPU 1\n\n#0-0 (27a0) INCOMPLETE\n  Missing communicator data from 1 rank\n"
-    b"  Rank 1 -- GPU 1 managed by process 993 on node 10.0.0.1\n",
-)
 MISMATCH = IDLE.replace(b"RUNNING      OK", b"RUNNING  MISMATCH").replace(
     b"Warnings\n========\n",
     b"Warnings\n========\n\n#0-0 (27a0) MISMATCH\n  Communicator ranks have different AllReduce operation counts\n"
@@ -94,11 +91,22 @@ async def test_healthy() -> None:
 
 async def test_one_stopped_rank_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """All ranks listen on one port; connections that reach the stopped one hang, another brings the answer."""
-    monkeypatch.setattr(nccl_ras, "DEADLINE_S", 0.3)
-    fetched, found = await ask(stopped, stopped, says(INCOMPLETE), stopped)
+    monkeypatch.setattr(nccl_ras, "OTHERS_S", 0.05)
+    fetched, found = await ask(stopped, stopped, says(STOPPED), stopped)
     assert fetched.outcome is Outcome.OK
-    assert (found["answered"], found["missing_ranks"]) == (True, 1)
-    assert "Rank 1 -- GPU 1" in str(found["summary"])
+    assert (found["answered"], found["missing_ranks"], found["mismatch"]) == (True, 1, False)
+    assert found["summary"] == (
+        "RUNNING INCOMPLETE; missing: Process 585 on node 192.0.2.2 managing GPU 1; "
+        "Rank 1 -- GPU 1 managed by process 585 on node 192.0.2.2"
+    )
+    assert json.loads(fetched.files[nccl_ras.META])["answered"] == 1
+
+
+async def test_all_answers_are_counted() -> None:
+    """A healthy server answers every connection."""
+    fetched, _ = await ask(says(IDLE))
+    meta = json.loads(fetched.files[nccl_ras.META])
+    assert meta["answered"] == meta["asked"] == nccl_ras.CONNECTIONS
 
 
 async def test_silence_is_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
