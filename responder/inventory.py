@@ -45,10 +45,8 @@ async def discover(target: Target, now: float) -> Inventory:
 
 def established(port: int) -> int | None:
     """Connections that stand open on a port of this host; None when nothing listens there, or it cannot be seen."""
-    if not proc.sockets(port, proc.LISTEN):
-        return None
-    found = proc.sockets(port, proc.ESTABLISHED)
-    return None if found is None else len(found)
+    found = proc.all_sockets(port)
+    return len(found.get(proc.ESTABLISHED, [])) if found and proc.LISTEN in found else None
 
 
 def alive(processes: Sequence[ProcessInfo]) -> tuple[ProcessInfo, ...]:

@@ -181,11 +181,17 @@ ESTABLISHED, LISTEN = "01", "0A"
 
 
 def sockets(port: int, state: str) -> list[int] | None:
-    """Inodes of TCP sockets whose local port is `port`, in that state; None when the table cannot be read.
+    """Inodes of TCP sockets whose local port is `port`, in that state; None when the tables cannot be read."""
+    found = all_sockets(port)
+    return None if found is None else found.get(state, [])
 
-    One socket of a table of 50,000 is found by text, not by splitting every line: the probe asks every few seconds.
+
+def all_sockets(port: int) -> dict[str, list[int]] | None:
+    """The same for every state, of one reading: the kernel walks its whole hash table for each (milliseconds).
+
+    A line is looked for by text and not by splitting all of them: the probe asks every few seconds, of 50,000 lines.
     """
-    wanted, found, readable = f":{port:04X} ".encode(), [], False
+    wanted, found, readable = f":{port:04X} ".encode(), dict[str, list[int]](), False
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         raw = _text(table, 64 << 20)
         if raw is None:
@@ -195,8 +201,8 @@ def sockets(port: int, state: str) -> list[int] | None:
         while at >= 0:
             end = raw.find(b"\n", at) % (len(raw) + 1)  # a last line without newline ends at the end
             fields = raw[raw.rfind(b"\n", 0, at) + 1 : end].split()
-            if len(fields) > 9 and fields[1].endswith(wanted[:-1]) and fields[3] == state.encode():
-                found.append(int(fields[9]))
+            if len(fields) > 9 and fields[1].endswith(wanted[:-1]):
+                found.setdefault(fields[3].decode("ascii", "replace"), []).append(int(fields[9]))
             at = raw.find(wanted, end)
     return found if readable else None
 

@@ -79,8 +79,8 @@ def _look(inventory: Inventory) -> dict[str, Any]:
 
 def _around(inventory: Inventory, port: int) -> dict[str, Any]:
     """Who holds the port now, and how many connections stand open."""
-    listening = proc.sockets(port, proc.LISTEN)
-    connections = proc.sockets(port, proc.ESTABLISHED)
+    found = proc.all_sockets(port)
+    listening = None if found is None else found.get(proc.LISTEN, [])
     sockets = {f"socket:[{inode}]" for inode in listening or ()}
     alive = [known.pid for known in inventory.processes if proc.is_alive(known.pid, known.started_at)]
     ours = any(what in sockets for pid in alive for _, what in proc.open_files(pid))
@@ -88,7 +88,7 @@ def _around(inventory: Inventory, port: int) -> dict[str, Any]:
         "port": port,
         "listening": None if listening is None else bool(listening),
         "listening_is_known": ours,
-        "connections": None if connections is None else len(connections),
+        "connections": None if found is None else len(found.get(proc.ESTABLISHED, [])),
         "cores": os.cpu_count(),
     }
 
