@@ -76,6 +76,7 @@ class Seen:
     progress_moved_at: float | None = None
     progress_seen_at: float | None = None
     log: dict[str, float] = field(default_factory=dict)
+    canaries: dict[str, float] = field(default_factory=dict)
 
 
 class Probe:
@@ -87,6 +88,8 @@ class Probe:
         self.canary_interval_s = canary_interval_s
         self.seen = Seen()
         self.processes: tuple[ProcessInfo, ...] = ()
+        self.local = False
+        """Whether the server runs on this host: only then do connections on the port say anything about it."""
         self._canary: asyncio.Task[None] | None = None
         self._has_load: bool | None = None
         self._port = urlsplit(target.url).port or (443 if target.url.startswith("https") else 80)
@@ -95,7 +98,8 @@ class Probe:
         """One round; never raises for anything the server does."""
         await self._health()
         await self._load()
-        self.seen.connections = await asyncio.to_thread(self.senses.connections, self._port)
+        if self.local:
+            self.seen.connections = await asyncio.to_thread(self.senses.connections, self._port)
         if self.processes:
             alive = await asyncio.to_thread(self.senses.alive, self.processes)
             self.seen.process_gone = len(alive) < len(self.processes)
@@ -117,6 +121,10 @@ class Probe:
         """Tell the probe what the log's stats lines say (signal name -> value)."""
         self.seen.log = values
 
+    def canary_values(self, values: dict[str, float]) -> None:
+        """Tell the probe what the pinned canaries say (signal name -> value)."""
+        self.seen.canaries = values
+
     def samples(self, now: float) -> tuple[Sample, ...]:
         """What is known now, as samples labelled target=<name>; what is not known is not there."""
         seen = self.seen
@@ -132,6 +140,7 @@ class Probe:
             "responder_probe_canary_stuck_seconds": self._stuck(now),
             "responder_probe_flat_seconds": self._flat(now),
             **seen.log,
+            **seen.canaries,
         }
         if self.target.expect and self.target.expect.generation_tokens_per_second is not None:
             values["responder_expected_generation_rate"] = self.target.expect.generation_tokens_per_second

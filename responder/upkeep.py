@@ -61,6 +61,8 @@ class Upkeep:
         except (TimeoutError, OSError) as error:
             log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
             return
+        if target.name in self.probes:
+            self.probes[target.name].local = found.local
         if not found.processes and known and known.processes:
             return  # the server has gone; what it looked like alive is what a report needs now
         # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten.

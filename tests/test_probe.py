@@ -179,6 +179,16 @@ async def test_unhealthy_refused_and_gone_are_told_apart(scene: tuple[World, Pro
     assert value(probe, "responder_probe_process_gone", 0) == 1
 
 
+async def test_connections_count_only_where_the_server_runs_on_this_host(scene: tuple[World, Probe]) -> None:
+    """The same port on this host would be somebody else's server."""
+    _, probe = scene
+    await probe.look()
+    assert value(probe, "responder_probe_connections", 0) is None
+    probe.local = True
+    await probe.look()
+    assert value(probe, "responder_probe_connections", 0) == 3
+
+
 async def test_samples_of_all_probes_come_as_answers_by_signal(scene: tuple[World, Probe]) -> None:
     """An expectation of throughput is a signal too, so that a rule can compare with it."""
     _, probe = scene
