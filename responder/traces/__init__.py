@@ -3,7 +3,22 @@
 Importing this package imports neither numpy nor msgspec: the daemon pays for traces only when one is analysed.
 """
 
-from responder.traces.analyse import TraceFacts, analyse
-from responder.traces.facts import ACROSS, FACTS, TraceFact
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from responder.traces.facts import ACROSS, FACTS, TraceFact
+    from responder.traces.parent import TraceFacts, analyse
 
 __all__ = ["ACROSS", "FACTS", "TraceFact", "TraceFacts", "analyse"]
+
+
+def __getattr__(name: str) -> object:
+    """Imported when asked for: the child process needs neither asyncio nor the table of facts."""
+    if name in ("ACROSS", "FACTS", "TraceFact"):
+        return getattr(importlib.import_module("responder.traces.facts"), name)
+    if name in ("TraceFacts", "analyse"):
+        return getattr(importlib.import_module("responder.traces.parent"), name)
+    raise AttributeError(name)

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from responder.traces.ascend_view import is_trace_view, read_trace_view
 from responder.traces.collect import Collector, key_of
 from responder.traces.rank import Analysed, analyse_trace
 from responder.traces.source import UnreadableTrace
 from responder.traces.views import Communication
 
-__all__ = ["is_communication", "is_kernel_details", "is_trace_view", "read_communication", "read_kernel_details",
-           "read_trace_view", "without_duplicates"]  # fmt: skip
-
 MAX_JSON = 512 << 20
-
-
-def without_duplicates(paths: Sequence[Path]) -> list[Path]:
-    """kernel_details.csv repeats the kernels of the trace_view.json beside it, without the CPU side."""
-    folders = {path.parent for path in paths if path.name.startswith("trace_view")}
-    return [path for path in paths if not (path.name == "kernel_details.csv" and path.parent in folders)]
 
 
 def is_kernel_details(text: str) -> bool:

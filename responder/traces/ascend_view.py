@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from responder.traces import kineto
+from responder.traces.ascend import rank_beside
 from responder.traces.collect import Collector, key_of
 from responder.traces.layout import Layout, top_level_objects
 from responder.traces.objects import nanoseconds
@@ -20,7 +21,6 @@ from responder.traces.rank import Analysed, analyse_trace
 from responder.traces.steps import parse
 from responder.traces.views import Annotation
 
-_PROCESSES = re.compile(r"Ascend Hardware|Overlap Analysis|\bCANN\b|\bHCCL\b|AI Core Freq")
 _WAIT = re.compile(r"EVENT_|NOTIFY|Notify_|CAPTURE|PROFILER_|MODEL_EXECUTE|STARS|SDMA_SQE", re.IGNORECASE)
 _OPERATION = re.compile(r"^(hcom_|Hccl|hccl)")
 
@@ -46,18 +46,10 @@ _many = msgspec.json.Decoder(list[_Event])
 _one = msgspec.json.Decoder(_Event)
 
 
-def is_trace_view(path: Path, text: str) -> bool:
-    """Whether this is Ascend's timeline: its name, or the names of its processes."""
-    listed = text.lstrip().startswith("[") or '"traceEvents"' in text
-    return listed and (path.name.startswith("trace_view") or bool(_PROCESSES.search(text)))
-
-
 def read_trace_view(
     path: Path, *, stop_at: float | None = None, progress: Callable[[float], None] | None = None
 ) -> list[Analysed]:
     """Analyse the timeline; Ascend's own overlap analysis is kept as annotations."""
-    from responder.traces.ascend import rank_beside
-
     dialect = _Dialect()
     kineto.read(path, stop_at=stop_at, decode=dialect.names)
     trace = kineto.read(path, stop_at=stop_at, progress=progress, decode=dialect.events)

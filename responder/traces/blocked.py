@@ -1,7 +1,8 @@
 """How long did the CPU thread that feeds the GPU stand still waiting for the GPU?
 
 `cudaStreamSynchronize` alone misleads: a copy from the GPU into pageable host memory is called `cudaMemcpyAsync` and
-returns only when it is done. A copy call counts as waiting when it is still running as its copy ends on the GPU.
+returns only when it is done. A copy call counts as waiting when it is still running as its copy ends on the GPU, unless
+the copy is between pinned or device memory: those are submitted, and may be done before the call returns.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def waits(trace: Trace, work: Work, linked: Linked) -> tuple[Bools, Bools]:
     plain_copy = np.array(["Memcpy" in key.name and "Async" not in key.name for key in trace.keys], np.bool_)
     waited = plain_copy[calls.key].copy()
     known = np.flatnonzero(linked.call >= 0)
-    copies = known[is_copy[calls.key[linked.call[known]]]]
+    # copies between pinned or device memory are submitted, however soon they are done
+    submitted = np.array(["Pinned" in n or "Device -> Device" in n for n in work.names], np.bool_)[work.name]
+    copies = known[is_copy[calls.key[linked.call[known]]] & ~submitted[known]]
     rows = linked.call[copies]
     ends_after = calls.end[rows] >= work.events.end[copies]
     waited[rows[ends_after]] = True

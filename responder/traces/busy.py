@@ -43,7 +43,7 @@ class Work:
         self.duration: Ints = gpu.end - gpu.start
         self.covered: Set = union(gpu.start, gpu.end)
         self.first = int(gpu.start[0]) if len(gpu) else 0
-        self.last = int(self.covered[1][-1]) if len(self.covered[1]) else self.first
+        self.last = int(gpu.end.max()) if len(gpu) else 0
 
     def gaps(self) -> Set:
         """Idle intervals between the first and the last GPU event."""

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from responder.traces.analyse import DEFAULT_MEMORY, decode, missing_libraries, run_child
+from responder.traces.parent import DEFAULT_MEMORY, decode, missing_libraries, run_child
 
 DEFAULT_SECONDS = 600.0
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
-from responder.traces.columns import Column, CpuEvents, GpuEvents, Ints, Key, Keys, OpTotals, Trace
+from responder.traces.columns import Bools, Column, CpuEvents, GpuEvents, Ints, Key, Keys, OpTotals, Trace
 from responder.traces.kernels import is_collective
+
+LAUNCHING = ("Launch", "Memcpy", "Memset", "Enqueue")
+"""Parts of the names of calls that put work on a GPU."""
 
 MAX_GRIDS = 20_000
 """Distinct launch grids remembered; a file with more has no use for them."""
@@ -27,7 +31,8 @@ class Collector:
         self.grid_numbers: dict[bytes, int] = {}
         self.counts: Counter[str] = Counter()
         self.bad_events = 0
-        self._collective: dict[int, bool] = {}
+        self._collective = _Flags(self.keys, is_collective)
+        self._linking = _Flags(self.keys, launches_work)
         self._gpu = tuple(Column() for _ in range(6))
         self._calls = tuple(Column() for _ in range(4))
         self._plain = {kind: tuple(Column() for _ in range(3)) for kind in ("marks", "gpu_marks", "frames")}
@@ -47,14 +52,11 @@ class Collector:
 
     def collective_rows(self, keys: Ints) -> Ints:
         """Rows whose kernel is a collective."""
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        flags = np.zeros(len(distinct), np.bool_)
-        for position, key in enumerate(distinct.tolist()):
-            known = self._collective.get(key)
-            if known is None:
-                known = self._collective[key] = key >= 0 and is_collective(self.keys.all[key].name)
-            flags[position] = known
-        return np.flatnonzero(flags[inverse])
+        return np.flatnonzero(self._collective.of(keys))
+
+    def links(self, keys: Ints) -> Bools:
+        """Which calls launch something, so that their correlation matters."""
+        return self._linking.of(keys)
 
     def gpu(self, start: Ints, dur: Ints, key: Ints, correlation: Ints, grid: Ints, size: Ints) -> None:
         """GPU events."""
@@ -124,6 +126,26 @@ def _sorted(group: list[Ints]) -> list[Ints]:
     for position, column in enumerate(group):
         group[position] = column[order]
     return group
+
+
+class _Flags:
+    """A property of names, asked once per name."""
+
+    def __init__(self, keys: Keys, ask: Callable[[str], bool]) -> None:
+        self._keys, self._ask = keys, ask
+        self._flags = np.zeros(0, np.bool_)
+
+    def of(self, keys: Ints) -> Bools:
+        """The property of each event by its key."""
+        fresh = self._keys.all[len(self._flags) :]
+        if fresh:
+            self._flags = np.concatenate((self._flags, np.array([self._ask(key.name) for key in fresh], np.bool_)))
+        return self._flags[keys]
+
+
+def launches_work(name: str) -> bool:
+    """Whether a runtime or driver call of this name puts work on the GPU."""
+    return any(part in name for part in LAUNCHING)
 
 
 class OpReducer:

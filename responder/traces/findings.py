@@ -9,11 +9,13 @@ import re
 
 import msgspec
 
-from responder.traces.kernels import CATEGORIES, COLLECTIVE, short
+from responder.traces.kernels import COLLECTIVE, short
 from responder.traces.verdicts import Across, Diff, Finding
 from responder.traces.views import Outlier, Rank, SlowStep
 
 LISTED = 10
+LONG_GAP_MS = 5.0
+"""A single gap of this length is worth a sentence even outside slow steps."""
 
 
 def findings(ranks: list[Rank], across: list[Across], diff: Diff | None) -> list[Finding]:
@@ -115,6 +117,14 @@ def _kernels(rank: Rank, *, collectives: bool) -> list[Finding]:
 
 def _waiting(rank: Rank) -> list[Finding]:
     rows = []
+    explained = {slow.step.index for slow in rank.steps.slow} if rank.steps else set()
+    for gap in rank.gaps.longest[:3] if rank.gaps and rank.busy and rank.busy.idle_reliable else []:
+        if gap.ms >= LONG_GAP_MS and gap.step not in explained:
+            where = f" in step {gap.step}" if gap.step is not None else ""
+            inside = f", in {(gap.frame or gap.call)[:120]}" if gap.frame or gap.call else ""
+            doing = _doing(next(iter(gap.causes), "unknown"))
+            says = f"one gap of {gap.ms:.4g} ms without GPU work at {gap.at_ms:.4g} ms{where}, the CPU {doing}{inside}"
+            rows.append(Finding(lost_ms=gap.ms, says=says, rank=rank.label))
     if rank.blocked and rank.blocked.copy_ms > 0.05 * (rank.busy.span_ms if rank.busy else rank.span_ms):
         rows.append(
             Finding(
@@ -155,5 +165,8 @@ def _doing(cause: str) -> str:
         "launching": "in CUDA calls",
         "between steps": "between steps (scheduling or waiting for input)",
         "unknown": "unobserved",
+        "sampling": "sampling",
+        "input preparation": "preparing input",
+        "bookkeeping": "handling the step's output",
     }
-    return words.get(cause, f"in {CATEGORIES.get(cause, cause)}")
+    return words[cause]

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from responder.traces.busy import MS, Work
+from responder.traces.collect import launches_work
 from responder.traces.columns import Bools, CpuEvents, Ints, Trace
 from responder.traces.views import Launches, Waiting
 
-ORDINARY_PAUSE_NS = 30
-"""Pause between two queued kernels that needs no explanation (HTA's default, so that numbers compare)."""
+ORDINARY_PAUSE_NS = 30_000
+"""Pause between two queued kernels that needs no explanation. HTA's default of 30, which its documentation calls
+nanoseconds and its code compares with microseconds; taken as it works, so that numbers compare."""
 
 DELAY_OUTLIER_NS = 100_000
 QUEUE_LIMIT = 1024
 """Launches a CUDA stream takes before a launch call blocks."""
-
-_LAUNCHING = ("LaunchKernel", "GraphLaunch", "MemcpyAsync", "Memcpy", "MemsetAsync", "Memset", "LaunchCooperative")
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Linked:
 def link(trace: Trace, work: Work) -> Linked:
     """Match GPU events with calls by correlation."""
     calls, gpu = trace.calls, work.events
-    launching = np.array([any(part in key.name for part in _LAUNCHING) for key in trace.keys], np.bool_)
+    launching = np.array([launches_work(key.name) for key in trace.keys], np.bool_)
     candidates = (
         np.flatnonzero(launching[calls.key] & (calls.correlation >= 0)) if len(calls) else np.zeros(0, np.int64)
     )

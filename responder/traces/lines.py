@@ -63,6 +63,7 @@ _CAT = word(b'"cat": "')
 _NAME = word(b'"name": ')
 _TS = word(b'"ts": ') & _PH
 _DUR = word(b'"dur": ') & np.uint64(0xFFFFFFFFFFFFFF)
+_MIX, _MIX2, _MIX3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 _MODULE = word(b"nn.Modul")
 _CORRELATION = b'"correlation": '
 _GRID = b'"grid": ['
@@ -153,7 +154,7 @@ def _collect(piece: Piece, layout: Layout, into: Collector) -> bool:
         if KEPT[name] != "frames":
             into.count(name, len(rows))
         if KEPT[name]:
-            keys = _keys(piece.text, names_at, key_end, into)
+            keys = (_long_keys if name == "kernel" else _keys)(piece, names_at, key_end, into)
             _hand_over(piece, KEPT[name], name, rows, keys, start[rows], duration[rows], into)
     return True
 
@@ -201,8 +202,26 @@ def _times(piece: Piece, rows: Offsets) -> tuple[Offsets, Offsets, NDArray[np.bo
     return start, duration, long_frame
 
 
-def _keys(text: bytes, begin: Offsets, end: Offsets, into: Collector) -> Offsets:
-    known = into.keys.by_text
+def _long_keys(piece: Piece, begin: Offsets, end: Offsets, into: Collector) -> Offsets:
+    """Kernel names are long and few: a cheap signature guesses which it is, comparing the text makes sure."""
+    words, text, guesses, learn = piece.words, piece.text, into.keys.guesses, into.keys.learn
+    length = (end - begin).astype(np.uint64)
+    signature = words[begin] ^ (words[end - 24] * _MIX) ^ (words[(begin + end) // 2] * _MIX2) ^ (length * _MIX3)
+    numbers = []
+    for guess, first, last in zip(signature.tolist(), begin.tolist(), end.tolist(), strict=True):
+        known = guesses.get(guess)
+        if known is not None and text.startswith(known[0], first):
+            numbers.append(known[1])
+            continue
+        number = into.keys.by_text.get(text[first:last], -1)
+        number = learn(text[first:last]) if number < 0 else number
+        guesses[guess] = (text[first : last + 1], number)
+        numbers.append(number)
+    return np.array(numbers, np.int64)
+
+
+def _keys(piece: Piece, begin: Offsets, end: Offsets, into: Collector) -> Offsets:
+    text, known = piece.text, into.keys.by_text
     learn = into.keys.learn
     numbers = []
     for first, last in zip(begin.tolist(), end.tolist(), strict=True):
@@ -220,11 +239,17 @@ def _hand_over(
         return
     begin = piece.line(piece.shape.args_line)[rows].tolist()
     ends = piece.line_end(piece.shape.args_line)[rows].tolist()
+    if kind == "calls":
+        # most calls are event bookkeeping that launches nothing: their correlation links to nothing
+        linking = into.links(keys)
+        at = [
+            piece.text.find(_CORRELATION, first, last) if useful else -1
+            for first, last, useful in zip(begin, ends, linking.tolist(), strict=True)
+        ]
+        into.calls(start, dur, keys, _correlations(piece, at))
+        return
     at = [piece.text.find(_CORRELATION, first, last) for first, last in zip(begin, ends, strict=True)]
     correlation = _correlations(piece, at)
-    if kind == "calls":
-        into.calls(start, dur, keys, correlation)
-        return
     if category == "kernel":
         grid = _grids(piece.text, at, begin, ends, into)
         size = _sizes(piece.text, begin, ends, into.collective_rows(keys))

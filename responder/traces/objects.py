@@ -18,7 +18,7 @@ class Args(msgspec.Struct):
     """The few arguments we use. Undeclared ones are skipped undecoded: some hold integers beyond 64 bits."""
 
     correlation: int | str | None = None
-    grid: msgspec.Raw | None = None
+    grid: msgspec.Raw = msgspec.Raw()
     bytes: int | str | None = None
     elements: int | str | None = msgspec.field(default=None, name="In msg nelems")
 
@@ -123,8 +123,8 @@ def _detail(event: Event, kind: str, into: Collector) -> list[int]:
     if kind == "calls":
         return [correlation]
     grid = -1
-    if args.grid is not None:
-        text = bytes(args.grid).strip(b'[]"')
+    text = bytes(args.grid).strip(b'[]"')
+    if text and event.cat == "kernel":
         known = into.grid_numbers.get(text)
         grid = into.grid_number(text) if known is None else known
     size = args.bytes if event.cat != "kernel" else args.elements

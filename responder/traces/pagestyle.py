@@ -45,7 +45,8 @@ font-size:13px;margin:3px 0}.bar .name{overflow:hidden;text-overflow:ellipsis;wh
 background:var(--k,var(--idle))}.c1{--k:var(--c1)}.c2{--k:var(--c2)}.c3{--k:var(--c3)}.c4{--k:var(--c4)}
 .c5{--k:var(--c5)}
 .c6{--k:var(--c6)}.c7{--k:var(--c7)}.c8{--k:var(--c8)}.c9{--k:var(--c9)}.grew{color:var(--c4)}.shrank{color:var(--c3)}
-button{font:inherit;font-size:13px;color:var(--fg);background:var(--panel);border:1px solid var(--line);border-radius:6px;
+button{font:inherit;font-size:13px;color:var(--fg);background:var(--panel);border:1px solid var(--line);
+border-radius:6px;
 
 padding:3px 10px;cursor:pointer}button:hover{border-color:var(--c2)}
 @media(max-width:600px){main{padding:14px 10px 40px}.bar{grid-template-columns:110px 1fr 118px;gap:8px;font-size:12px}

@@ -197,7 +197,7 @@ def _kinds(rows: list[Step]) -> list[StepKind]:
             continue
         mine = [row for row in mine if not row.last] or mine
         times = np.array([row.ms for row in mine])
-        tokens = np.array([row.prefill_tokens + row.decode_tokens for row in mine], np.float64)
+        tokens = np.array([_tokens_of(row) for row in mine], np.float64)
         table.append(
             StepKind(
                 kind=kind,
@@ -210,6 +210,16 @@ def _kinds(rows: list[Step]) -> list[StepKind]:
             )
         )
     return table
+
+
+def _tokens_of(step: Step) -> int:
+    return step.prefill_tokens + step.decode_tokens
+
+
+def _expected(tokens: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """What a step of that many tokens usually takes: a prefill of 4000 tokens is not slow beside one of 500."""
+    slope = max((_slope(tokens, times) or 0.0) / 1e3, 0.0)
+    return np.maximum(float(np.median(times - slope * tokens)) + slope * tokens, 0.0)
 
 
 def _slope(tokens: np.ndarray, times: np.ndarray) -> float | None:
@@ -236,11 +246,12 @@ def _slow(work: Work, line: Timeline, rows: list[Step], causes: dict[str, Set], 
         if len(mine) < 3:
             continue
         times = np.array([rows[index].ms for index in mine])
-        usual = float(np.median(times))
+        expected = _expected(np.array([_tokens_of(rows[index]) for index in mine], np.float64), times)
         parts = {name: by_category[mine, number] / MS for number, name in enumerate(CATEGORY_NAMES)}
         parts |= {f"idle: {cause}": values[mine] / MS for cause, values in idle.items()}
         normal = {name: float(np.median(values)) for name, values in parts.items()}
-        for place in np.argsort(-times)[:SLOW_LISTED].tolist():
+        for place in np.argsort(expected - times)[:SLOW_LISTED].tolist():
+            usual = float(expected[place])
             excess = float(times[place]) - usual
             if excess < NOTABLE * usual:
                 continue
