@@ -17,12 +17,12 @@ CORE = {
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
-    "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
-    "requests.bursts",
+    "canaries", "canaries.pins", "canaries.compare", "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
+    "requests.bursts", "stackfacts",
 }  # fmt: skip
 WIRING = {"app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
 """Here edges meet."""
-SHARED_EDGES = {"ask", "canary", "proc", "aside", "runner", "load", "config", "folder", "charts_draw"}
+SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy"}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""
 ONE_IMPORTER = {
     "prometheus_api_client": {"metrics"},

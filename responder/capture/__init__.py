@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from responder.capture import (
     canary,
+    canary_compare,
     endpoints,
     gpu,
     kernel,
@@ -16,7 +17,10 @@ from responder.capture import (
     server_config,
     siblings,
     stacks,
+    stacks_blocking,
+    stacks_native,
     step_recorder,
+    torch_profiler,
 )
 from responder.capture.step import Step
 
@@ -37,5 +41,9 @@ STEPS: dict[str, Step] = {
         step_recorder.STEP,
         stacks.STEP,
         canary.STEP,
+        torch_profiler.STEP,
+        stacks_blocking.STEP,
+        stacks_native.STEP,
+        canary_compare.STEP,
     )
 }
