@@ -16,6 +16,8 @@ from aiohttp import web
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from responder import inventory as inventories
+from responder.canaries.patrol import Patrol
+from responder.canaries.stored import Shelf
 from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
@@ -47,6 +49,7 @@ ROUND_S = 2.0
 """Also when scrapes are slower: a hang is found within 15 s only if nobody waits for the next round, too."""
 INVENTORY_EVERY_S = 30.0
 RETENTION_EVERY_S = 600.0
+CANARIES_EVERY_S = 2.0
 STOP_WITHIN_S = 8.0
 
 
@@ -99,6 +102,9 @@ class App:
         )
         self.telemetry.requests.numbers = receiver.numbers if receiver else None
         self.kit = self._kit(config)
+        self.patrol = Patrol(self.http, Shelf(config.data_dir), self._command_of, self.clock, config.canaries.interval)
+        self._closers.append(self.patrol.stop)
+        self.kit.pinned = self.patrol.pinned
         self.responder = Responder(self.kit)
         self._closers.append(self.responder.stop)
         self.watch = Watch(
@@ -208,6 +214,7 @@ class App:
         self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
         self.scheduler.add_job(self.upkeep.look, "interval", seconds=ROUND_S, id="probe")
         self.scheduler.add_job(self.upkeep.take_stock, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
+        self.scheduler.add_job(self._walk, "interval", seconds=CANARIES_EVERY_S, id="canaries")
         self.scheduler.add_job(self._clear_up, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self.scheduler.start()
 
@@ -225,6 +232,15 @@ class App:
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
+
+    async def _walk(self) -> None:
+        self.patrol.walk(self.loaded.targets)
+        for name, probe in self.probes.items():
+            probe.canary_values(self.patrol.values(name))
+
+    def _command_of(self, target: str) -> tuple[str, ...]:
+        known = self.kit.inventories.get(target)
+        return known.command if known else ()
 
     async def _clear_up(self) -> None:
         await self.upkeep.clear_up(self.loaded.config.retention)
@@ -248,6 +264,7 @@ class App:
         self.kit.secrets = self._secrets()
         self.kit.signals = self._signals(fresh.content)
         self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
+        self.patrol.interval_s = fresh.config.canaries.interval
         self.outbox.notifiers = self._notifiers()
         self.outbox.start()
         if self.private:

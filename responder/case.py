@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
+from responder.canaries.pins import Pinned
 from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
 from responder.model import Content, Evidence, Incident, Inventory, Plan, Target, Timings, Verdict
@@ -39,6 +40,7 @@ class Kit:
     max_rung: int = 1
     deadline_s: float = 45.0
     requests: RequestRows | None = None
+    pinned: Callable[[str], Pinned] | None = None
 
 
 @dataclass

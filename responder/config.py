@@ -157,6 +157,12 @@ class CapturePart(Part):
     """At most one canary per target in this time, and only while its token counters stand still."""
 
 
+class CanariesPart(Part):
+    """Pinned canaries. Nothing is asked of a target until `responder canary record` has recorded its good answers."""
+
+    interval: Annotated[float, BeforeValidator(seconds), Field(ge=5.0)] = 60.0
+
+
 class SilencePart(Part):
     """A maintenance window."""
 
@@ -190,6 +196,7 @@ class Config(Part):
     http: HttpPart = HttpPart()
     capture: CapturePart = CapturePart()
     requests: RequestsPart = RequestsPart()
+    canaries: CanariesPart = CanariesPart()
     silences: tuple[SilencePart, ...] = ()
     retention: RetentionPart = RetentionPart()
     redact: tuple[SecretStr, ...] = ()
@@ -276,7 +283,7 @@ def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
     parts: list[type[BaseModel]] = [
-        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, RequestsPart, SilencePart, RetentionPart, Expectation
+        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, CanariesPart, RequestsPart, SilencePart, RetentionPart, Expectation
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

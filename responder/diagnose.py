@@ -51,6 +51,7 @@ STEP_OF_PREFIX = {
     "log": "log_tail",
     "ras": "nccl_ras",
     "requests": "request_traces",
+    "canaries": "canary_compare",
     "steps": "step_recorder",
 }
 """Facts are named after their step; these steps have a shorter prefix."""

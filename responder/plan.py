@@ -10,7 +10,7 @@ from responder.model import Incident, Noun, Plan, Playbook, Refusal, StepCall
 ASK_RUNG = 3
 """From here on a person must approve, or the operator must have allowed it for this target."""
 
-SENDS_REQUESTS = frozenset({"canary"})
+SENDS_REQUESTS = frozenset({"canary", "canary_compare"})
 """Steps that put requests of their own into the server; a target may switch them off."""
 
 

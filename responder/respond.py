@@ -198,6 +198,7 @@ class Responder:
             siblings=tuple(t for t in kit.targets.values() if t.name != target.name),
             scrape_interval_s=kit.scrape_interval_s,
             requests=kit.requests,
+            pinned=kit.pinned,
         )
 
     def _brief(self, case: Case) -> Brief:

@@ -42,6 +42,8 @@ _NAMES = {
     "stalls_prefill stalls_preemption stalls_unexplained stalls_front_end stall_share longest_stall "
     "stall_period preemptions preemption_cascades preemption_kv kv_max waiting_max preempted_finished "
     "prefix_hit_rate",
+    "canaries": "recorded changed nan token_zero drifted match shift repeats alone_wrong batch_only cache_only "
+    "every_way_wrong long_only decode_only replicas replicas_agree odd_one_out odd_here",
     "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
 }
 FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(

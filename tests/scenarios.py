@@ -201,6 +201,15 @@ HANG_IDLE = {"VLLMNoProgressCanary": "hang_or_crash"}
 DOWN = {"VLLMConnectionRefused": "hang_or_crash", "VLLMTargetDown": "hang_or_crash"}
 TAIL = {"VLLMTailLatency": "sporadic_slow"}
 WRONG = {"VLLMCorruptedRequests": "wrong_output"}
+NO_RESTART: dict[str, Scalar] = {"processes.restarted": False, "metrics.reset": False}
+UNQUANTISED: dict[str, Scalar] = {"config.quantization": "none", "config.speculative": "none",
+                                  "config.kv_cache_dtype": "auto"}  # fmt: skip
+PINNED_WRONG: dict[str, Scalar] = {
+    "canaries.recorded": True, "canaries.changed": False, "canaries.drifted": True, "canaries.every_way_wrong": True,
+    "canaries.nan": False, "canaries.batch_only": False, "canaries.cache_only": False, "canaries.long_only": False,
+    "canaries.shift": 20.0, "canaries.match": 0.4, "canaries.token_zero": False,
+}  # fmt: skip
+"""Pinned prompts answered wrong in every way, with real numbers."""
 REPEATS = {"VLLMRepetition": "wrong_output"}
 LOW = {"VLLMThroughputLow": "low_throughput"}
 
@@ -543,6 +552,47 @@ EPISODES: dict[str, Episode] = {
         REPEATS,
         "weights_mismatch",
         {**NEW_START, "metrics.repetition_rate.max": 0.4, "metrics.generation_tokens_mean.ratio": 2.5},
+    ),
+    "nan_logits, by pinned prompts": Episode(
+        {"VLLMCanaryNaN": "wrong_output"},
+        "nan_logits",
+        {**NO_RESTART, **UNQUANTISED, "canaries.recorded": True, "canaries.changed": False, "canaries.nan": True,
+         "canaries.drifted": True, "canaries.every_way_wrong": True, "canaries.batch_only": False,
+         "canaries.cache_only": False},
+        beats_by=0.5,
+    ),
+    "weights_mismatch, silently, while running": Episode(
+        {"VLLMCanaryDrift": "wrong_output"},
+        "weights_mismatch",
+        {**NO_RESTART, **UNQUANTISED, **PINNED_WRONG, "metrics.generation_tokens_mean.ratio": 1.0,
+         "canaries.odd_here": True},
+        beats_by=0.5,
+    ),
+    "weights_mismatch, rolled out": Episode(
+        {"VLLMCanaryDrift": "wrong_output"},
+        "weights_mismatch",
+        {**NEW_START, **UNQUANTISED, **PINNED_WRONG, "canaries.replicas_agree": True, "canaries.replicas": 2},
+        beats_by=0.5,
+    ),
+    "cuda_graph_defect, by pinned prompts": Episode(
+        {"VLLMCanaryDrift": "wrong_output"},
+        "cuda_graph_defect",
+        {**NO_RESTART, **UNQUANTISED, **PINNED_WRONG, "canaries.every_way_wrong": False, "canaries.batch_only": True,
+         "canaries.decode_only": True, "config.enforce_eager": False, "config.device": "cuda"},
+        beats_by=0.5,
+    ),
+    "speculation_defect, by pinned prompts": Episode(
+        {"VLLMCanaryDrift": "wrong_output"},
+        "speculation_defect",
+        {**NO_RESTART, **PINNED_WRONG, "canaries.decode_only": True, "config.speculative": "ngram",
+         "config.quantization": "none", "metrics.spec_acceptance.ratio": 1.5, "config.enforce_eager": True},
+    ),
+    "attention_backend_defect, by pinned prompts": Episode(
+        {"VLLMCanaryDrift": "wrong_output"},
+        "attention_backend_defect",
+        {**NO_RESTART, **UNQUANTISED, **PINNED_WRONG, "canaries.every_way_wrong": False, "canaries.cache_only": True,
+         "canaries.long_only": True, "config.enforce_eager": True},
+        beats_by=0.5,
     ),
     "cuda_graph_defect": Episode(
         REPEATS,

@@ -41,6 +41,7 @@ STEPS: dict[str, Step] = {
         step_recorder.STEP,
         stacks.STEP,
         canary.STEP,
+        canary_compare.STEP,
         torch_profiler.STEP,
         stacks_blocking.STEP,
         stacks_native.STEP,

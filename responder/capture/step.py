@@ -13,6 +13,7 @@ from typing import Protocol
 import aiohttp
 from pydantic import BaseModel, ConfigDict
 
+from responder.canaries.pins import Pinned
 from responder.model import Fact, Inventory, Outcome, Symptom, Target
 
 
@@ -88,6 +89,8 @@ class Scene:
     scrape_interval_s: float = 5.0
     requests: RequestRows | None = None
     """None when request traces are not switched on."""
+    pinned: Callable[[str], Pinned] | None = None
+    """Target name -> its recorded canaries; None outside the daemon."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Pinned canaries: tiny prompts whose answers were once called good, asked again and compared."""
