@@ -19,8 +19,11 @@ STALL_S = 0.2
 STALL_TIMES = 4.0
 """A stall is at least this long and this many usual steps."""
 CASCADE_GAP_S = 2.0
+LOOK_BACK = 1000
 BIG_PREFILL_TOKENS = 512
 BIG_PREFILL_TIMES = 4.0
+ALWAYS_BIG_TOKENS = 2048
+"""A prefill is a stall's reason from 512 tokens and four usual prompts on, or from 2,048."""
 REGULAR = 0.25
 """Stalls are periodic when the spread of their distances is below this share of the middle distance."""
 
@@ -63,6 +66,7 @@ class Cascade:
     preempted: int
     steps: int
     kv_before: float
+    """Fullest KV cache of the two seconds before."""
     waiting_before: int
     waiting_after: int
 
@@ -130,7 +134,8 @@ def _stalls(paces: Sequence[Pace], typical: float | None) -> Iterable[Stall]:
         return
     limit = max(STALL_S, STALL_TIMES * typical)
     prompts = [p.record.prompt for p in paces if p.record.prompt > 0]
-    big = max(BIG_PREFILL_TOKENS, BIG_PREFILL_TIMES * median(prompts)) if prompts else BIG_PREFILL_TOKENS
+    usual = BIG_PREFILL_TIMES * median(prompts) if prompts else 0.0
+    big = min(max(BIG_PREFILL_TOKENS, usual), ALWAYS_BIG_TOKENS)
     for index, pace in enumerate(paces):
         if pace.latency is None or pace.latency < limit:
             continue
@@ -178,10 +183,19 @@ def _cascades(paces: Sequence[Pace]) -> Iterable[Cascade]:
 def _cascade(paces: Sequence[Pace], group: Sequence[int]) -> Cascade:
     first, last = paces[group[0]].record, paces[group[-1]].record
     before = paces[max(0, group[0] - 1)].record
+    # A preemption is told with the victim's next token, so the fullest cache of the last moments is what caused it.
+    lately = [
+        p.record.kv for p in paces[max(0, group[0] - LOOK_BACK) : group[0]] if first.at - p.record.at <= CASCADE_GAP_S
+    ]
     return Cascade(
-        began=first.at, seconds=last.at - first.at, preempted=sum(paces[i].record.preempted for i in group),
-        steps=len(group), kv_before=before.kv, waiting_before=before.waiting, waiting_after=last.waiting,
-    )  # fmt: skip
+        began=first.at,
+        seconds=last.at - first.at,
+        preempted=sum(paces[i].record.preempted for i in group),
+        steps=len(group),
+        kv_before=max(lately, default=before.kv),
+        waiting_before=before.waiting,
+        waiting_after=last.waiting,
+    )
 
 
 def _silence(records: Sequence[Record], last: Record | None) -> float:

@@ -32,7 +32,7 @@ ONE_IMPORTER = {
     "slack_sdk": {"notify.slack_api", "notify.slack_bot"},
     "standardwebhooks": {"notify.webhook"},
     "pynvml": {"nvml_probe"},
-    "typer": {"__main__", "cli", "traces", "requests"},
+    "typer": {"__main__", "cli", "traces", "requests", "canaries", "bisect"},
 }
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp", "pathlib",
            "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
