@@ -17,6 +17,8 @@ incidents_app = typer.Typer(no_args_is_help=True, help="What happened.")
 silence_app = typer.Typer(no_args_is_help=True, help="Maintenance windows.")
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(silence_app, name="silence")
+canary_app = typer.Typer(no_args_is_help=True, help="Pinned prompts: whether a server still gives its good answers.")
+app.add_typer(canary_app, name="canary")
 
 Format = Annotated[str, typer.Option("--format", help="text or json")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
@@ -40,13 +42,80 @@ def run(
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="host:port of our own HTTP", envvar="RESPONDER_LISTEN")] = None,
     log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what playbooks would run, and end")] = False,
 ) -> None:  # fmt: skip
     """Watch vLLM servers, respond to incidents, tell people. Ends on SIGTERM; SIGHUP reloads the configuration."""
     from responder.cli import daemon
 
+    if dry_run:
+        from responder.cli_captures import plans
+
+        raise typer.Exit(plans(None, _split(target), config))
+
     flags = {"target": _split(target), "prometheus": prometheus, "webhook": webhook, "data_dir": data_dir,
              "listen": listen}  # fmt: skip
     raise typer.Exit(daemon(config, flags, log_level))
+
+
+@app.command()
+def plan(
+    playbook: Annotated[str | None, typer.Argument(help="its id or class; all of them when left out")] = None,
+    target: Targets = None,
+    config: ConfigFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="always so: a plan does nothing")] = True,
+) -> None:
+    """What a playbook would run on a target, what it would refuse, with estimated pause and bytes."""
+    from responder.cli_captures import plans
+
+    raise typer.Exit(plans(playbook, _split(target), config))
+
+
+@app.command()
+def capture(
+    target: Annotated[str, typer.Argument(help="name or URL of a vLLM server")],
+    step: Annotated[str, typer.Option("--step", help="see `responder doctor` for what there is")],
+    param: Annotated[list[str] | None, typer.Option("--param", help="name=value, for steps that take some")] = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    url: Annotated[str, typer.Option(help="of the running daemon", envvar="RESPONDER_URL")] = "http://127.0.0.1:9119",
+    token_file: Annotated[Path | None, typer.Option(help="when the daemon's HTTP needs a token")] = None,
+    format: Format = "text",
+) -> None:
+    """Run one capture step now, with the daemon's care: preflight, obligations, what it cost the server's users."""
+    from responder.cli_captures import capture as run_capture
+
+    raise typer.Exit(run_capture(target, step, param or [], config, data_dir, url, token_file, format))
+
+
+@app.command()
+def doctor(
+    target: Annotated[str, typer.Option("--target", help="name or URL of a vLLM server")],
+    config: ConfigFile = None,
+    format: Format = "text",
+) -> None:
+    """Which capture steps can run on this server from here, which cannot, why, and what to add."""
+    from responder.cli_captures import doctor as examine
+
+    raise typer.Exit(examine(target, config, format))
+
+
+Who = Annotated[str | None, typer.Option("--who", help="who decides; default: user@host")]
+
+
+@app.command()
+def approve(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
+    """Let a capture run that waits for a person. Needs the running daemon's data directory."""
+    from responder.cli_captures import decide
+
+    raise typer.Exit(decide(incident, step, True, who, data_dir))
+
+
+@app.command()
+def deny(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
+    """Forbid a capture that waits for a person."""
+    from responder.cli_captures import decide
+
+    raise typer.Exit(decide(incident, step, False, who, data_dir))
 
 
 @app.command()
@@ -157,6 +226,85 @@ def recorder(
 
 
 app.command()(trace)
+
+
+OneTarget = Annotated[str, typer.Option("--target", help="URL or configured name")]
+
+
+@canary_app.command("record")
+def canary_record(
+    target: OneTarget,
+    prompts: Annotated[Path | None, typer.Option(help="JSON lines, or one prompt a line; default: four")] = None,
+    loads: Annotated[str, typer.Option(help="requests of our own beside the healthy runs")] = "0,4,16",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say "this server is good": keep its answers, and learn from repeated runs what noise is."""
+    from responder.canaries.command import record_canaries, settings
+    from responder.cli import refused
+
+    raise typer.Exit(refused(lambda: record_canaries(settings(config, target, data_dir), target, prompts, loads)))
+
+
+@canary_app.command("show")
+def canary_show(
+    target: Annotated[str | None, typer.Option(help="URL or configured name; default: all")] = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    format: Format = "text",
+) -> None:
+    """What is recorded, with tolerances and cost."""
+    from responder.canaries.command import settings, show_canaries
+    from responder.cli import refused
+
+    raise typer.Exit(refused(lambda: show_canaries(settings(config, target, data_dir), target, format)))
+
+
+@canary_app.command("probe")
+def canary_probe(
+    target: OneTarget, config: ConfigFile = None, data_dir: DataDir = None, format: Format = "text"
+) -> None:
+    """Ask once, now. Exit 1 when answers are wrong."""
+    from responder.canaries.command import probe_canaries, settings
+    from responder.cli import refused
+
+    raise typer.Exit(refused(lambda: probe_canaries(settings(config, target, data_dir), target, format)))
+
+
+@canary_app.command("approve")
+def canary_approve(
+    target: OneTarget,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """After a change that was meant: the server as it is now becomes the reference; the old record stays."""
+    from responder.canaries.command import approve_canaries, settings
+    from responder.cli import refused
+
+    raise typer.Exit(refused(lambda: approve_canaries(settings(config, target, data_dir), target, yes)))
+
+
+@app.command()
+def bisect(
+    target: Annotated[str | None, typer.Option(help="URL or configured name: its launch command and record")] = None,
+    command: Annotated[str | None, typer.Option(help="launch command of the server, instead of the target's")] = None,
+    cases: Annotated[Path | None, typer.Option(help="prompts that show the trouble; default: the recorded")] = None,
+    only: Annotated[str | None, typer.Option(help="names of changes, separated by commas")] = None,
+    unquantized_model: Annotated[str | None, typer.Option(help="folder of the same model, not quantised")] = None,
+    start_timeout: Annotated[str, typer.Option(help="for one start of the server")] = "15m",
+    same_host: Annotated[bool, typer.Option("--same-host", help="even beside the sick server's accelerator")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="forget an interrupted bisection")] = False,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find the option that makes answers wrong: start servers of our own here, one change at a time, and ask."""
+    from responder.bisect.command import Wish, bisect_command
+    from responder.cli import refused
+
+    names = _split([only] if only else None)
+    wish = Wish(target, command, cases, names, unquantized_model, start_timeout, same_host, fresh)
+    raise typer.Exit(refused(lambda: bisect_command(wish, config, data_dir)))
 
 
 @app.command()

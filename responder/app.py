@@ -35,6 +35,7 @@ from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
 from responder.rules import expand, widen
 from responder.runner import LocalRunner
+from responder.safety import Safety
 from responder.store import Store
 from responder.telemetry import Telemetry
 from responder.upkeep import Upkeep
@@ -93,6 +94,11 @@ class App:
             trust_env=False, auto_decompress=True,
         )  # fmt: skip
         self._closers.append(self.http.close)
+        self.safety = Safety(self.store, self.http, config.data_dir, self.clock, self.telemetry,
+                             lambda: self.loaded.targets)  # fmt: skip
+        self._closers.append(self.safety.duties.stop)
+        # Before anything else: what an earlier life began and did not end.
+        await self.safety.duties.restore()
         await self._serve(config)
         await self._metrics_source(config)
         self.outbox = Outbox(self.store, self.http, self._notifiers(), config.data_dir, self.clock, self._told)
@@ -111,6 +117,7 @@ class App:
             self.prometheus, self.store, self.telemetry, self.clock, scrape_interval_s=self.scrape_s,
             policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
         )  # fmt: skip
+        self.safety.attach(self.kit, self.watch, self.probes)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         await self._adopt_targets()
         await self.watch.restore()
@@ -149,6 +156,8 @@ class App:
             incidents=self.store.incidents,
             reload=self.reload,
             requests=lambda window_s: recent(self.desk, window_s),
+            capture=self.safety.capture,
+            decide=self.safety.decide,
         )
         runner = web.AppRunner(build(surface), access_log=None, shutdown_timeout=1.0)
         await runner.setup()

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import aiohttp
 
+from responder.allowance import Allowance
+from responder.approvals import Approvals
 from responder.canaries.pins import Pinned
 from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Incident, Inventory, Plan, Target, Timings, Verdict
+from responder.model import Content, Evidence, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
+from responder.obligations import Obligations
 from responder.outbox import Outbox
+from responder.sentry import Sentry
 from responder.store import Store
 from responder.telemetry import Telemetry
 
@@ -40,6 +44,12 @@ class Kit:
     max_rung: int = 1
     deadline_s: float = 45.0
     requests: RequestRows | None = None
+    duties: Obligations | None = None
+    allowance: Allowance | None = None
+    """None: nothing of rung 2 and up runs, and nothing is measured."""
+    approvals: Approvals | None = None
+    firing: Callable[[str], bool] | None = None
+    """Whether an incident has symptoms at this moment."""
     pinned: Callable[[str], Pinned] | None = None
 
 
@@ -60,6 +70,11 @@ class Case:
     timings: Timings = field(default_factory=Timings)
     set_aside: set[str] = field(default_factory=set)
     """Evidence for charts only, not for the verdict."""
+    sentry: Sentry | None = None
+    """While captures run."""
+    asked: dict[str, StepCall] = field(default_factory=dict)
+    """Steps that wait for a person's answer."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     grew: asyncio.Event = field(default_factory=asyncio.Event)
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
 

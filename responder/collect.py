@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ from responder.folder import IncidentFolder, safe_name
 from responder.model import Evidence, Fact, Outcome, StepCall
 from responder.redact import scrub
 
+MAX_INSIDE = 256 << 20
 CUT = b"\n[cut by responder: the file was larger than this step's cap]\n"
 
 
@@ -95,11 +98,26 @@ def _clean(
         if len(data) > left:
             data, cut = data[: max(left, 0)] + CUT, True
         left -= len(data)
-        clean, found = scrub(data, secrets)
+        clean, found = _scrub(data, secrets)
         for kind, count in found.items():
             counts[kind] = counts.get(kind, 0) + count
         out[safe_name(name)] = clean
     return out, counts, cut
+
+
+def _scrub(data: bytes, secrets: tuple[str, ...]) -> tuple[bytes, dict[str, int]]:
+    """Secrets hide in compressed files, too; and scrubbing compressed bytes would only break them."""
+    if data[:2] != b"\x1f\x8b":
+        return scrub(data, secrets)
+    try:
+        stream = zlib.decompressobj(31)
+        inside = stream.decompress(data, MAX_INSIDE)
+    except zlib.error:
+        return b"", {"unreadable": 1}
+    if not stream.eof:  # cut, or too large to look into: what cannot be cleaned is not kept
+        return b"", {"unreadable": 1}
+    clean, found = scrub(inside, secrets)
+    return (data if clean == inside else gzip.compress(clean, mtime=0)), found
 
 
 def numbered(step: str, taken: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
-from responder.model import Expectation, Problem, Silence, Target
+from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$")
@@ -92,6 +92,7 @@ class TargetPart(Part):
     log_file: str | None = None
     recorder: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    capture: TargetCapturePart | None = None
 
 
 class HttpPart(Part):
@@ -149,8 +150,18 @@ class RequestsPart(Part):
 class CapturePart(Part):
     """How far captures may go without asking anybody."""
 
-    max_rung: Literal[0, 1] = 1
-    """0: no contact with the engine. 1: also non-blocking stacks and a canary."""
+    max_rung: Literal[0, 1, 2] = 1
+    """0: no contact with the engine. 1: also non-blocking stacks and a canary. 2: also what disturbs the server for
+    less than a second, as far as the budgets go. Everything else asks a person."""
+    pause: Duration = 2.0
+    """Of the server, by all captures of one incident."""
+    pause_per_day: Duration = 30.0
+    heavy_per_hour: Annotated[int, Field(ge=0, le=60)] = 5
+    abort_after: Duration = 2.0
+    last_replica: bool = False
+    approve: tuple[str, ...] = ()
+    approval_expiry: Duration = 900.0
+    cpu_load: Annotated[float, Field(gt=0)] = 1.5
     deadline: Duration = 45.0
     """All captures of one incident together."""
     canary_interval: Duration = 10.0
@@ -161,6 +172,20 @@ class CanariesPart(Part):
     """Pinned canaries. Nothing is asked of a target until `responder canary record` has recorded its good answers."""
 
     interval: Annotated[float, BeforeValidator(seconds), Field(ge=5.0)] = 60.0
+
+
+class TargetCapturePart(Part):
+    """The same for one target; what is not given is as for all."""
+
+    max_rung: Literal[0, 1, 2] | None = None
+    pause: Duration | None = None
+    pause_per_day: Duration | None = None
+    heavy_per_hour: Annotated[int, Field(ge=0, le=60)] | None = None
+    abort_after: Duration | None = None
+    last_replica: bool | None = None
+    approve: tuple[str, ...] | None = None
+    approval_expiry: Duration | None = None
+    cpu_load: Annotated[float, Field(gt=0)] | None = None
 
 
 class SilencePart(Part):
@@ -224,8 +249,13 @@ class Config(Part):
                 log_file=part.log_file,
                 recorder=part.recorder,
                 labels=part.labels,
+                capture=self._policy(part.capture),
             )
         return tuple(out.values())
+
+    def _policy(self, own: TargetCapturePart | None) -> CapturePolicy:
+        whole = {name: getattr(self.capture, name) for name in CapturePolicy.model_fields}
+        return CapturePolicy(**{**whole, **(own.model_dump(exclude_none=True) if own else {})})
 
     def windows(self) -> tuple[Silence, ...]:
         """The configured maintenance silences."""
@@ -283,7 +313,7 @@ def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
     parts: list[type[BaseModel]] = [
-        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, CanariesPart, RequestsPart, SilencePart, RetentionPart, Expectation
+        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart, RequestsPart, SilencePart, RetentionPart, Expectation
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

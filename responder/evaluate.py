@@ -20,6 +20,7 @@ IDENTITY = ("model_name", "engine")
 GUARD = "_samples"
 UP = "up"
 EXPECTED_SHARE = "generation_share"
+DEATH = frozenset({UP, "responder_probe_refused", "responder_probe_process_gone"})
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -86,6 +87,21 @@ def quiet(answers: Answers, targets: Iterable[Target], responsive: Collection[st
         if flight and all(sample.value == 0 for sample in flight) and target.name in responsive:
             found.add(target.name)
     return frozenset(found)
+
+
+def mute(
+    seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[str]
+) -> tuple[Observation, ...]:
+    """What was observed, without what our own captures may have caused: unknown, on `muted` targets.
+
+    A server that is gone is still gone: no capture of ours is an excuse for that.
+    """
+    deadly = {rule.alert for rule in rules if rule.terms and rule.terms[0].signal in DEATH}
+    return tuple(
+        one.model_copy(update={"truth": Truth.UNKNOWN, "answered": False})
+        if one.target in muted and one.alert not in deadly else one
+        for one in seen
+    )  # fmt: skip
 
 
 def threshold_of(rule: Rule, target: Target) -> float | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 Scalar = float | int | bool | str | None
 """What a fact can be; None means *unknown*, never zero and never fine."""
 
+Three = tuple[float | None, float | None, float | None]
 Operator = Literal[">", ">=", "<", "<=", "==", "!="]
 
 
@@ -69,11 +70,9 @@ class CapturePolicy(Noun):
     pause: float = 2.0
     """All captures of one incident together may pause the server for so long."""
     pause_per_day: float = 30.0
-    """Of this server, and of its host, in 24 hours."""
     heavy_per_hour: int = 5
-    """Captures of rung 2 and up, of this server and of its host."""
+    """Captures of rung 2 and up; this and the one above count the server and its whole host."""
     abort_after: float = 2.0
-    """A capture is ended when its server gives nothing to anybody for so long."""
     last_replica: bool = False
     """Whether rung 2 may run on a server without another healthy replica of its model."""
     approve: tuple[str, ...] = ()
@@ -106,7 +105,6 @@ class Target(Noun):
     labels: dict[str, str] = Field(default_factory=dict)
     """Free labels of the operator (team, tier), for routing and silences."""
     capture: CapturePolicy | None = None
-    """None: the defaults."""
 
 
 class ProcessInfo(Noun):
@@ -128,6 +126,8 @@ class Inventory(Noun):
     at: float
     local: bool
     """Whether the server's processes are visible from here (same host or shared PID namespace)."""
+    via: str = ""
+    """How commands reach the server's host when it is another one: `ssh gpu-1`, `pod ns/name`; empty: not at all."""
     processes: tuple[ProcessInfo, ...] = ()
     command: tuple[str, ...] = ()
     """argv of the API server, secrets masked."""
@@ -137,6 +137,11 @@ class Inventory(Noun):
     version: str | None = None
     why_not: str = ""
     """Why processes or log could not be found, in words."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether commands run where the server runs."""
+        return self.local or bool(self.via)
 
 
 # ------------------------------------------------------------------------------------------------- what is wrong
@@ -304,18 +309,16 @@ class Cost(Noun):
     """What one capture cost the server's users: the same figures before, during and after it. None: not known."""
 
     seconds: float = 0.0
-    """How long the capture itself took."""
     pause_s: float = 0.0
     """Longest time without any token while it ran, beyond the longest before it."""
-    silence_s: tuple[float | None, float | None, float | None] = (None, None, None)
-    gap_p99_s: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Between two tokens of one client, seen from outside."""
-    ttft_s: tuple[float | None, float | None, float | None] = (None, None, None)
-    itl_s: tuple[float | None, float | None, float | None] = (None, None, None)
-    """Means over all requests, from the server's own sums."""
-    tokens_per_s: tuple[float | None, float | None, float | None] = (None, None, None)
+    silence_s: Three = (None, None, None)
+    gap_p99_s: Three = (None, None, None)
+    """Between two tokens of one client, seen from outside; the following are means of the server's own sums."""
+    ttft_s: Three = (None, None, None)
+    itl_s: Three = (None, None, None)
+    tokens_per_s: Three = (None, None, None)
     aborted: str = ""
-    """Why the capture was ended early for the server's sake; empty: it was not."""
+    """Why the capture was ended early for the server's sake."""
     says: str = ""
 
 
@@ -325,14 +328,13 @@ class Obligation(Noun):
     id: str
     target: str
     url: str
-    """The server's base URL."""
     step: str
     incident: str = ""
     opened_at: float
     due_at: float
     """When the guard acts, if nobody has."""
     born_at: float | None = None
-    """Start of the server's process; after a restart nothing is owed any more. None: not known."""
+    """Start of the server's process: after a restart nothing is owed any more."""
     repeat_safe: bool = False
     """Whether asking twice is harmless; vLLM before 0.32 crashes on the second stop."""
     stop_sent_at: float | None = None
@@ -370,7 +372,6 @@ class Evidence(Noun):
     pause_seconds: float = 0.0
     """Measured pause of the server, 0 for rung 0."""
     cost: Cost | None = None
-    """Of steps of rung 1 and up, where it could be measured."""
     bytes: int = 0
     files: tuple[str, ...] = ()
     params: dict[str, Scalar] = Field(default_factory=dict)
@@ -570,7 +571,6 @@ class Report(Noun):
     series: tuple[Series, ...] = ()
     target_url: str = ""
     owed: tuple[str, ...] = ()
-    """Ends we still owe the server, in words."""
     generated_at: float
 
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from responder.model import Incident, Noun, Plan, Playbook, Refusal, StepCall
 
+HEAVY_RUNG = 2
+"""From here on a capture disturbs the server's users."""
 ASK_RUNG = 3
 """From here on a person must approve, or the operator must have allowed it for this target."""
 
@@ -39,6 +41,14 @@ class Budget(Noun):
     """Whether requests of our own may be sent."""
     approved: frozenset[str] = frozenset()
     """Steps a person has approved for this incident, whatever their rung and pause."""
+    must_ask: frozenset[str] = frozenset()
+    """Steps this target wants a person to approve, whatever their rung."""
+    learned: Mapping[str, float] = {}
+    """Step -> the worst pause it has caused on this target, where it was measured; instead of the declared one."""
+    heavy_left: int = 5
+    """Captures of rung 2 and up that still fit into this hour."""
+    not_now: str = ""
+    """Why nothing of rung 2 and up may run at this moment."""
 
 
 def playbooks_for(incident: Incident, playbooks: Sequence[Playbook]) -> tuple[Playbook, ...]:
@@ -60,35 +70,54 @@ def plan(
 
     `done` are steps that have run; they are neither chosen nor refused again.
     """
-    left = budget.pause_s
+    left, heavy_left = budget.pause_s, budget.heavy_left
     chosen: list[StepCall] = []
     refused: list[Refusal] = []
     for call in _in_order(_merged(playbooks_for(incident, playbooks)), steps):
         if call.step in done:
             continue
         step = steps.get(call.step)
-        why = "no such step here" if step is None else _refusal(call, step, budget, left)
+        why = "no such step here" if step is None else _refusal(call, step, budget, left, heavy_left)
         if why:
             refused.append(Refusal(call=call, why=why))
         elif budget.only_rung is None or call.rung == budget.only_rung:
             chosen.append(call)
-            left -= step.worst_pause_s if step else 0.0
+            left -= pause_of(call.step, step, budget) if step else 0.0
+            heavy_left -= call.rung >= HEAVY_RUNG
     return Plan(chosen=tuple(chosen), refused=tuple(refused))
 
 
-def _refusal(call: StepCall, step: Harm, budget: Budget, left: float) -> str:
+def pause_of(name: str, step: Harm, budget: Budget) -> float:
+    """The pause to reckon with, seconds: as measured on this target, else as declared."""
+    return budget.learned.get(name, step.worst_pause_s)
+
+
+def asks(call: StepCall, budget: Budget) -> bool:
+    """Whether only a person can let this call run: its rung, or this target's policy."""
+    return call.step not in budget.approved and (call.rung >= ASK_RUNG or call.step in budget.must_ask)
+
+
+def _refusal(call: StepCall, step: Harm, budget: Budget, left: float, heavy_left: int) -> str:
     """Why this call may not run, or nothing."""
     if call.step in SENDS_REQUESTS and not budget.canary:
         return "requests of our own are switched off for this target (`canary: false`)"
+    allowed = call.step in budget.approved or call.rung <= budget.max_rung
+    if call.rung >= HEAVY_RUNG and budget.not_now and allowed:
+        return f"not now: {budget.not_now}"
     if call.step in budget.approved:
         return ""
+    if asks(call, budget) and call.rung < ASK_RUNG:
+        return "this target wants a person's approval for it"
     if call.rung > budget.max_rung and call.rung >= ASK_RUNG:
         return f"rung {call.rung} stops the server for seconds or longer: it needs a person's approval"
     if call.rung > budget.max_rung:
         return f"rung {call.rung} is above rung {budget.max_rung}, which is as far as this target allows"
-    if step.worst_pause_s > left:
+    if call.rung >= HEAVY_RUNG and heavy_left <= 0:
+        return "this hour's captures of rung 2 and up, of this server and its host, are used up"
+    pause = pause_of(call.step, step, budget)
+    if pause > left:
         return (
-            f"may pause the server for {step.worst_pause_s:g} s; "
+            f"may pause the server for {pause:.3g} s; "
             f"{max(left, 0.0):g} s are left of the {budget.pause_s:g} s this target allows"
         )
     return ""

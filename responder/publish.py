@@ -59,6 +59,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         timings=case.timings,
         series=series,
         target_url=case.target.url,
+        owed=kit.duties.words(case.target.name) if kit.duties else (),
         generated_at=kit.clock(),
     )
     weighed = [item.id for item in case.weighed]

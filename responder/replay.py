@@ -46,6 +46,7 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
             timings=timings,
             series=stored_series(folder, evidence),
             target_url=told["target_url"],
+            owed=tuple(told.get("owed", ())),
             generated_at=told["generated_at"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

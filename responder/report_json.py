@@ -55,6 +55,7 @@ def contract(report: Report) -> dict[str, Any]:
                 "status": capture.status,
                 "seconds": _finite(capture.seconds),
                 "pause_seconds": _finite(capture.pause_seconds),
+                "cost": capture.felt,
                 "bytes": capture.bytes,
                 "reason": capture.reason,
             }
@@ -69,6 +70,7 @@ def contract(report: Report) -> dict[str, Any]:
             "first_cause_s": _finite(report.timings.first_cause_s),
             "report_s": _finite(report.timings.report_s),
         },
+        "owed": list(report.owed),
         "playbooks": list(report.verdict.playbooks),
         "notes": list(report.verdict.notes),
         "status_rules": status_rules(),

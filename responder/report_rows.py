@@ -57,6 +57,8 @@ class Capture:
     seconds: float | None = None
     pause_seconds: float = 0.0
     bytes: int = 0
+    felt: str = ""
+    """What the server's users felt of it, in words."""
 
 
 def proofs(report: Report, findings: Iterable[Finding]) -> tuple[Proof, ...]:
@@ -129,6 +131,7 @@ def captures(report: Report) -> tuple[Capture, ...]:
         if call.step not in ran:
             why = "" if under_way else "had not run when this report was written"
             rows.append(Capture(call.step, call.rung, "pending" if under_way else "skipped", "", why))
+    rows += [Capture("end of a capture", 2, "pending", "", plain(words, 300)) for words in report.owed]
     return tuple(rows)
 
 
@@ -138,6 +141,9 @@ def _ran(evidence: Evidence) -> Capture:
         parts.append(f"paused the server {duration(evidence.pause_seconds)}")
     if evidence.bytes:
         parts.append(size(evidence.bytes))
+    felt = evidence.cost.says if evidence.cost else ""
+    if felt and evidence.rung >= 2:
+        parts.append(f"for its users: {plain(felt, 300)}")
     return Capture(
         step=evidence.step,
         rung=evidence.rung,
@@ -147,6 +153,7 @@ def _ran(evidence: Evidence) -> Capture:
         seconds=evidence.seconds,
         pause_seconds=evidence.pause_seconds,
         bytes=evidence.bytes,
+        felt=plain(felt, 300),
     )
 
 

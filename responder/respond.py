@@ -9,15 +9,19 @@ incident folder, so `replay.py` reproduces it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable
 
 import structlog
 
+from responder.asking import ask_people, take_answers, wait_for_answers
 from responder.capture.step import Brief, Scene, Step
+from responder.carefully import carefully
 from responder.case import Case, Kit
-from responder.collect import Collected, collect, numbered
+from responder.collect import Collected, numbered
 from responder.folder import folder_of
 from responder.model import (
+    CapturePolicy,
     Change,
     Evidence,
     Incident,
@@ -29,9 +33,10 @@ from responder.model import (
     Target,
     TimelineEntry,
 )
-from responder.plan import Budget, plan
+from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, weigh
 from responder.replay import stored_evidence
+from responder.sentry import Sentry
 
 log = structlog.get_logger()
 FIRST_WORD_S = 4.0
@@ -92,8 +97,21 @@ class Responder:
         await self._climb(case, speak=True)
         await self._look_again(case)
         await publish(self.kit, case, "final")
+        answers = asyncio.create_task(wait_for_answers(self.kit, case), name=f"answers {case.incident.id}")
+        try:
+            await self._until_resolved(case)
+        finally:
+            answers.cancel()
+        await self._look_back(case)
+        await publish(self.kit, case, "resolved")
+
+    async def _until_resolved(self, case: Case) -> None:
         while not case.resolved.is_set():
-            if await _first_of(case.grew, case.resolved) is case.grew:
+            news = await _first_of(case.grew, case.answered, case.resolved)
+            if news is case.answered:
+                case.answered.clear()
+                await self._run_approved(case)
+            elif news is case.grew:
                 worse = case.told_class != case.incident.incident_class
                 if not worse:
                     await _quiet(case.resolved, GREW_SETTLES_S)
@@ -101,29 +119,56 @@ class Responder:
                 # Another class is another trouble: look everywhere again, and say so at once.
                 await self._climb(case, done=() if worse else self._disturbing_already(case), speak=worse)
                 await publish(self.kit, case, "update")
-        await self._look_back(case)
-        await publish(self.kit, case, "resolved")
+
+    async def _run_approved(self, case: Case) -> None:
+        """What a person has allowed runs now, within what is left of all budgets but rung and pause."""
+        wanted = take_answers(self.kit, case)
+        if not wanted:
+            return
+        names = {call.step for call in wanted}
+        for rung in sorted({call.rung for call in wanted}):
+            now = plan(case.incident, self.kit.content.playbooks, self.kit.steps,
+                       await self._budget(case, rung, approved=names), done=set(self.kit.steps) - names)  # fmt: skip
+            self._remember_plan(case, now)
+            async with self._watched(case):
+                await self._run_rung(case, now.chosen, speak=False)
+        await publish(self.kit, case, "update")
 
     async def _climb(self, case: Case, done: Iterable[str] = (), *, speak: bool = False) -> None:
         """Run the ladder rung by rung, without the steps in `done`; `speak` as soon as something is known."""
         done = set(done)
         try:
-            async with asyncio.timeout(self.kit.deadline_s):
-                for rung in range(self.kit.max_rung + 1):
-                    now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, rung),
-                               done=done)  # fmt: skip
+            async with asyncio.timeout(self.kit.deadline_s), self._watched(case):
+                for rung in range(self._policy(case).max_rung + 1):
+                    budget = await self._budget(case, rung)
+                    now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
                     self._remember_plan(case, now)
                     await self._run_rung(case, now.chosen, speak=speak and rung == 0)
                     done |= {call.step for call in now.chosen}
                     weigh(self.kit, case)
         except TimeoutError:
             log.warning("captures.deadline", seconds=self.kit.deadline_s)
-        rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, self._budget(case, None), done=done)
+        budget = await self._budget(case, None)
+        rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
         self._remember_plan(case, Plan(refused=rest.refused))
+        await ask_people(self.kit, case, budget, self._scene(case))
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, case: Case) -> AsyncIterator[None]:
+        """Count what the server's users get while we touch it; rung 0 gives the figures of before."""
+        if self.kit.allowance is None or not case.target.url or self._policy(case).max_rung < 1:
+            yield
+            return
+        async with Sentry(self.kit.http, case.target, self.kit.clock) as case.sentry:
+            try:
+                yield
+            finally:
+                case.sentry = None
 
     async def _run_rung(self, case: Case, calls: Iterable[StepCall], *, speak: bool) -> None:
-        """The steps of one rung side by side."""
-        slots = asyncio.Semaphore(STEPS_AT_ONCE)
+        """The steps of one rung: side by side, or, where they disturb the server, one after another."""
+        calls = list(calls)
+        slots = asyncio.Semaphore(1 if any(call.rung >= HEAVY_RUNG for call in calls) else STEPS_AT_ONCE)
         tasks = [asyncio.create_task(self._run(case, call, slots), name=f"step {call.step}") for call in calls]
         try:
             if speak and tasks:
@@ -143,8 +188,10 @@ class Responder:
             case.manifest[evidence_id] = {}
             brief = self._brief(case)
             try:
-                got = await collect(step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id,
-                                    secrets=kit.secrets, clock=kit.clock)  # fmt: skip
+                got = await carefully(
+                    step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id, secrets=kit.secrets,
+                    clock=kit.clock, sentry=case.sentry, allowance=kit.allowance,
+                )  # fmt: skip
             except asyncio.CancelledError:
                 self._interrupted(case, step, call, evidence_id)
                 raise
@@ -168,6 +215,8 @@ class Responder:
         tell.steps.labels(item.step, item.outcome.value).inc()
         tell.step_seconds.labels(item.step).observe(item.seconds)
         tell.capture_bytes.labels(item.step).inc(item.bytes)
+        if item.pause_seconds:
+            tell.target_pause.labels(item.step).inc(item.pause_seconds)
         for kind, count in got.redactions.items():
             tell.redactions.labels(kind).inc(count)
         log.info("step.ended", step=item.step, outcome=item.outcome.value, seconds=item.seconds, reason=item.reason)
@@ -198,6 +247,8 @@ class Responder:
             siblings=tuple(t for t in kit.targets.values() if t.name != target.name),
             scrape_interval_s=kit.scrape_interval_s,
             requests=kit.requests,
+            duties=kit.duties,
+            incident=incident.id,
             pinned=kit.pinned,
         )
 
@@ -213,8 +264,14 @@ class Responder:
             scrape_interval_s=self.kit.scrape_interval_s,
         )
 
-    def _budget(self, case: Case, rung: int | None) -> Budget:
-        return Budget(max_rung=self.kit.max_rung, only_rung=rung, canary=case.target.canary)
+    def _policy(self, case: Case) -> CapturePolicy:
+        return case.target.capture or CapturePolicy(max_rung=self.kit.max_rung)
+
+    async def _budget(self, case: Case, rung: int | None, *, approved: Collection[str] = ()) -> Budget:
+        if self.kit.allowance is None:
+            return Budget(max_rung=self._policy(case).max_rung, only_rung=rung, canary=case.target.canary,
+                          approved=frozenset(approved))  # fmt: skip
+        return await self.kit.allowance.budget(case.target, rung, approved=approved)
 
     # ------------------------------------------------------------------------------------------- what is said
 

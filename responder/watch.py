@@ -11,7 +11,7 @@ import structlog
 
 from responder.alertmanager import fold, from_alertmanager, keep_told
 from responder.correlate import Memory, Policy, correlate
-from responder.evaluate import observe, present, quiet
+from responder.evaluate import mute, observe, present, quiet
 from responder.holding import States, advance
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
@@ -63,6 +63,10 @@ class Watch:
         self.told: tuple[Symptom, ...] = ()
         self.incidents: dict[str, Incident] = {}
         """Open ones and those resolved lately."""
+        self.muted: Mapping[str, float] = {}
+        """Target -> until when its metrics show a capture of our own."""
+        self.models: dict[str, frozenset[str]] = {}
+        """Target -> names of the models it serves."""
         self.known: frozenset[str] = frozenset()
         """Targets whose metrics Prometheus had in the last round."""
         self._written: dict[str, str] = {}
@@ -104,6 +108,7 @@ class Watch:
         responsive = {name for name, probe in probes.items() if probe.responsive(now)}
         here = present(answers, targets.values())
         seen = observe(content.rules, answers, targets.values(), now, self.states.seen)
+        seen = mute(seen, content.rules, {name for name, until in self.muted.items() if now < until})
         self.states, own = advance(
             self.states, seen, now, content.rules, targets=targets.keys(), present=here,
             quiet=quiet(answers, targets.values(), responsive),
@@ -164,6 +169,7 @@ class Watch:
         for name, target in targets.items():
             mine = _of(target, answers.get(PROGRESS) or ())
             values = [s.value for s in mine if s.value is not None]
+            self.models[name] = frozenset(s.labels["model_name"] for s in mine if "model_name" in s.labels)
             if name in probes:
                 probes[name].progress(sum(values) if values else None, now)
             if values:

@@ -18,11 +18,12 @@ CORE = {
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
     "canaries", "canaries.pins", "canaries.compare", "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
-    "requests.bursts", "stackfacts",
+    "requests.bursts", "stackfacts", "harm", "profiling",
 }  # fmt: skip
-WIRING = {"app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
+WIRING = {"safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
 """Here edges meet."""
-SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy"}
+SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy", "startuplog", "traces", "traces.analyse",
+                "traces.facts"}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""
 ONE_IMPORTER = {
     "prometheus_api_client": {"metrics"},

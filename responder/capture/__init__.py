@@ -41,7 +41,6 @@ STEPS: dict[str, Step] = {
         step_recorder.STEP,
         stacks.STEP,
         canary.STEP,
-        canary_compare.STEP,
         torch_profiler.STEP,
         stacks_blocking.STEP,
         stacks_native.STEP,

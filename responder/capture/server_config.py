@@ -15,17 +15,16 @@ from responder.ask import credentials, get
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step
 from responder.exposition import parse
 from responder.model import Fact, Outcome
-from responder.serverconfig import CONFIG_UNITS, LOG_MARKS, Sources, merge
+from responder.serverconfig import CONFIG_UNITS, Sources, merge
+from responder.startuplog import latest_start, startup_lines
 
 LAUNCH = "launch.json"
 STARTUP = "startup.txt"
 VERSION = "version.json"
 CACHE = "cache_config.txt"
-HEAD_BYTES = 1 << 20
-TAIL_BYTES = 4 << 20
+__all__ = ["STEP", "fetch", "latest_start", "read"]
 TIMEOUT_S = 3.0
 MAX_METRICS = 8 << 20
-MAX_LINE = 32 << 10
 
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
@@ -44,7 +43,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         files[LAUNCH] = json.dumps(launch, indent=1, sort_keys=True).encode()
     if not (inventory and inventory.command):
         missing.append("command line" + (f" ({inventory.why_not})" if inventory and inventory.why_not else ""))
-    startup = await _startup_lines(scene)
+    startup = await startup_lines(scene)
     if startup:
         files[STARTUP] = startup
     else:
@@ -70,35 +69,6 @@ async def _ask(scene: Scene, path: str) -> bytes:
     url, headers = scene.target.url + path, credentials(scene.target)
     answer = await get(scene.http, url, timeout=TIMEOUT_S, max_bytes=MAX_METRICS, headers=headers)
     return answer.body if answer.status == 200 else b""
-
-
-async def _startup_lines(scene: Scene) -> bytes:
-    """The lines of the latest start: a log that is appended to holds several, and only the last one is this server."""
-    path = scene.target.log_file or (scene.inventory.log_file if scene.inventory else None)
-    if path is None:
-        return b""
-    kept: list[bytes] = []
-    for tail, max_bytes in ((False, HEAD_BYTES), (True, TAIL_BYTES)):
-        try:
-            raw = await scene.runner.read(path, max_bytes=max_bytes, tail=tail)
-        except OSError:
-            return b""
-        kept = latest_start(raw) or kept
-        if len(raw) < max_bytes:
-            break
-    return b"\n".join(line[:MAX_LINE] for line in kept)
-
-
-def latest_start(raw: bytes) -> list[bytes]:
-    """Configuration lines of the last start in a log, its version banner included; [] when there is none."""
-    lines = [line for line in raw.split(b"\n") if any(mark in line for mark in LOG_MARKS)]
-    starts = [at for at, line in enumerate(lines) if LOG_MARKS[0] in line or LOG_MARKS[1] in line]
-    if not starts:
-        return lines
-    first = starts[-1]
-    while first > 0 and b"version " in lines[first - 1] and b" LLM engine (v" not in lines[first - 1]:
-        first -= 1
-    return lines[first:]
 
 
 def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:

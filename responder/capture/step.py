@@ -14,7 +14,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 
 from responder.canaries.pins import Pinned
-from responder.model import Fact, Inventory, Outcome, Symptom, Target
+from responder.model import Fact, Inventory, Obligation, Outcome, Symptom, Target
 
 
 class NoParams(BaseModel):
@@ -61,6 +61,25 @@ class RangeQuery(Protocol):
     ) -> list[tuple[dict[str, str], list[tuple[float, float | None]]]]: ...
 
 
+class DutyRefused(Exception):
+    """Nothing may be begun on this server now; the message says why."""
+
+
+class Duties(Protocol):
+    """What must be ended is written down before it is begun (`obligations.py`)."""
+
+    async def owe(
+        self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool
+    ) -> Obligation:
+        """Owe an end within so many seconds. DutyRefused when this server is owed one already."""
+
+    def settle(self, obligation: str) -> Awaitable[Obligation]:
+        """End it, whoever goes away meanwhile."""
+
+    async def void(self, obligation: str, why: str) -> None:
+        """Nothing was begun after all."""
+
+
 class RequestRows(Protocol):
     """Stored rows of a server's finished requests in a window; LookupError says in words why there are none."""
 
@@ -91,6 +110,11 @@ class Scene:
     """None when request traces are not switched on."""
     pinned: Callable[[str], Pinned] | None = None
     """Target name -> its recorded canaries; None outside the daemon."""
+    duties: Duties | None = None
+    """None where nothing may be begun that must be ended."""
+    incident: str = ""
+    kept: dict[str, bytes] = field(default_factory=dict)
+    """Files so far: what is left of a step that is ended early is evidence, too."""
 
 
 @dataclass(frozen=True)
@@ -139,3 +163,8 @@ class Step:
     needs: tuple[str, ...] = ()
     """Words for doctor: 'same host', 'py-spy', 'NVML'."""
     params: type[BaseModel] = NoParams
+    memory_bytes: int = 0
+    """What it may take of the server's host memory."""
+    ready: Callable[[Scene], Awaitable[str]] | None = None
+    """Asked by `responder doctor` and before an approval: '' when it could run now, else what is missing and what to
+    add. Touches the engine no more than rung 0 does."""

@@ -43,6 +43,10 @@ class Surface:
     incidents: Callable[[], Awaitable[list[tuple[Incident, str, int]]]]
     reload: Callable[[], Awaitable[str]]
     """Reload the configuration; '' or what is wrong with it."""
+    capture: Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
+    """(target, step, parameters) -> evidence and folder; LookupError in words."""
+    decide: Callable[[str, str, bool, str], Awaitable[dict[str, Any]]] | None = None
+    """(incident, step, approve, who) -> the approval; ValueError in words."""
     requests: Callable[[float], Awaitable[bytes]] | None = None
     """Stored rows of the requests of the last so many seconds; LookupError in words."""
 
@@ -61,6 +65,8 @@ def build(surface: Surface) -> web.Application:
     app.router.add_post("/-/reload", pages.reload)
     app.router.add_get("/api/v1/incidents", pages.incidents_json)
     app.router.add_get("/api/v1/requests", pages.requests)
+    app.router.add_post("/api/v1/captures", pages.capture)
+    app.router.add_post("/api/v1/incidents/{id}/approvals/{step}", pages.decide)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{id}", pages.incident)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
@@ -156,6 +162,33 @@ class Pages:
             [{**json.loads(i.model_dump_json()), "stage": stage, "revision": rev} for i, stage, rev in rows]
         )
 
+    async def capture(self, request: web.Request) -> web.Response:
+        """Run one step now: {"target": …, "step": …, "params": {…}}."""
+        body = await _object(request)
+        target, step, params = body.get("target"), body.get("step"), body.get("params", {})
+        if not isinstance(target, str) or not isinstance(step, str) or not isinstance(params, dict):
+            raise web.HTTPBadRequest(text='send {"target": "…", "step": "…", "params": {}}\n')
+        if self.surface.capture is None:
+            raise web.HTTPNotFound(text="no captures here\n")
+        try:
+            return web.json_response(await self.surface.capture(target, step, params))
+        except LookupError as error:
+            raise web.HTTPNotFound(text=f"{error.args[0]}\n") from None
+
+    async def decide(self, request: web.Request) -> web.Response:
+        """A person's answer about a capture: {"decision": "approve" or "deny", "who": …}."""
+        body = await _object(request)
+        decision, who = body.get("decision"), body.get("who")
+        if decision not in ("approve", "deny") or not isinstance(who, str) or not who.strip():
+            raise web.HTTPBadRequest(text='send {"decision": "approve" or "deny", "who": "…"}\n')
+        if self.surface.decide is None:
+            raise web.HTTPNotFound(text="no approvals here\n")
+        name, step = request.match_info["id"], request.match_info["step"]
+        try:
+            return web.json_response(await self.surface.decide(name, step, decision == "approve", who))
+        except ValueError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from None
+
     async def index(self, _: web.Request) -> web.Response:
         """A plain list of incidents."""
         rows = await self.surface.incidents()
@@ -193,6 +226,18 @@ class Pages:
             raise web.HTTPNotFound
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return web.FileResponse(path, headers={"Content-Type": f"{kind}; charset=utf-8" if "text" in kind else kind})
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send application/json\n")
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise web.HTTPBadRequest(text="not JSON\n") from None
+    if not isinstance(body, dict):
+        raise web.HTTPBadRequest(text="send an object\n")
+    return body
 
 
 def _wrong_with(payload: Any) -> str:

@@ -1,0 +1,154 @@
+"""What if a person wants one capture, or wants to know what could be captured? With the same care as the daemon's own.
+
+A person's wish counts as the approval for the rung; not as leave to disturb a server that is already being disturbed,
+nor to begin what an earlier capture has not ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from responder.allowance import Allowance
+from responder.capture.step import Brief, Duties, RangeQuery, Runner, Scene, Step
+from responder.carefully import carefully
+from responder.collect import collect
+from responder.folder import IncidentFolder, safe_name
+from responder.model import CapturePolicy, Evidence, Incident, Inventory, Outcome, Playbook, Severity, StepCall, Target
+from responder.plan import Budget, pause_of, plan
+from responder.report_words import duration, size
+from responder.sentry import Sentry
+
+READY_TIMEOUT_S = 15.0
+NOT_TRIED = 2
+"""From this rung on doctor asks whether a step could run, and does not run it."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """What a capture by hand works with."""
+
+    steps: Mapping[str, Step]
+    http: aiohttp.ClientSession
+    runner: Runner
+    data_dir: Path
+    duties: Duties | None = None
+    allowance: Allowance | None = None
+    inventories: Mapping[str, Inventory] = field(default_factory=dict)
+    siblings: tuple[Target, ...] = ()
+    range_query: RangeQuery | None = None
+    signals: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
+
+    def scene(self, target: Target) -> Scene:
+        """A scene without an incident: what is now is what is looked at."""
+        now = self.clock()
+        return Scene(
+            target=target, inventory=self.inventories.get(target.name), now=now, onset_at=now - 60, opened_at=now - 60,
+            http=self.http, runner=self.runner, range_query=self.range_query, signals=self.signals,
+            siblings=tuple(t for t in self.siblings if t.name != target.name), duties=self.duties, incident="by hand",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Check:
+    """What doctor says of one step."""
+
+    step: str
+    rung: int
+    can: bool
+    why: str
+    seconds: float | None = None
+
+
+async def capture(hand: Hand, target: Target, name: str, params: Mapping[str, Any]) -> tuple[Evidence, Path]:
+    """Run one step now; its evidence, and the folder with the raw files. KeyError for a step that is not there."""
+    step = hand.steps[name]
+    now = hand.clock()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    folder = IncidentFolder(hand.data_dir / "incidents" / safe_name(f"by-hand-{stamp}-{name}-{os.urandom(2).hex()}"))
+    call = StepCall(step=name, rung=step.rung, params=dict(params), why="asked for by hand")
+    brief = Brief(target=target.name, now=now, onset_at=now - 60, opened_at=now - 60)
+    async with Sentry(hand.http, target, hand.clock) as sentry:
+        got = await carefully(
+            step, call, hand.scene(target), brief, folder, evidence_id=name, secrets=hand.secrets, clock=hand.clock,
+            sentry=sentry, allowance=hand.allowance,
+        )  # fmt: skip
+    folder.write_json("evidence.json", got.evidence.model_dump(mode="json"))
+    return got.evidence, folder.path
+
+
+async def doctor(hand: Hand, target: Target) -> list[Check]:
+    """Every step: whether it can run here, and what to add. Rungs 0 and 1 are run, the others only asked."""
+    checks = []
+    for step in sorted(hand.steps.values(), key=lambda s: (s.rung, s.name)):
+        if step.rung >= NOT_TRIED or step.name == "canary" and not target.canary:
+            checks.append(await _asked(step, hand, target))
+        else:
+            checks.append(await _tried(step, hand, target))
+    return checks
+
+
+async def _tried(step: Step, hand: Hand, target: Target) -> Check:
+    import tempfile
+
+    now = hand.clock()
+    brief = Brief(target=target.name, now=now, onset_at=now - 60, opened_at=now - 60)
+    with tempfile.TemporaryDirectory(prefix="responder-doctor-") as scratch:
+        got = await collect(step, StepCall(step=step.name, rung=step.rung), hand.scene(target), brief,
+                            IncidentFolder(Path(scratch)), evidence_id=step.name, secrets=hand.secrets)  # fmt: skip
+    item = got.evidence
+    can = item.outcome in (Outcome.OK, Outcome.PARTIAL)
+    return Check(step.name, step.rung, can, item.reason, item.seconds)
+
+
+async def _asked(step: Step, hand: Hand, target: Target) -> Check:
+    policy = target.capture or CapturePolicy()
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            why = await step.ready(hand.scene(target)) if step.ready else ""
+    except Exception as error:  # the outside again: a preflight that breaks is a row of the table
+        why = f"{type(error).__name__}: {error}"[:200]
+    if not why and step.rung > policy.max_rung:
+        why = "could run, but "
+        why += ("needs a person's approval" if step.rung >= 3 else
+                f"only by hand or approval: `capture: {{max_rung: {step.rung}}}` lets it run by itself")  # fmt: skip
+        return Check(step.name, step.rung, True, why)
+    return Check(step.name, step.rung, not why, why)
+
+
+def table(checks: Sequence[Check]) -> str:
+    """Doctor's words for a terminal."""
+    lines = []
+    for check in checks:
+        took = f" ({duration(check.seconds)})" if check.seconds is not None and check.can else ""
+        says = f": {check.why}" if check.why else ""
+        lines.append(f"rung {check.rung}  {'yes' if check.can else 'NO ':3}  {check.step}{took}{says}")
+    return "\n".join(lines)
+
+
+def dry_run(book: Playbook, steps: Mapping[str, Step], target: Target, budget: Budget) -> str:
+    """What this playbook would run on this target, with estimated pause and bytes; nothing is done."""
+    incident = Incident(id="dry-run", target=target.name, incident_class=book.incident_class, severity=Severity.INFO,
+                        onset_at=0.0, opened_at=0.0)  # fmt: skip
+    got = plan(incident, (book,), steps, budget)
+    pause = sum(pause_of(call.step, steps[call.step], budget) for call in got.chosen)
+    room = sum(steps[call.step].max_bytes for call in got.chosen)
+    lines = [f"{book.id} on {target.name}: {len(got.chosen)} steps, pauses at most {pause:.3g} s, at most {size(room)}"]
+    for call in got.chosen:
+        step = steps[call.step]
+        how = "measured here" if call.step in budget.learned else "declared"
+        lines.append(
+            f"  rung {call.rung}  {call.step}: pause {pause_of(call.step, step, budget):.3g} s ({how}), at most "
+            f"{duration(step.timeout_s)}, {size(step.max_bytes)}"
+        )
+    lines += [f"  rung {r.call.rung}  {r.call.step}: not run, {r.why}" for r in got.refused]
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""How do the commands about captures do their work: capture, doctor, plan, approve, deny?"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import typer
+
+from responder.cli import CONTENT, OK, RUNTIME, configured
+from responder.config import Config
+from responder.content import ContentRefused, load
+from responder.model import Target
+
+
+def capture(
+    target: str, step: str, params: list[str], file: Path | None, data_dir: Path | None, url: str, token: Path | None,
+    format: str,
+) -> int:  # fmt: skip
+    """`responder capture`: by the running daemon where there is one, else by this process."""
+    from responder.capture import STEPS
+    from responder.store import Store, StoreRefused
+
+    if step not in STEPS:
+        typer.echo(f"no step {step!r}; there are: {', '.join(sorted(STEPS))}", err=True)
+        return CONTENT
+    try:
+        wanted = dict(_pair(part) for part in params)
+        config = configured(file, {"data_dir": data_dir})
+        chosen = _target(config, target, file)
+    except (ContentRefused, ValueError) as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    store = Store(config.data_dir)
+    try:
+        store.open()
+    except StoreRefused:
+        return _through_daemon(url, token, {"target": chosen.name, "step": step, "params": wanted}, format)
+    try:
+        return asyncio.run(_alone(config, store, chosen, step, wanted, format))
+    finally:
+        store.close()
+
+
+async def _alone(config: Config, store: Any, target: Target, step: str, params: Mapping[str, Any], format: str) -> int:
+    from responder.allowance import Allowance
+    from responder.byhand import capture as run
+    from responder.obligations import Obligations
+
+    async with _hand(config, target) as hand:
+        keys = {t.name: t.api_key.get_secret_value() for t in (target, *config.watched()) if t.api_key}
+        duties = Obligations(store, hand.http, config.data_dir / "obligations", keys=lambda: keys)
+        await duties.restore()
+        targets = {t.name: t for t in (*config.watched(), target)}
+        # Nobody has watched the replicas: whoever asks by hand answers for the last one.
+        lenient = target.model_copy(update={"capture": _lenient(target)})
+        allowance = Allowance(store, time.time, lambda: targets, lambda: (), dict)
+        try:
+            from dataclasses import replace
+
+            item, folder = await run(replace(hand, duties=duties, allowance=allowance), lenient, step, params)
+        finally:
+            await duties.stop(patience_s=20.0)
+    return _said(json.loads(item.model_dump_json()), str(folder), format)
+
+
+def _lenient(target: Target) -> Any:
+    from responder.model import CapturePolicy
+
+    return (target.capture or CapturePolicy()).model_copy(update={"last_replica": True})
+
+
+def _through_daemon(url: str, token: Path | None, body: Mapping[str, Any], format: str) -> int:
+    status, said = _post(f"{url}/api/v1/captures", token, body, timeout=180.0)
+    if status != 200:
+        typer.echo(f"the daemon at {url} did not run it: {said}", err=True)
+        return RUNTIME
+    answer = json.loads(said)
+    return _said(answer["evidence"], answer["folder"], format)
+
+
+def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
+    if format == "json":
+        typer.echo(json.dumps({"evidence": item, "folder": folder}, indent=1))
+    else:
+        reason = f" ({item['reason']})" if item["reason"] else ""
+        typer.echo(f"{item['step']}: {item['outcome']}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
+        if item.get("cost"):
+            typer.echo(f"for the server's users: {item['cost']['says']}")
+        for fact in item["facts"][:40]:
+            typer.echo(f"  {fact['name']} = {fact['value']} {fact['unit']} {fact['subject']}".rstrip())
+        typer.echo(f"files: {folder}")
+    return OK if item["outcome"] in ("ok", "partial") else RUNTIME
+
+
+def doctor(target: str, file: Path | None, format: str) -> int:
+    """`responder doctor`."""
+    from responder.byhand import doctor as examine
+    from responder.byhand import table
+
+    try:
+        config = configured(file, {})
+        chosen = _target(config, target, file)
+    except (ContentRefused, ValueError) as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+
+    async def run() -> Any:
+        async with _hand(config, chosen) as hand:
+            return await examine(hand, chosen)
+
+    checks = asyncio.run(run())
+    typer.echo(json.dumps([vars(c) for c in checks], indent=1) if format == "json" else table(checks))
+    return OK
+
+
+def plans(book: str | None, targets: list[str], file: Path | None) -> int:
+    """`responder plan` and `responder run --dry-run`: what would run; nothing is done."""
+    from responder.byhand import dry_run
+    from responder.capture import STEPS
+    from responder.model import CapturePolicy
+    from responder.plan import Budget
+
+    try:
+        config = configured(file, {"target": targets} if targets else {})
+        content = load(config, STEPS)
+    except ContentRefused as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    books = [b for b in content.playbooks if book in (None, b.id, b.incident_class)]
+    if not books:
+        typer.echo(f"no playbook {book!r}; there are: {', '.join(b.id for b in content.playbooks)}", err=True)
+        return CONTENT
+    for target in config.watched() or (Target(name="any target", url="http://127.0.0.1:8000"),):
+        policy = target.capture or CapturePolicy()
+        budget = Budget(max_rung=policy.max_rung, pause_s=policy.pause, canary=target.canary,
+                        must_ask=frozenset(policy.approve), heavy_left=policy.heavy_per_hour)  # fmt: skip
+        for one in books:
+            typer.echo(dry_run(one, STEPS, target, budget))
+    return OK
+
+
+def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: Path | None) -> int:
+    """`responder approve` and `responder deny`: a file the daemon reads within a second."""
+    from responder.approvals import ApprovalRefused, Approvals
+
+    approvals = Approvals((data_dir or Path("responder-data")) / "approvals")
+    name = who or f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        item = approvals.decide(incident, step, approve=approve, who=name, now=time.time())
+    except ApprovalRefused as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
+    typer.echo(f"{item.step} for incident {item.incident} on {item.target}: {item.decision} by {item.who}")
+    return OK
+
+
+@asynccontextmanager
+async def _hand(config: Config, target: Target) -> Any:
+    from responder import inventory
+    from responder.byhand import Hand
+    from responder.capture import STEPS
+    from responder.runner import LocalRunner
+
+    found = await inventory.discover(target, time.time())
+    secrets = tuple(v for v in ([target.api_key.get_secret_value()] if target.api_key else []) if len(v) >= 4)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), trust_env=False) as http:
+        yield Hand(
+            steps=STEPS, http=http, runner=LocalRunner(), data_dir=config.data_dir, inventories={target.name: found},
+            siblings=config.watched(), secrets=secrets,
+        )  # fmt: skip
+
+
+def _target(config: Config, wanted: str, file: Path | None) -> Target:
+    """A configured target by name or URL; a URL that is not configured is one with all defaults."""
+    for target in config.watched():
+        if wanted.rstrip("/") in (target.name, target.url):
+            return target
+    if "://" not in wanted:
+        raise ValueError(f"no target {wanted!r} in {file or 'the configuration'}; give its URL")
+    return configured(None, {"target": [wanted]}).watched()[0]
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise ValueError(f"{text!r}: write name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) -> tuple[int, str]:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    secret = token.read_text().strip() if token else os.environ.get("RESPONDER_TOKEN", "")
+    if secret:
+        request.add_header("Authorization", f"Bearer {secret}")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
+            return int(answer.status), answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode(errors="replace").strip()
+    except OSError as error:
+        return 0, str(error)

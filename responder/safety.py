@@ -1,0 +1,83 @@
+"""What keeps captures from hurting anybody, put together: obligations, budgets, approvals, and captures by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from responder.allowance import Allowance
+from responder.approvals import Approvals
+from responder.byhand import Hand, capture
+from responder.case import Kit
+from responder.model import Target
+from responder.obligations import Obligations
+from responder.probe import Probe
+from responder.store import Store
+from responder.telemetry import Telemetry
+from responder.watch import Watch
+
+
+class Safety:
+    """Made as soon as the store is open; `attach` gives it the rest of the daemon."""
+
+    def __init__(
+        self, store: Store, http: aiohttp.ClientSession, data_dir: Path, clock: Callable[[], float],
+        telemetry: Telemetry, targets: Callable[[], Mapping[str, Target]],
+    ) -> None:  # fmt: skip
+        self.clock, self.targets = clock, targets
+        self.duties = Obligations(store, http, data_dir / "obligations", clock, keys=self._keys,
+                                  count=telemetry.obligations.set)  # fmt: skip
+        self.allowance = Allowance(store, clock, targets, self._healthy, self._models)
+        self.approvals = Approvals(data_dir / "approvals")
+        self._watch: Watch | None = None
+        self._kit: Kit | None = None
+        self._probes: Mapping[str, Probe] = {}
+
+    def attach(self, kit: Kit, watch: Watch, probes: Mapping[str, Probe]) -> None:
+        """Once there is a flow and a watch."""
+        self._kit, self._watch, self._probes = kit, watch, probes
+        kit.duties, kit.allowance, kit.approvals = self.duties, self.allowance, self.approvals
+        kit.firing = lambda incident: incident not in watch.memory.calm_since
+        watch.muted = self.allowance.muted
+
+    async def capture(self, target: str, step: str, params: dict[str, Any]) -> dict[str, Any]:
+        """One step by hand. LookupError in words."""
+        kit, chosen = self._kit, self.targets().get(target)
+        if kit is None or chosen is None or step not in kit.steps:
+            raise LookupError(f"no target {target!r} or no step {step!r} here")
+        hand = Hand(
+            steps=kit.steps, http=kit.http, runner=kit.runner, data_dir=kit.data_dir, duties=self.duties,
+            allowance=self.allowance, inventories=kit.inventories, siblings=tuple(kit.targets.values()),
+            range_query=kit.range_query, signals=kit.signals, secrets=kit.secrets, clock=self.clock,
+        )  # fmt: skip
+        item, folder = await capture(hand, chosen, step, params)
+        return {"evidence": item.model_dump(mode="json"), "folder": str(folder)}
+
+    async def decide(self, incident: str, step: str, approve: bool, who: str) -> dict[str, Any]:
+        """A person's answer. ValueError in words."""
+        item = self.approvals.decide(incident, step, approve=approve, who=who, now=self.clock())
+        return item.model_dump(mode="json")
+
+    def _keys(self) -> dict[str, str]:
+        return {t.name: t.api_key.get_secret_value() for t in self.targets().values() if t.api_key}
+
+    def _models(self) -> Mapping[str, frozenset[str]]:
+        return self._watch.models if self._watch else {}
+
+    def _healthy(self) -> set[str]:
+        """Targets that are well, as far as anybody can see at this moment."""
+        if self._watch is None:
+            return set()
+        now = self.clock()
+        ill = {i.target for i in self._watch.incidents.values() if i.state == "open"}
+        return {
+            name
+            for name, probe in self._probes.items()
+            if name not in ill
+            and probe.seen.reachable
+            and probe.seen.health_status == 200
+            and probe.responsive(now) is not False
+        }
