@@ -40,7 +40,8 @@ class Collector:
 
     def count(self, category: str, events: int) -> None:
         """Note that so many events of this category were seen."""
-        self.counts[category] += events
+        if events:
+            self.counts[category] += events
 
     def grid_number(self, grid: bytes) -> int:
         """A number for a launch grid, -1 once there are too many different ones."""

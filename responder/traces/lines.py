@@ -120,7 +120,10 @@ def _split(text: bytes, end: int, layout: Layout) -> Piece | None:
     other = first[~is_x]
     if not np.isin(other, _SKIPPED).all():
         return None
-    return Piece(text, words, ends, opening[is_x], SHAPES[layout])
+    opening = opening[is_x]
+    if len(opening) and int(opening[-1]) + SHAPES[layout].args_line >= len(ends):
+        return None  # the last event is too short to have the lines we look for
+    return Piece(text, words, ends, opening, SHAPES[layout])
 
 
 def _collect(piece: Piece, layout: Layout, into: Collector) -> bool:
@@ -138,7 +141,7 @@ def _collect(piece: Piece, layout: Layout, into: Collector) -> bool:
     if numbers is None:
         return False
     start, duration, long_frame = numbers
-    plan: list[tuple[str, Offsets, Offsets, Offsets]] = []
+    plan: list[tuple[str, Offsets, Offsets]] = []
     for name, rows in members.items():
         if not len(rows):
             continue
@@ -147,15 +150,18 @@ def _collect(piece: Piece, layout: Layout, into: Collector) -> bool:
             return False
         if KEPT[name] == "frames":
             chosen = long_frame[rows] | (words[names_at] == _MODULE)
-            into.count(name, len(rows))
             rows, names_at = rows[chosen], names_at[chosen]
-        plan.append((name, rows, names_at, piece.line_end(shape.key_last_line)[rows]))
-    for name, rows, names_at, key_end in plan:
-        if KEPT[name] != "frames":
-            into.count(name, len(rows))
         if KEPT[name]:
+            key_end = piece.line_end(shape.key_last_line)[rows]
             keys = (_long_keys if name == "kernel" else _keys)(piece, names_at, key_end, into)
-            _hand_over(piece, KEPT[name], name, rows, keys, start[rows], duration[rows], into)
+            if len(keys) and int(keys.min()) < 0:
+                return False
+            plan.append((name, rows, keys))
+    # nothing is handed over before everything is known to be as expected: the JSON decoder would collect it again
+    for name, rows in members.items():
+        into.count(name, len(rows))
+    for name, rows, keys in plan:
+        _hand_over(piece, KEPT[name], name, rows, keys, start[rows], duration[rows], into)
     return True
 
 
@@ -215,7 +221,8 @@ def _long_keys(piece: Piece, begin: Offsets, end: Offsets, into: Collector) -> O
             continue
         number = into.keys.by_text.get(text[first:last], -1)
         number = learn(text[first:last]) if number < 0 else number
-        guesses[guess] = (text[first : last + 1], number)
+        if number >= 0:
+            guesses[guess] = (text[first : last + 1], number)
         numbers.append(number)
     return np.array(numbers, np.int64)
 
