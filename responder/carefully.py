@@ -76,7 +76,7 @@ def _denied(why: str) -> Callable[[Scene, BaseModel], Awaitable[Fetched]]:
 async def _settle_in(sentry: Sentry) -> None:
     """Two seconds of the usual, counted from our stream's first token if there comes one."""
     limit = asyncio.get_running_loop().time() + FIRST_TOKEN_WITHIN_S
-    while not sentry.beats and asyncio.get_running_loop().time() < limit:
+    while not sentry.beats and asyncio.get_running_loop().time() < limit:  # noqa: ASYNC110 - at most three seconds
         await asyncio.sleep(LOOK_EVERY_S)
     await asyncio.sleep(BEFORE_S)
 

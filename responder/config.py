@@ -313,7 +313,8 @@ def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
     parts: list[type[BaseModel]] = [
-        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart, RequestsPart, SilencePart, RetentionPart, Expectation
+        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart,
+        RequestsPart, SilencePart, RetentionPart, Expectation,
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

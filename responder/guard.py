@@ -103,10 +103,10 @@ def stop(path: str, item: "dict[str, Any]", key: "str | None") -> int:
     while True:
         try:
             with ask(item["url"] + "/stop_profile", key, STOP_TIMEOUT_S, b"") as answer:
-                return done(path, item, "the guard stopped it: HTTP %d" % answer.status)
+                return done(path, item, f"the guard stopped it: HTTP {answer.status}")
         except urllib.error.HTTPError as answer:
             with answer:
-                return done(path, item, "the guard asked for its end: HTTP %d" % answer.code)
+                return done(path, item, f"the guard asked for its end: HTTP {answer.code}")
         except OSError as error:
             refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
             if not refused:

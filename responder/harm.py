@@ -73,10 +73,8 @@ def silence(ticks: Sequence[Tick], beats: Sequence[Beat], window: Window) -> flo
     since: float | None = None
     for one, two in zip(inside, inside[1:], strict=False):
         moved = two.tokens != one.tokens or two.steps != one.steps or two.tokens is None
-        if moved or not one.running:
-            since = None
-        else:
-            since = since if since is not None else one.at
+        quiet = not moved and one.running
+        since = (one.at if since is None else since) if quiet else None
         # Between two looks a token may have come right after the first: only what is certain is counted.
         longest = max(longest or 0.0, two.at - since if since is not None else 0.0)
     for beat in beats:

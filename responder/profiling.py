@@ -127,7 +127,7 @@ def _by_options(around: Surroundings, version: tuple[int, ...]) -> str:
             return "it is not known how the server was launched (set `log_file:`, or run on its host)"
         return f"the server was launched without a profiler; to allow it add {add}"
     if kind != "torch":
-        return f"the server's profiler is {kind}, which writes no trace by itself; for a torch trace launch it with {add}"
+        return f"the server's profiler is {kind}, which writes no trace by itself; for a torch trace launch with {add}"
     if not version:
         return "the server's version is not known, and with it whether a profile can be bounded"
     if truth(options.get("torch_profiler_with_stack", "True")) is not False:
@@ -153,10 +153,11 @@ def _by_bounds(around: Surroundings, version: tuple[int, ...]) -> str:
     table = truth(options.get("torch_profiler_dump_cuda_time_total", "True")) is not False
     if table and not around.cpu_only and bound > SAFE_ITERATIONS and version < BODY_SINCE:
         return "the summary table over so many steps would hold up the engine; add " + _one(
-            version, "torch_profiler_dump_cuda_time_total", "false", "VLLM_TORCH_PROFILER_DUMP_CUDA_TIME_TOTAL=0")  # fmt: skip
+            version, "torch_profiler_dump_cuda_time_total", "false", "VLLM_TORCH_PROFILER_DUMP_CUDA_TIME_TOTAL=0"
+        )
     if around.execute_timeout_s is not None and around.execute_timeout_s < LEAST_TIMEOUT_S:
         return (
-            f"the engine gives up a step after {around.execute_timeout_s:g} s, and the end of a profile is part of one; "
+            f"the engine gives up a step after {around.execute_timeout_s:g} s, and a profile ends inside one; "
             f"set VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS to {LEAST_TIMEOUT_S:g} or more"
         )
     return ""
@@ -168,11 +169,12 @@ def _by_state(around: Surroundings) -> str:
     if around.progress is False and around.running:
         return "the engine makes no step: a profile asked for now would begin whenever it wakes"
     if around.running == 0 and not around.may_send:
-        return "the engine is idle, where a bound on steps never ends a profile, and requests of our own are switched off"
+        return "the engine is idle, where no bound on steps ends a profile, and requests of our own are switched off"
     if around.running is None:
         return "whether the engine has work is not known (/metrics did not answer)"
     if around.memory_available is not None and around.memory_available < HEADROOM_BYTES:
-        return f"{around.memory_available / (1 << 30):.1f} GiB of host memory are left; a profile needs {HEADROOM_BYTES >> 30}"
+        left = around.memory_available / (1 << 30)
+        return f"{left:.1f} GiB of host memory are left; a profile needs {HEADROOM_BYTES >> 30}"
     if around.load_per_core is not None and around.load_per_core > around.load_limit:
         return (
             f"the host's load is {around.load_per_core:.1f} per core (limit {around.load_limit:g}): there the end of a "

@@ -1,4 +1,4 @@
-"""How is a server doing while we touch it? Its counters a few times a second, and a stream of our own when it matters."""
+"""How is a server doing while we touch it? Its counters a few times a second, and a stream of our own when needed."""
 
 from __future__ import annotations
 

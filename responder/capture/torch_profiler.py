@@ -1,4 +1,4 @@
-"""What does the engine do inside a step? A torch profile of a few steps, bounded before it begins, ended whatever comes.
+"""What does the engine do inside a step? A torch profile of a few steps, bounded before it begins, always ended.
 
 Everything is decided from what the server said at its start and says about itself now; `/start_profile` is never tried
 to see whether it is there. `profiling.py` decides, `scene.duties` owes the server the end, the trace engine reads.
@@ -133,7 +133,8 @@ async def _steps(scene: Scene, plan: ProfilePlan) -> None:
 async def _traces(scene: Scene, plan: ProfilePlan, owed: Obligation, workers: int) -> Fetched:
     directory = plan.directory
     if not directory.startswith("/"):
-        return Fetched(dict(scene.kept), Outcome.PARTIAL, f"its files lie in {directory or 'an unknown place'}, out of reach")
+        place = directory or "an unknown place"
+        return Fetched(dict(scene.kept), Outcome.PARTIAL, f"its files lie in {place}, out of reach")
     wanted = _prefix(owed) if plan.body else ""
     found: dict[str, bytes] = {}
     limit = asyncio.get_running_loop().time() + FILES_WITHIN_S
@@ -318,8 +319,9 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     plan = _object(files.get(PLAN, b""))
     if plan:
         refused = plan["plan"]["refused"]
-        yield Fact(name="profile.possible", value=not refused, step="torch_profiler", file=PLAN, at=brief.now, says=refused)
-        yield Fact(name="profile.iterations", value=plan["plan"]["iterations"] or None, step="torch_profiler", file=PLAN)
+        steps = plan["plan"]["iterations"] or None
+        yield Fact(name="profile.possible", value=not refused, step=STEP.name, file=PLAN, at=brief.now, says=refused)
+        yield Fact(name="profile.iterations", value=steps, step=STEP.name, file=PLAN, at=brief.now)
     told = _object(files.get(FACTS_FILE, b""))
     for row in told.get("facts", ()):
         yield Fact(name=row["name"], value=row["value"], unit=row["unit"], subject=row["subject"],
