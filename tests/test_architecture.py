@@ -18,7 +18,7 @@ CORE = {
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
     "canaries", "canaries.pins", "canaries.compare", "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
-    "requests.bursts", "stackfacts", "harm", "profiling",
+    "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "harm", "profiling",
 }  # fmt: skip
 WIRING = {"safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
 """Here edges meet."""
