@@ -11,6 +11,8 @@ from responder.traces.verdicts import Change, Diff
 from responder.traces.views import Rank
 
 KERNELS_LISTED = 30
+WORTH_SAYING = 0.01
+"""Share of all work before by which a kind must change to be named in a sentence."""
 
 
 def diff(before: Rank, after: Rank) -> Diff:
@@ -101,15 +103,16 @@ def _measures(before: Rank, after: Rank, one: float, two: float) -> list[Change]
 
 
 def _says(measures: list[Change], categories: list[Change], kernels: list[Change], unit: str) -> str:
-    grown = [row for row in categories if row.delta > 0]
-    shrunk = [row for row in categories if row.delta < 0]
+    enough = WORTH_SAYING * sum(row.before for row in categories)
+    grown = [row for row in categories if row.delta > enough]
+    shrunk = [row for row in categories if row.delta < -enough]
     idle = next((row for row in measures if row.what == "GPU idle"), None)
     parts = []
     for step in (row for row in measures if row.what.startswith("median ")):
         times = f", {step.ratio:.3g} times" if step.ratio else ""
         parts.append(f"{step.what} {step.before:.4g} to {step.after:.4g} ms{times}")
     largest = max((row.delta for row in grown), default=0.0)
-    if idle and idle.delta > largest and idle.delta > 0:
+    if idle and idle.delta > max(largest, enough):
         parts.append(f"GPU idle time grew most: {idle.before:.4g} to {idle.after:.4g} {unit}")
     elif grown:
         row = grown[0]
@@ -121,4 +124,4 @@ def _says(measures: list[Change], categories: list[Change], kernels: list[Change
     if shrunk:
         row = shrunk[0]
         parts.append(f"{CATEGORIES.get(row.what, row.what)} shrank most: {row.before:.4g} to {row.after:.4g} {unit}")
-    return "; ".join(parts) or "nothing changed"
+    return "; ".join(parts) or "no kind of work changed by a hundredth"

@@ -14,6 +14,8 @@ from responder.traces.verdicts import Across, Diff, Finding
 from responder.traces.views import Outlier, Rank, SlowStep
 
 LISTED = 10
+WORTH_SAYING = 0.002
+"""Share of the span that a single kernel must take to be a sentence of its own."""
 LONG_GAP_MS = 5.0
 """A single gap of this length is worth a sentence even outside slow steps."""
 
@@ -107,6 +109,8 @@ def _kernels(rank: Rank, *, collectives: bool) -> list[Finding]:
             continue
         if one.category == COLLECTIVE and not collectives:
             continue  # the comparison across ranks tells who was waited for
+        if one.duration_us / 1e3 < WORTH_SAYING * (rank.busy.span_ms if rank.busy else 0.0):
+            continue
         said.add(one.name)
         lost = (one.duration_us - (one.median_us or 0.0)) / 1e3
         where = f" in step {one.step} ({one.phase})" if one.step is not None else f" at {one.at_ms:.4g} ms"
