@@ -57,6 +57,7 @@ SIGNALS: dict[str, About] = {
     "ttft_slow_p50": About("s", "median time to first token over a minute", "ttft"),
     "ttft_slow_samples": About("requests", "first tokens in a minute"),
     "ttft_tail_p99": About("s", "99th percentile of the time to first token over two minutes", "ttft"),
+    "ttft_ratio": About("times", "time to first token against the last hour"),
     "ttft_tail_ratio": About("times", "99th percentile of the time to first token against its median"),
     "ttft_tail_samples": About("requests", "first tokens in two minutes"),
     "itl_p50": About("s", "median time between tokens", "itl"),

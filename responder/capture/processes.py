@@ -115,9 +115,10 @@ def _states(view: _View) -> Iterator[Fact]:
             yield view.fact(name, worst, says=STATES[worst])
     yield view.fact("worker_states", " ".join(view.state(known) for known in view.of("worker")) or None)
     stopped = [known for known in view.known if view.state(known) in ("T", "t")]
-    yield view.fact("stopped", len(stopped), "processes")
+    workers = [known for known in stopped if known["role"] == "worker"]
+    yield view.fact("stopped", len(stopped), "processes", _names(stopped))
     yield view.fact("stopped_names", _names(stopped))
-    yield view.fact("stopped_workers", sum(known["role"] == "worker" for known in stopped), "processes")
+    yield view.fact("stopped_workers", len(workers), "processes", _names(workers))
     asleep = [known for known in view.known if view.stuck_threads(known)]
     yield view.fact("disk_sleep", len(asleep), "processes", "the same thread in state D in both looks")
     yield view.fact("disk_sleep_names", _names(asleep))
