@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ def _laid_over(tree: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]
 
 def _nowhere(_: tuple[str | int, ...]) -> tuple[int, int]:
     return 0, 0
+
+
+def refused(work: Callable[[], int]) -> int:
+    """Run a command; what an operator wrote wrong is told in words."""
+    try:
+        return work()
+    except (ContentRefused, ValueError) as error:
+        typer.echo(str(error), err=True)
+        return CONTENT
 
 
 # --------------------------------------------------------------------------------------------------------- daemon

@@ -17,10 +17,11 @@ CORE = {
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
-    "canaries", "canaries.pins", "canaries.compare", "capture.step", "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
+    "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
+    "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "harm", "profiling",
 }  # fmt: skip
-WIRING = {"safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox"}
+WIRING = {"safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox", "canaries.command", "bisect.command"}
 """Here edges meet."""
 SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy", "startuplog", "traces", "traces.analyse",
                 "traces.facts"}

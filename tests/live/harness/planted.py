@@ -1,0 +1,81 @@
+"""How is wrong output planted into a real vLLM? A plugin folder for its PYTHONPATH; vLLM itself is not changed.
+
+PLANTED=prefix_blocks: the cached KV blocks of a prompt are handed out in reverse order, so answers are wrong only where
+a prefix is shared and only while prefix caching is on. PLANTED=weights: while the file PLANTED_FILE exists, one weight
+of the running model holds what the file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+PLUGIN = '''
+import os, threading, time
+
+
+def plant():
+    kind = os.environ.get("PLANTED", "")
+    if kind == "prefix_blocks":
+        from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
+
+        right = KVCacheManager.get_computed_blocks
+        if getattr(right, "planted", False):
+            return
+
+        def wrong(self, request):
+            found = right(self, request)
+            mixed = KVCacheBlocks(tuple(tuple(reversed(list(group))) for group in found[0].blocks))
+            return (mixed, *found[1:])
+
+        wrong.planted = True
+        KVCacheManager.get_computed_blocks = wrong
+    if kind == "weights":
+        from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+        load = CPUModelRunner.load_model
+        if getattr(load, "planted", False):
+            return
+
+        def load_and_watch(self, *args, **kwargs):
+            load(self, *args, **kwargs)
+            threading.Thread(target=watch, args=(self.get_model(),), daemon=True).start()
+
+        load_and_watch.planted = True
+        CPUModelRunner.load_model = load_and_watch
+
+
+def watch(model):
+    import torch
+
+    path = os.environ["PLANTED_FILE"]
+    weight = dict(model.named_parameters())["model.layers.2.input_layernorm.weight"]
+    good = weight.detach().clone()
+    noise = torch.randn(good.shape, generator=torch.Generator().manual_seed(1)).to(good.dtype)
+    last = ""
+    while True:
+        try:
+            with open(path) as file:
+                wanted = file.read().strip()
+        except OSError:
+            wanted = ""
+        if wanted != last:
+            last = wanted
+            with torch.no_grad():
+                if wanted == "nan":
+                    weight.fill_(float("nan"))
+                elif wanted.startswith("noise"):
+                    weight.copy_(good * (1 + float(wanted.split()[1]) * noise))
+                else:
+                    weight.copy_(good)
+        time.sleep(0.05)
+'''
+
+
+def write_plugin(folder: pathlib.Path) -> pathlib.Path:
+    """Write the plugin; put the returned folder on PYTHONPATH and set PLANTED."""
+    info = folder / "planted-0.1.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (folder / "planted_defect.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[vllm.general_plugins]\nplanted = planted_defect:plant\n")
+    return folder
