@@ -1,0 +1,74 @@
+"""Recorded incidents, replayed: the same bytes give the same verdict, and it is the right one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import load
+from responder.model import Content
+from responder.replay import NotAnIncident, replay
+from responder.report import to_json
+
+FOLDER = Path(__file__).parent / "incidents"
+RECORDED = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def content() -> Content:
+    """Today's rules, playbooks and causes."""
+    return load(Config(), STEPS)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_verdict_of_a_recorded_incident_is_its_truth(name: str, content: Content) -> None:
+    """Real servers, known faults; recorded by the daemon itself."""
+    truth = json.loads((FOLDER / name / "truth.json").read_text())
+    report = replay(FOLDER / name, STEPS, content)
+    top = report.verdict.hypotheses[0]
+    assert report.incident.incident_class == truth["class"]
+    assert (top.cause, top.status.value) in [(truth["cause"], status) for status in truth["status"]]
+    assert top.supports
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_replaying_twice_gives_the_same_bytes(name: str, content: Content) -> None:
+    """No clock, no order of a set, no randomness."""
+    assert to_json(replay(FOLDER / name, STEPS, content)) == to_json(replay(FOLDER / name, STEPS, content))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_cited_value_is_in_the_folder(name: str, content: Content) -> None:
+    """A report cites raw files; each of them is there, unchanged since it was written."""
+    report = replay(FOLDER / name, STEPS, content)
+    hashes = {
+        (entry["evidence"]["id"], file): digest
+        for entry in json.loads((FOLDER / name / "manifest.json").read_text())["evidence"]
+        for file, digest in entry["sha256"].items()
+    }
+    steps = {item.step: item.id for item in report.evidence}
+    cited = 0
+    for hypothesis in report.verdict.hypotheses:
+        for finding in (*hypothesis.supports, *hypothesis.contradicts):
+            for fact in finding.facts:
+                raw = FOLDER / name / "raw" / steps[fact.step]
+                assert raw.is_dir(), fact
+                if fact.file:
+                    runs = [e.id for e in report.evidence if e.step == fact.step and fact.file in e.files]
+                    assert runs, fact
+                    digest = hashlib.sha256((FOLDER / name / "raw" / runs[0] / fact.file).read_bytes()).hexdigest()
+                    assert digest == hashes[runs[0], fact.file]
+                cited += 1
+    assert cited > 5
+
+
+def test_a_folder_with_a_broken_manifest_is_refused_in_words(tmp_path: Path) -> None:
+    """Not an exception of some library."""
+    (tmp_path / "manifest.json").write_text('{"report": 3}')
+    with pytest.raises(NotAnIncident, match=str(tmp_path)):
+        replay(tmp_path, STEPS)
