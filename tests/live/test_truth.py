@@ -15,7 +15,7 @@ from tests.live.harness.receiver import tell
 from tests.live.harness.scenarios import Scenario
 from tests.live.harness.watched import Servers, Told, watched
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 HANG_REPORTED_WITHIN_S = 15.0
 SLOW_REPORTED_WITHIN_S = 45.0

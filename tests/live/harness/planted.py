@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pathlib
 
-PLUGIN = '''
+PLUGIN = """
 import os, threading, time
 
 
@@ -68,7 +68,7 @@ def watch(model):
                 else:
                     weight.copy_(good)
         time.sleep(0.05)
-'''
+"""
 
 
 def write_plugin(folder: pathlib.Path) -> pathlib.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -13,6 +14,8 @@ from typing import Any, Self
 from tests.live.harness.load import Felt, Load, Traffic, felt
 from tests.live.harness.scenarios import Scenario
 from tests.live.harness.vllm_server import VllmServer
+
+_wordings = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,10 @@ class Play:
         self.scenario = scenario
         self.server = server
         self.phases: list[Phase] = []
-        # A seed of its own: the same prompts twice on one server would be served from its prefix cache.
-        self.load = Load(server.url, scenario.usual, seed=zlib.crc32(scenario.name.encode()), longest_s=longest_s)
+        # Arrivals and lengths are the scenario's own, so that it can be repeated; the words are never the same twice,
+        # or a server that is used again would find them in its prefix cache.
+        seed = zlib.crc32(scenario.name.encode())
+        self.load = Load(server.url, scenario.usual, seed=seed, salt=next(_wordings), longest_s=longest_s)
 
     async def __aenter__(self) -> Self:
         self._begin("usual", self.scenario.usual)

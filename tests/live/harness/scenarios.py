@@ -157,7 +157,7 @@ KV_STARVATION = Scenario(
     "kv_starvation",
     "long generations on a server with little KV cache",
     server=STARVED,
-    during=Traffic(rate=8, prompt_tokens=200, output_tokens=700, shared=0.0, most_outstanding=80),
+    during=Traffic(rate=8, prompt_tokens=200, output_tokens=700, shared=0.0, most_outstanding=40),
     incident_class="high_ttft",
     causes=("kv_pressure_preemption",),
 )
