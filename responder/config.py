@@ -153,11 +153,12 @@ class CapturePart(Part):
     max_rung: Literal[0, 1, 2] = 1
     """0: no contact with the engine. 1: also non-blocking stacks and a canary. 2: also what disturbs the server for
     less than a second, as far as the budgets go. Everything else asks a person."""
-    pause: Duration = 2.0
+    pause: Duration = 4.0
     """Of the server, by all captures of one incident."""
     pause_per_day: Duration = 30.0
     heavy_per_hour: Annotated[int, Field(ge=0, le=60)] = 5
-    abort_after: Duration = 2.0
+    abort_after: Duration = 4.0
+    """A capture during which the server gives nothing to anybody for so long is ended."""
     last_replica: bool = False
     approve: tuple[str, ...] = ()
     approval_expiry: Duration = 900.0

@@ -17,9 +17,10 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-COMES_BACK_S = 20.0
-"""A supervisor restarts a daemon within this time, and then it stops the profile itself."""
-LOOK_EVERY_S = 0.5
+COMES_BACK_S = 1.0
+"""A daemon that is restarted takes longer than this to come up on a busy host; the server should not wait for it. If it
+is faster, the lock lets one of us through and the other one finds it done."""
+LOOK_EVERY_S = 0.25
 STOP_TIMEOUT_S = 1800.0
 """The answer to a stop comes when the trace is written; it has taken minutes."""
 REFUSED_FOR_S = 60.0

@@ -67,12 +67,12 @@ class CapturePolicy(Noun):
     """How far captures of one server may go without asking anybody; durations in seconds."""
 
     max_rung: int = 1
-    pause: float = 2.0
+    pause: float = 4.0
     """All captures of one incident together may pause the server for so long."""
     pause_per_day: float = 30.0
     heavy_per_hour: int = 5
     """Captures of rung 2 and up; this and the one above count the server and its whole host."""
-    abort_after: float = 2.0
+    abort_after: float = 4.0
     last_replica: bool = False
     """Whether rung 2 may run on a server without another healthy replica of its model."""
     approve: tuple[str, ...] = ()

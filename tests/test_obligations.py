@@ -122,6 +122,8 @@ def test_the_next_life_stops_it_first_of_all(tmp_path: Path, fake: Fake) -> None
     assert first.stdout.readline() == "begun 200\n"
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
+    for pid in guards(data):
+        os.kill(pid, signal.SIGKILL)  # a container that is restarted takes the guard along
     again = life(data, fake, "settle")
     out, err = again.communicate(timeout=60)
     assert out == "settled\n", err
@@ -130,9 +132,9 @@ def test_the_next_life_stops_it_first_of_all(tmp_path: Path, fake: Fake) -> None
 
 
 def test_the_guard_ends_it_when_the_daemon_never_comes_back(tmp_path: Path, fake: Fake) -> None:
-    """Overdue, and nobody there: one stop, a note for the next life, and the guard is gone."""
+    """The line is dead, and nobody there: one stop, a note for the next life, and the guard is gone."""
     data = tmp_path / "data"
-    first = life(data, fake, "begin", within_s=3.0)
+    first = life(data, fake, "begin")
     assert first.stdout is not None
     assert first.stdout.readline() == "begun 200\n"
     os.kill(first.pid, signal.SIGKILL)
@@ -150,6 +152,19 @@ def test_the_guard_ends_it_when_the_daemon_never_comes_back(tmp_path: Path, fake
     assert [(item.state, item.by) for item in told] == [("settled", "guard")]
 
 
+def test_the_guard_ends_what_a_frozen_daemon_has_forgotten(tmp_path: Path, fake: Fake) -> None:
+    """The daemon lives and does nothing: when it is due, it is ended all the same."""
+    data = tmp_path / "data"
+    first = life(data, fake, "begin", within_s=1.0)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "begun 200\n"
+    os.kill(first.pid, signal.SIGSTOP)
+    until(lambda: list((data / "obligations").glob("*.settled")), 40)
+    assert len(fake.asked("stop")) == 1
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+
+
 def test_the_guard_goes_when_nothing_is_owed_any_more(tmp_path: Path, fake: Fake) -> None:
     """A settled obligation takes its guard along."""
     data = tmp_path / "data"
@@ -161,6 +176,7 @@ def test_the_guard_goes_when_nothing_is_owed_any_more(tmp_path: Path, fake: Fake
     first.communicate()
     life(data, fake, "settle").communicate(timeout=60)
     until(lambda: not guards(data), 10)
+    assert len(fake.asked("stop")) == 1, "whoever came first: one stop"
 
 
 def test_the_guard_stops_nothing_that_is_not_ours(tmp_path: Path, fake: Fake) -> None:

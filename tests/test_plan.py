@@ -96,6 +96,15 @@ def test_a_step_never_runs_below_its_own_rung() -> None:
          "may pause the server for 0.6 s; 0.5 s are left of the 0.5 s this target allows"),
         ("canary", Budget(canary=False), "requests of our own are switched off for this target (`canary: false`)"),
         ("no_such", Budget(), "no such step here"),
+        ("profile", Budget(max_rung=2, not_now="gdb is running on this server"),
+         "not now: gdb is running on this server"),
+        ("profile", Budget(max_rung=2, not_now="x", approved=frozenset({"profile"})), "not now: x"),
+        ("profile", Budget(max_rung=1, not_now="x"), "rung 2 is above rung 1, which is as far as this target allows"),
+        ("profile", Budget(max_rung=2, heavy_left=0),
+         "this hour's captures of rung 2 and up, of this server and its host, are used up"),
+        ("profile", Budget(max_rung=2, learned={"profile": 1.5}),
+         "may pause the server for 1.5 s; 1 s are left of the 1 s this target allows"),
+        ("stacks", Budget(must_ask=frozenset({"stacks"})), "this target wants a person's approval for it"),
     ],
 )  # fmt: skip
 def test_refusals_say_why(step: str, budget: Budget, why: str) -> None:
@@ -111,6 +120,20 @@ def test_pauses_add_up() -> None:
     got = plan(HIGH, books, STEPS, Budget(max_rung=2, pause_s=1.0))
     assert [c.step for c in got.chosen] == ["profile"]
     assert [r.call.step for r in got.refused] == ["native_stacks"]
+
+
+def test_what_was_measured_here_counts_instead_of_what_was_feared() -> None:
+    """A step that proved harmless on this server fits where its declaration would not."""
+    books = [book("high_ttft", call("native_stacks", 2), call("profile", 2))]
+    budget = Budget(max_rung=2, pause_s=1.0, learned={"profile": 0.05, "native_stacks": 0.1})
+    assert len(plan(HIGH, books, STEPS, budget).chosen) == 2
+
+
+def test_heavy_captures_of_one_plan_share_the_hour() -> None:
+    """Two would fit the pause, but only one is left of the hour."""
+    books = [book("high_ttft", call("native_stacks", 2), call("profile", 2))]
+    got = plan(HIGH, books, STEPS, Budget(max_rung=2, pause_s=5.0, heavy_left=1))
+    assert ([c.step for c in got.chosen], [r.call.step for r in got.refused]) == (["profile"], ["native_stacks"])
 
 
 def test_a_person_s_approval_lifts_rung_and_pause() -> None:
