@@ -138,7 +138,10 @@ def is_collective(name: str) -> bool:
 
 
 def short(name: str, width: int = 80) -> str:
-    """A kernel's name as people say it: no return type, no template arguments' arguments, cut to `width`."""
+    """A kernel's name as people say it: no return type, no template arguments, cut to `width`; copies stay whole, for
+    whether memory is pageable decides whether the CPU waits."""
+    if name.startswith(("Memcpy", "Memset")):
+        return name
     text = re.sub(r"^(void|std::enable_if<.*?>::type) ", "", name)
     text = text.replace("(anonymous namespace)::", "").replace("at::native::", "")
     inner = re.match(r"cutlass::device_kernel<(?:flash::enable_sm90_or_later<)?([\w:]+)", text)

@@ -183,9 +183,13 @@ def _table(source: str, layer: Ints, total: Ints, attention: Ints | None, mlp: I
     return Layers(source=source, steps=steps, layers=rows, unlike=unlike, says=_says(rows, unlike, usual))
 
 
+def _time(us: float) -> str:
+    return f"{us:.4g} us" if us < 10_000 else f"{us / 1e3:.4g} ms"
+
+
 def _says(rows: list[Layer], unlike: list[int], usual: float) -> str:
     if not unlike:
-        return f"{len(rows)} layers alike, {usual:.4g} us each"
+        return f"{len(rows)} layers alike, {_time(usual)} each"
     worst = max((row for row in rows if row.index in unlike), key=lambda row: abs(row.ratio - 1))
     where = ""
     if worst.attention_us is not None and worst.mlp_us is not None:
@@ -194,4 +198,4 @@ def _says(rows: list[Layer], unlike: list[int], usual: float) -> str:
         more = abs(worst.attention_us - usual_attention) >= abs(worst.mlp_us - usual_mlp)
         where = ", in its attention half" if more else ", in its MLP half"
     others = f" (and {len(unlike) - 1} more)" if len(unlike) > 1 else ""
-    return f"layer {worst.index} takes {worst.total_us:.4g} us, its siblings {usual:.4g} us{where}{others}"
+    return f"layer {worst.index} takes {_time(worst.total_us)}, its siblings {_time(usual)}{where}{others}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from responder.traces.collect import Collector
 from responder.traces.digits import Offsets, Words, up_to_eight, up_to_sixteen, word, words_of
 from responder.traces.layout import Layout
+from responder.traces.places import locate, number_at, numbers_behind
 
 
 @dataclass(frozen=True)
@@ -244,77 +245,59 @@ def _hand_over(
     if kind not in ("gpu", "calls"):
         into.plain(kind, start, dur, keys)
         return
-    begin = piece.line(piece.shape.args_line)[rows].tolist()
-    ends = piece.line_end(piece.shape.args_line)[rows].tolist()
+    begin, end = piece.line(piece.shape.args_line)[rows], piece.line_end(piece.shape.args_line)[rows]
     if kind == "calls":
         # most calls are event bookkeeping that launches nothing: their correlation links to nothing
-        linking = into.links(keys)
-        at = [
-            piece.text.find(_CORRELATION, first, last) if useful else -1
-            for first, last, useful in zip(begin, ends, linking.tolist(), strict=True)
-        ]
-        into.calls(start, dur, keys, _correlations(piece, at))
+        linking = np.flatnonzero(into.links(keys))
+        correlation = np.full(len(rows), -1, np.int64)
+        correlation[linking] = _correlations(piece, begin[linking], end[linking])[0]
+        into.calls(start, dur, keys, correlation)
         return
-    at = [piece.text.find(_CORRELATION, first, last) for first, last in zip(begin, ends, strict=True)]
-    correlation = _correlations(piece, at)
+    correlation, places = _correlations(piece, begin, end)
     if category == "kernel":
-        grid = _grids(piece.text, at, begin, ends, into)
-        size = _sizes(piece.text, begin, ends, into.collective_rows(keys))
+        grid = _grids(piece, np.where(places >= 0, places, begin), begin, end, into)
+        size = _sizes(piece.text, begin, end, into.collective_rows(keys))
     else:
         grid = np.full(len(rows), -1, np.int64)
-        size = _sizes(piece.text, begin, ends, np.arange(len(rows)))
+        size = _sizes(piece.text, begin, end, np.arange(len(rows)))
     into.gpu(start, dur, keys, correlation, grid, size)
 
 
-def _correlations(piece: Piece, at: list[int]) -> Offsets:
-    """The numbers behind `"correlation": ` found at `at`; -1 where there is none."""
-    places = np.array(at, np.int64)
-    values = np.full(len(at), -1, np.int64)
-    open_rows = np.flatnonzero(places >= 0)
-    raw = np.frombuffer(piece.text, np.uint8)
-    # nearly all numbers of a piece have one or two lengths: try each length on what is left
-    for length in range(8, 0, -1):
-        if not len(open_rows):
-            break
-        where = places[open_rows] + len(_CORRELATION)
-        value, fine = up_to_eight(piece.words, where, length)
-        following = raw[where + length]
-        fine &= (following < 48) | (following > 57)
-        values[open_rows[fine]] = value[fine]
-        open_rows = open_rows[~fine]
-    for row in open_rows.tolist():  # nine digits and more
-        tail = piece.text[at[row] + len(_CORRELATION) : at[row] + len(_CORRELATION) + 20]
-        digits = tail[: len(tail) - len(tail.lstrip(b"0123456789"))]
-        values[row] = int(digits) if 0 < len(digits) < 19 else -1
-    return values
+def _correlations(piece: Piece, begin: Offsets, end: Offsets) -> tuple[Offsets, Offsets]:
+    """(correlation or -1, where its label stands or -1)."""
+    places = locate(piece.text, piece.words, begin, end, _CORRELATION)
+    behind = np.where(places >= 0, places + len(_CORRELATION), -1)
+    return numbers_behind(piece.text, piece.words, behind), places
 
 
-def _grids(text: bytes, at: list[int], begin: list[int], ends: list[int], into: Collector) -> Offsets:
-    find, known, learn = text.find, into.grid_numbers, into.grid_number
+def _grids(piece: Piece, after: Offsets, begin: Offsets, end: Offsets, into: Collector) -> Offsets:
+    """Numbers of the launch grids. The grid usually stands behind the correlation; a grid has few values."""
+    text, words = piece.text, piece.words
+    places = locate(text, words, after, end, _GRID)
+    for row in np.flatnonzero((places < 0) & (after > begin)).tolist():
+        places[row] = text.find(_GRID, int(begin[row]), int(end[row]))
+    grids = np.full(len(places), -1, np.int64)
+    rows = np.flatnonzero(places >= 0)
+    at = np.minimum(places[rows] + len(_GRID), len(words) - 9)
+    # the first 16 characters tell grids apart; they reach into what follows a short one, which only splits groups
+    signature = words[at] * _MIX ^ words[at + 8] * _MIX2
+    _, first, inverse = np.unique(signature, return_index=True, return_inverse=True)
     numbers = []
-    for place, first, last in zip(at, begin, ends, strict=True):
-        # the grid usually stands behind the correlation
-        place = find(_GRID, place, last) if place >= 0 else -1
-        if place < 0:
-            place = find(_GRID, first, last)
-        if place < 0:
-            numbers.append(-1)
-            continue
-        grid = text[place + 9 : find(b"]", place, last)]
-        number = known.get(grid)
-        numbers.append(learn(grid) if number is None else number)
-    return np.array(numbers, np.int64)
+    for place in (places[rows[first]] + len(_GRID)).tolist():
+        grid = text[place : max(text.find(b"]", place, place + 60), place)]
+        known = into.grid_numbers.get(grid)
+        numbers.append(into.grid_number(grid) if known is None else known)
+    grids[rows] = np.array(numbers, np.int64)[inverse]
+    return grids
 
 
-def _sizes(text: bytes, begin: list[int], ends: list[int], rows: Offsets) -> Offsets:
+def _sizes(text: bytes, begin: Offsets, end: Offsets, rows: Offsets) -> Offsets:
     """Bytes of copies and elements of collectives; they are few, so each is searched."""
     sizes = np.zeros(len(begin), np.int64)
     for row in rows.tolist():
         for label in _SIZES:
-            place = text.find(label, begin[row], ends[row])
+            place = text.find(label, int(begin[row]), int(end[row]))
             if place >= 0:
-                tail = text[place + len(label) : place + len(label) + 20]
-                digits = tail[: len(tail) - len(tail.lstrip(b"0123456789"))]
-                sizes[row] = int(digits) if 0 < len(digits) < 19 else 0
+                sizes[row] = number_at(text, place + len(label), 0)
                 break
     return sizes
