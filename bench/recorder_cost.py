@@ -6,7 +6,7 @@
 Standard library only, so that it runs wherever vLLM does, also on a machine without network. A plugin of this
 benchmark wraps the recorder and looks at one byte of a shared file for every step: 1 records, 0 does not. So both
 halves of a pair are the same process, the same caches, the same minute; which half comes first is drawn. Printed: what
-record() itself took, and the paired differences of tokens/s and of ITL with their 95 % bootstrap intervals.
+record() itself took (CPU time), and the paired differences of tokens/s and of ITL with their 95 % bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from responder.recorder.plugin import StepRecorder
 
 _file = open(os.environ["RECORDER_SWITCH"], "r+b")
 _shared = mmap.mmap(_file.fileno(), 32)
-_now = time.perf_counter_ns
+_now = time.thread_time_ns
 
 class Switched(StepRecorder):
     """The recorder, on while the first byte is 1; counts its calls and its nanoseconds."""
@@ -228,11 +228,9 @@ def report(pairs: list[dict[bool, Half]], server: Server, seconds: float) -> Non
     change("ITL p99, s", {on: [statistics.quantiles(h.gaps, n=100)[98] for h in hs] for on, hs in halves.items()})
     calls, nanos = server.spent()
     each = nanos / max(1, calls) / 1e3
-    itl = statistics.median(g for h in halves[False] for g in h.gaps)
-    share = each / 1e4 / itl
-    print(
-        f"record(): {each:.2f} us a step over {calls:,} steps, {share:.4f} % of the median step of {itl * 1e3:.2f} ms"
-    )
+    step = (seconds + SETTLE_S) * len(pairs) / max(1, calls) * 1e3
+    share = each / 10 / step
+    print(f"record(): {each:.2f} us of CPU a step over {calls:,} steps, {share:.4f} % of a step of {step:.2f} ms")
 
 
 def arguments() -> argparse.Namespace:

@@ -10,14 +10,17 @@ import structlog
 
 from responder import __version__, charts
 from responder.capture.metrics_window import series_of
+from responder.capture.step_recorder import charts as steps_of
 from responder.case import Case, Kit
 from responder.diagnose import diagnose
 from responder.model import Report, Series, TimelineEntry
 from responder.report import summary_text, to_html, to_json, to_markdown
+from responder.requests.stepchart import draw as draw_steps
 
 log = structlog.get_logger()
 Stage = Literal["first", "update", "final", "resolved"]
 CHART_TIMEOUT_S = 20.0
+STEPS_BEFORE_S = 60.0
 
 
 def weigh(kit: Kit, case: Case) -> None:
@@ -78,7 +81,24 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
 async def _draw(kit: Kit, report: Report, case: Case) -> dict[str, str]:
     """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
     cache = kit.data_dir / "cache" / "matplotlib"
-    return await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
+    drawn = await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
+    steps = await asyncio.to_thread(_steps, case, kit.clock())
+    return drawn | {"steps": steps} if steps else drawn
+
+
+def _steps(case: Case, now: float) -> str:
+    """Single engine steps around the onset as SVG, when the recorder inside vLLM brought some."""
+    for item in reversed(case.evidence):
+        if item.step == "step_recorder" and item.files:
+            try:
+                lines = steps_of(case.folder.read_raw(item.id), case.incident.onset_at - STEPS_BEFORE_S, now)
+            except OSError:
+                return ""
+            svg = draw_steps(lines) if lines else ""
+            if svg:
+                case.folder.write("charts/steps.svg", svg.encode())
+            return svg
+    return ""
 
 
 def _write(kit: Kit, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:

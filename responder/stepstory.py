@@ -216,7 +216,7 @@ def period(stalls: Sequence[Stall]) -> float | None:
     return middle if middle > 0 and spread <= REGULAR * middle else None
 
 
-def series(ring: Ring, since: float, until: float, most: int = 4000) -> tuple[Series, ...]:
+def series(ring: Ring, since: float, until: float, most: int = 2000) -> tuple[Series, ...]:
     """Charts at the resolution of one step: latency, running, waiting, KV usage and preemptions. Where there are more
     steps than points, a point is the worst step of its stretch."""
     paces = [p for p in _paces(ring.records) if since <= p.record.at <= until]

@@ -33,6 +33,7 @@ _NAMES = {
     "siblings": "count healthy affected_share waiting_ratio running_ratio idle engine_imbalance",
     "stacks": "dumped failed api_server_waits_for engine_waits_for worker_waits_for outlier unchanged profiler "
     "in_collective summary",
+    "signal_stacks": "dumped api_server_waits_for engine_waits_for worker_waits_for",
     "requests": "count usual_ttft usual_per_token usual_prompt_tokens usual_e2e slow slow_share retried "
     "before_queue_share queue_share prefill_share decode_share matched slowest_excess slow_prompt_ratio "
     "bursts burst_share burst_seconds burst_period giants giant_victims giant_share giant_tokens "

@@ -30,6 +30,7 @@ from responder.requests.wire import MAX_MESSAGE, Refused, TooBig, inflate
 CALLS_AT_ONCE = 16
 STREAMS = 8
 IDLE_MS = 300_000
+AGE_MS = 600_000
 PROTOBUF = "application/x-protobuf"
 FULL = "dropped: the responder's queue is full"
 
@@ -124,6 +125,9 @@ def _serve_grpc(intake: Intake, host: str, port: int) -> tuple[Any, int]:
             ("grpc.max_concurrent_streams", STREAMS),
             ("grpc.max_metadata_size", 16 << 10),
             ("grpc.max_connection_idle_ms", IDLE_MS),
+            # A client that opens calls and sends nothing must not keep its places for ever.
+            ("grpc.max_connection_age_ms", AGE_MS),
+            ("grpc.max_connection_age_grace_ms", 10_000),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ],
