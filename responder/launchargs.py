@@ -13,6 +13,7 @@ _SHORT = {
     "asc": "api_server_count",
     "q": "quantization",
     "sc": "speculative_config",
+    "cc": "compilation_config",
 }
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)")
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

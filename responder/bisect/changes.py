@@ -17,6 +17,9 @@ SHORT = {"-tp": "--tensor-parallel-size", "-q": "--quantization", "-sc": "--spec
 OURS = ("--host", "--port", "--uds", "--api-key", "--ssl-keyfile", "--ssl-certfile", "--root-path",
         "--otlp-traces-endpoint", "--profiler-config")  # fmt: skip
 """Options of the sick server that a copy beside it must not have."""
+BARE = frozenset({"--enable-prefix-caching", "--enable-chunked-prefill", "--async-scheduling", "--enforce-eager"})
+SEVERAL = frozenset({"--api-key"})
+"""Flags without a value (what follows may be the model), and those with any number of them."""
 BACKENDS = {"cuda": ("TRITON_ATTN", "FLEX_ATTENTION", "FLASH_ATTN"), "rocm": ("TRITON_ATTN",)}
 
 
@@ -69,15 +72,18 @@ def clean(launch: Launch) -> Launch:
 def without(argv: Sequence[str], flag: str) -> tuple[str, ...]:
     """argv without a flag in any of its spellings (with `_`, short, `--no-`, dotted) and its values."""
     names = {flag, flag.replace("--", "--no-", 1), *(short for short, long in SHORT.items() if long == flag)}
+    takes = 0 if flag in BARE else len(argv) if flag in SEVERAL else 1
     out: list[str] = []
-    skipping = False
+    skipping = 0
     for word in argv:
         if word.startswith("-") and not word.lstrip("-")[:1].isdigit():
-            head = word.split("=", 1)[0].split(".", 1)[0]
-            skipping = head.replace("_", "-") in names
-            if skipping:
+            head, equals, _ = word.partition("=")
+            skipping = 0
+            if head.split(".", 1)[0].replace("_", "-") in names:
+                skipping = 0 if equals else takes
                 continue
         elif skipping:
+            skipping -= 1
             continue
         out.append(word)
     return tuple(out)
@@ -112,7 +118,7 @@ def _compilation(key: str, value: str) -> Change:
             except ValueError:
                 return "the --compilation-config of this command cannot be read"
         dotted = {name.split(".", 1)[1]: v for name, v in options.items()
-                  if name.startswith(("compilation_config.", "cc."))}  # fmt: skip
+                  if name.startswith("compilation_config.")}  # fmt: skip
         config = {name: _plain(v) for name, v in dotted.items()} | config
         return having(launch, "--compilation-config", json.dumps(config)), f"-cc.{key}={value}"
 
