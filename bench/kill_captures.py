@@ -160,7 +160,7 @@ async def ptraces(count: int) -> tuple[int, int, int]:
             whole = (await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=20)).seconds
             met = stopped = helped = 0
             for _ in range(count):
-                said = await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=draw.uniform(0.2, 1.0) * whole)
+                said = await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=draw.uniform(0.05, 0.6) * whole)
                 met += said.code is None
                 helped += bool(await left_stopped(target))
                 limit = time.monotonic() + 2.0

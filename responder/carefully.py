@@ -26,7 +26,8 @@ from responder.sentry import Sentry
 log = structlog.get_logger()
 BEFORE_S, AFTER_S = 2.0, 2.0
 """How long a disturbing capture is compared with, before and after."""
-AFTER_LIGHT_S = 1.0
+BEFORE_LIGHT_S = AFTER_LIGHT_S = 1.0
+ENOUGH_TICKS = 3
 LOOK_EVERY_S = 0.05
 FIRST_TOKEN_WITHIN_S = 3.0
 
@@ -44,10 +45,13 @@ async def carefully(
     if step.rung == 0 or sentry is None:
         return await run(step)
     if step.rung < HEAVY_RUNG:
-        began = clock()
-        got = await run(_ended_early(step, sentry, clock, _limit(scene)))
-        ended = clock()
-        await asyncio.sleep(AFTER_LIGHT_S)
+        async with sentry.close(stream=False):
+            if len(sentry.ticks) < ENOUGH_TICKS:  # a daemon has counted since rung 0, a capture by hand has not
+                await asyncio.sleep(BEFORE_LIGHT_S)
+            began = clock()
+            got = await run(_ended_early(step, sentry, clock, _limit(scene)))
+            ended = clock()
+            await asyncio.sleep(AFTER_LIGHT_S)
         return await _priced(got, sentry, Window(began, ended), scene, allowance, step)
     assert allowance is not None
     with allowance.disturbing(scene.target, step.name) as why:

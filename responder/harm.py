@@ -159,10 +159,11 @@ def _p99(values: list[float]) -> float | None:
 
 
 def _ends(ticks: Sequence[Tick], span: Window) -> tuple[Tick, Tick] | None:
-    """The last tick before the span (or its first) and the last in it."""
+    """The last tick before the span (or its first) and the last in it, or the next after it."""
     inside = [tick for tick in ticks if _in(tick.at, span)]
     earlier = [tick for tick in ticks if tick.at < span.since]
-    row = [*earlier[-1:], *inside]
+    later = [tick for tick in ticks if tick.at > span.until]
+    row = [*earlier[-1:], *(inside or later[:1])]
     return (row[0], row[-1]) if len(row) > 1 else None
 
 

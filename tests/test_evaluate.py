@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from responder.evaluate import Observation, observe, present, quiet
+from responder.evaluate import Observation, mute, observe, present, quiet
 from responder.model import Expectation, Rule, Sample, Severity, Target, Truth
 from responder.rules import parse_expr
 
@@ -180,3 +180,15 @@ def test_every_rule_says_something_about_every_target() -> None:
     rules = [rule("signal:a > 2", "X"), rule("signal:up < 1", "Y"), rule("vector(1)", "Z")]
     got = observe(rules, answers(sample("a", 3)), [A, B], 100)
     assert {(o.alert, o.target) for o in got} == set(itertools.product("XYZ", "ab"))
+
+
+def test_our_own_captures_make_rules_unknown_but_no_excuse_for_death() -> None:
+    """On the muted target only; a server that is down is down, whatever we were doing to it."""
+    rules = [rule("signal:a > 2", "Slow"), rule("signal:up == 0", "Down"), rule("responder_probe_refused == 1", "Refused")]
+    given = answers(sample("a", 9.0), sample("up", 0.0), sample("a", 9.0, instance="b:8000"))
+    given["responder_probe_refused"] = (Sample(signal="responder_probe_refused", labels={"target": "a"}, value=1, at=1),)
+    seen = {(one.alert, one.target): one for one in mute(observe(rules, given, [A, B], 100), rules, {"a"})}
+    assert (seen["Slow", "a"].truth, seen["Slow", "a"].answered) == (UNKNOWN, False)
+    assert seen["Down", "a"].truth is YES
+    assert seen["Refused", "a"].truth is YES
+    assert seen["Slow", "b"].truth is YES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -133,3 +134,45 @@ async def test_a_browser_on_another_site_cannot_post(served: Any) -> None:
     _, client, _ = served
     answer = await client.post("/-/reload", headers={"Origin": "https://evil.example"})
     assert answer.status == 403
+
+
+async def test_a_person_s_answer_is_taken_once_and_from_no_browser(tmp_path: Path) -> None:
+    """Who and what are needed; a refusal is 409 in words; another site's page cannot answer."""
+    answers: list[tuple[str, str, bool, str]] = []
+
+    async def decide(incident: str, step: str, approve: bool, who: str) -> dict[str, Any]:
+        answers.append((incident, step, approve, who))
+        if len(answers) > 1:
+            raise ValueError("approved already by ann")
+        return {"decision": "approved"}
+
+    part = dataclasses.replace(surface(Daemon(), tmp_path, "sesame"), decide=decide)
+    async with TestClient(TestServer(build(part))) as client:
+        path, good = "/api/v1/incidents/i1/approvals/gcore", {"decision": "approve", "who": "ann"}
+        assert (await client.post(path, json=good)).status == 401
+        key = {"Authorization": "Bearer sesame"}
+        assert (await client.post(path, json=good, headers={**key, "Origin": "http://evil"})).status == 403
+        assert (await client.post(path, json={"decision": "maybe", "who": "ann"}, headers=key)).status == 400
+        assert (await client.post(path, json={"decision": "deny"}, headers=key)).status == 400
+        assert (await client.post(path, data="x", headers=key)).status == 415
+        assert (await (await client.post(path, json=good, headers=key)).json()) == {"decision": "approved"}
+        again = await client.post(path, json=good, headers=key)
+        assert (again.status, await again.text()) == (409, "approved already by ann\n")
+    assert answers[0] == ("i1", "gcore", True, "ann")
+
+
+async def test_captures_by_hand_are_posted(tmp_path: Path) -> None:
+    """Unknown names are 404 in words; nonsense is 400."""
+
+    async def run(target: str, step: str, params: dict[str, Any]) -> dict[str, Any]:
+        if step != "scrape":
+            raise LookupError("no such step")
+        return {"evidence": {"step": step, "params": params}, "folder": "f"}
+
+    part = dataclasses.replace(surface(Daemon(), tmp_path), capture=run)
+    async with TestClient(TestServer(build(part))) as client:
+        done = await client.post("/api/v1/captures", json={"target": "t", "step": "scrape", "params": {"a": 1}})
+        assert (await done.json())["evidence"]["params"] == {"a": 1}
+        unknown = await client.post("/api/v1/captures", json={"target": "t", "step": "x"})
+        assert (unknown.status, await unknown.text()) == (404, "no such step\n")
+        assert (await client.post("/api/v1/captures", json={"target": 1, "step": "x"})).status == 400

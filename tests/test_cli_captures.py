@@ -1,0 +1,107 @@
+"""Commands about captures: plans that do nothing, answers that count, refusals in words."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from responder.__main__ import app
+from responder.approvals import Approvals
+from responder.model import Approval
+from tests.profiled import fake_vllm
+
+runner = CliRunner()
+
+
+def config(folder: Path, **policy: object) -> str:
+    file = folder / "c.yaml"
+    targets = [{"url": "http://127.0.0.1:9", "name": "t", "capture": policy}]
+    file.write_text(json.dumps({"apiVersion": "responder/v1", "data_dir": str(folder / "data"), "targets": targets}))
+    return str(file)
+
+
+def test_a_plan_says_what_would_run_and_what_not(tmp_path: Path) -> None:
+    """Steps in order of harm with pause and bytes; `run --dry-run` says the same for every playbook."""
+    done = runner.invoke(app, ["plan", "slow_decode", "--config", config(tmp_path)])
+    assert done.exit_code == 0, done.output
+    head, *rows = done.output.splitlines()
+    assert head.startswith("slow_decode on t: ")
+    assert "pauses at most" in head
+    rungs = [int(row.split()[1]) for row in rows if "not run" not in row]
+    assert rungs == sorted(rungs)
+    whole = runner.invoke(app, ["run", "--dry-run", "--config", config(tmp_path)])
+    assert done.output in whole.output
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_plan_follows_the_target_s_policy(tmp_path: Path) -> None:
+    """Rung 0 only: what is above is refused, with the reason."""
+    done = runner.invoke(app, ["plan", "slow_decode", "--config", config(tmp_path, max_rung=0)])
+    assert "stacks: not run, rung 1 is above rung 0" in done.output
+
+
+def test_an_unknown_playbook_is_named(tmp_path: Path) -> None:
+    """With those there are."""
+    done = runner.invoke(app, ["plan", "slowness", "--config", config(tmp_path)])
+    assert done.exit_code == 2
+    assert "hang_or_crash" in done.output
+
+
+def test_approve_and_deny_write_what_the_daemon_reads(tmp_path: Path) -> None:
+    """Once; then it is said who was first."""
+    now = time.time()
+    approvals = Approvals(tmp_path / "approvals")
+    approvals.ask(Approval(incident="i1", step="gcore", target="t", rung=3, asked_at=now, expires_at=now + 900))
+    done = runner.invoke(app, ["approve", "i1", "gcore", "--who", "ann", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    again = runner.invoke(app, ["deny", "i1", "gcore", "--data-dir", str(tmp_path)])
+    assert again.exit_code == 2
+    assert "approved already by ann" in again.output
+    found = approvals.of("i1", "gcore")
+    assert found is not None
+    assert (found.decision, found.who) == ("approved", "ann")
+
+
+@pytest.mark.timeout(120)
+def test_a_capture_by_hand_keeps_its_files_and_tells_its_facts(tmp_path: Path) -> None:
+    """Without a daemon it runs in this process; exit 1 when the step brought nothing."""
+    with fake_vllm(tmp_path / "server") as fake:
+        argv = ["capture", fake.url, "--data-dir", str(tmp_path / "data"), "--format", "json", "--step"]
+        done = runner.invoke(app, [*argv, "scrape"])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.output)
+        assert told["evidence"]["outcome"] == "ok"
+        assert (Path(told["folder"]) / "evidence.json").is_file()
+        profile = runner.invoke(app, [*argv, "torch_profiler"])
+        assert profile.exit_code == 1
+        assert "launched" in profile.output
+        assert fake.asked("start") == []
+    unknown = runner.invoke(app, ["capture", fake.url, "--step", "nonsense"])
+    assert unknown.exit_code == 2
+
+
+def test_a_capture_of_an_unknown_target_is_refused(tmp_path: Path) -> None:
+    """A name must be configured; a URL need not."""
+    done = runner.invoke(app, ["capture", "gpu-7", "--step", "scrape", "--config", config(tmp_path)])
+    assert done.exit_code == 2
+    assert "gpu-7" in done.output
+
+
+@pytest.mark.timeout(180)
+def test_doctor_says_for_every_step_whether_it_can_run_and_what_to_add(tmp_path: Path) -> None:
+    """And it profiles nobody to find out."""
+    from responder.capture import STEPS
+
+    with fake_vllm(tmp_path / "server") as fake:
+        done = runner.invoke(app, ["doctor", "--target", fake.url, "--format", "json"])
+        assert done.exit_code == 0, done.output
+        rows = {row["step"]: row for row in json.loads(done.output)}
+        assert set(rows) == set(STEPS)
+        assert rows["scrape"]["can"]
+        assert not rows["torch_profiler"]["can"]
+        assert all(row["can"] or row["why"] for row in rows.values())
+        assert fake.asked("start") == []
