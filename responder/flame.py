@@ -74,7 +74,7 @@ def share_of(flames: Flames, *words: str) -> float:
             return box.weight
         return sum(inside(child) for child in box.below.values())
 
-    return inside(flames.root) / flames.root.weight
+    return sum(inside(box) for box in flames.root.below.values()) / flames.root.weight
 
 
 def svg(flames: Flames, title: str) -> bytes:

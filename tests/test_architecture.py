@@ -19,11 +19,11 @@ CORE = {
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
-    "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "harm", "profiling",
+    "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
 }  # fmt: skip
-WIRING = {"safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox", "canaries.command", "bisect.command"}
+WIRING = {"where", "safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox", "canaries.command", "bisect.command"}
 """Here edges meet."""
-SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy", "startuplog", "traces", "traces.analyse",
+SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy", "runner_ssh", "runner_pod", "startuplog", "traces", "traces.analyse",
                 "traces.facts"}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""
 ONE_IMPORTER = {
@@ -33,6 +33,7 @@ ONE_IMPORTER = {
     "matplotlib": {"charts_draw", "charts", "traces"},
     "slack_sdk": {"notify.slack_api", "notify.slack_bot"},
     "standardwebhooks": {"notify.webhook"},
+    "asyncssh": {"runner_ssh"},
     "pynvml": {"nvml_probe"},
     "typer": {"__main__", "cli", "traces", "requests", "canaries", "bisect"},
 }
