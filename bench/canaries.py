@@ -37,7 +37,7 @@ from tests.live.harness.vllm_server import SERVED_AS, VllmServer
 
 INTERVAL_S = 60.0
 COST_INTERVAL_S = 5.0
-RATES = (0.0, 1.0, 4.0, 12.0)
+RATES = (0.0, 1.0, 3.0, 6.0)
 MOST_OUTSTANDING = 24
 """Eight more than the server runs at a time: there is always a queue, but a probe gets through it."""
 DAMAGE = ("nan", "noise 0.5", "noise 0.2", "noise 0.1", "noise 0.05", "noise 0.02")
@@ -75,7 +75,7 @@ async def healthy_day(http: aiohttp.ClientSession, folder: pathlib.Path, target:
     ) as load:
         for number in range(probes):
             if number % 20 == 0:
-                load.switch(replace(scenarios.USUAL, rate=draw.choice(RATES), output_tokens=draw.choice((8, 60, 200)),
+                load.switch(replace(scenarios.USUAL, rate=draw.choice(RATES), output_tokens=draw.choice((8, 60, 150)),
                                     most_outstanding=MOST_OUTSTANDING))  # fmt: skip
             before = patrol.watched.get("t")
             counted = before.probes if before else 0
@@ -88,7 +88,7 @@ async def healthy_day(http: aiohttp.ClientSession, folder: pathlib.Path, target:
             alarms += state.streak >= 2 or bool(state.judgement and state.judgement.nan)
             worst = max(worst, (state.judgement.tolerances or 0.0) if state.judgement else 0.0)
             taken.append(state.seconds)
-            if number % 60 == 59:
+            if number % 30 == 29:
                 print(f"  {number + 1} probes after {time.monotonic() - began:.0f} s, worst {worst:.2f}", flush=True)
         calls = len(load.calls)
     upper = 1 - 0.05 ** (1 / max(len(taken), 1))

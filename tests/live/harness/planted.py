@@ -1,8 +1,9 @@
 """How is wrong output planted into a real vLLM? A plugin folder for its PYTHONPATH; vLLM itself is not changed.
 
-PLANTED=prefix_blocks: the cached KV blocks of a prompt are handed out in reverse order, so answers are wrong only where
-a prefix is shared and only while prefix caching is on. PLANTED=weights: while the file PLANTED_FILE exists, one weight
-of the running model holds what the file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back.
+PLANTED=prefix_blocks: of a prompt's cached KV blocks the first is read in place of all others, so answers are wrong
+only where a prefix is shared and only while prefix caching is on. (Their order alone would change nothing: positions
+are in the keys.) PLANTED=weights: while the file PLANTED_FILE exists, one weight of the running model holds what the
+file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import os, threading, time
 def plant():
     kind = os.environ.get("PLANTED", "")
     if kind == "prefix_blocks":
-        from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
+        from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-        right = KVCacheManager.get_computed_blocks
+        right = GPUModelRunner._update_states
         if getattr(right, "planted", False):
             return
 
-        def wrong(self, request):
-            found = right(self, request)
-            mixed = KVCacheBlocks(tuple(tuple(reversed(list(group))) for group in found[0].blocks))
-            return (mixed, *found[1:])
+        def wrong(self, scheduled, *args, **kwargs):
+            for request in scheduled.scheduled_new_reqs:
+                cached = request.num_computed_tokens // self.cache_config.block_size
+                for group in request.block_ids:
+                    group[1:cached] = [group[0]] * len(group[1:cached])
+            return right(self, scheduled, *args, **kwargs)
 
         wrong.planted = True
-        KVCacheManager.get_computed_blocks = wrong
+        GPUModelRunner._update_states = wrong
     if kind == "weights":
         from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
