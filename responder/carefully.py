@@ -49,7 +49,7 @@ async def carefully(
             if len(sentry.ticks) < ENOUGH_TICKS:  # a daemon has counted since rung 0, a capture by hand has not
                 await asyncio.sleep(BEFORE_LIGHT_S)
             began = clock()
-            got = await run(_ended_early(step, sentry, clock, _limit(scene)))
+            got = await run(_ended_early(step, sentry, clock, _limit(scene), []))
             ended = clock()
             await asyncio.sleep(AFTER_LIGHT_S)
         return await _priced(got, sentry, Window(began, ended), scene, allowance, step)
@@ -59,11 +59,12 @@ async def carefully(
             return await run(replace(step, fetch=_denied(why)))
         async with sentry.close(stream=scene.target.canary):
             await _settle_in(sentry)
+            touched: list[tuple[float, float]] = []
             began = clock()
-            got = await run(_ended_early(step, sentry, clock, _limit(scene)))
-            ended = clock()
-            await asyncio.sleep(AFTER_S)
-        return await _priced(got, sentry, Window(began, ended), scene, allowance, step)
+            got = await run(_ended_early(step, sentry, clock, _limit(scene), touched))
+            window = Window(*(touched[-1] if touched else (began, clock())))
+            await asyncio.sleep(max(0.0, AFTER_S - (clock() - window.until)))
+        return await _priced(got, sentry, window, scene, allowance, step)
 
 
 def _limit(scene: Scene) -> float:
@@ -85,8 +86,13 @@ async def _settle_in(sentry: Sentry) -> None:
     await asyncio.sleep(BEFORE_S)
 
 
-def _ended_early(step: Step, sentry: Sentry, clock: Callable[[], float], limit_s: float) -> Step:
-    """The same step, whose fetch ends when it hurts, when the server dies, or at its deadline, with what it has."""
+def _ended_early(
+    step: Step, sentry: Sentry, clock: Callable[[], float], limit_s: float, touched: list[tuple[float, float]]
+) -> Step:
+    """The same step, whose fetch ends when it hurts, when the server dies, or at its deadline, with what it has.
+
+    `touched` is told when it disturbed the server, if that was less than all the time.
+    """
 
     async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         began = clock()
@@ -100,7 +106,10 @@ def _ended_early(step: Step, sentry: Sentry, clock: Callable[[], float], limit_s
                     outcome, why = Outcome.TIMED_OUT, f"no end after {step.timeout_s:g} s"
                 if why and not work.done():
                     return Fetched(dict(scene.kept), outcome, why)
-            return work.result()
+            fetched = work.result()
+            if fetched.disturbed is not None:
+                touched.append(fetched.disturbed)
+            return fetched
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)

@@ -46,6 +46,8 @@ MISSING_WORDS = 3
 """How many of the claims a missing step would have decided are spelled out."""
 
 STEP_OF_PREFIX = {
+    "profile": "torch_profiler",
+    "trace": "torch_profiler",
     "metrics": "metrics_window",
     "config": "server_config",
     "log": "log_tail",

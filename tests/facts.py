@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from responder.capture.step import NoParams
 from responder.diagnose import STEP_OF_PREFIX
 from responder.model import Evidence, Fact, Outcome, Scalar
+from responder.traces.facts import ACROSS
+from responder.traces.facts import FACTS as TRACE
 
 _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change")
 _NAMES = {
@@ -45,6 +47,9 @@ _NAMES = {
     "prefix_hit_rate",
     "canaries": "recorded changed nan token_zero drifted match shift repeats alone_wrong batch_only cache_only "
     "every_way_wrong long_only decode_only replicas replicas_agree odd_one_out odd_here",
+    "profile": "possible iterations",
+    "trace": " ".join(["summary", *(row.name.removeprefix("trace.") for row in TRACE), *(
+        name.removeprefix("trace.") for name, _, _ in ACROSS)]),
     "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
 }
 FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(

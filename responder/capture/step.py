@@ -125,6 +125,8 @@ class Fetched:
     outcome: Outcome = Outcome.OK
     reason: str = ""
     pause_seconds: float = 0.0
+    disturbed: tuple[float, float] | None = None
+    """Since when and until when (unix seconds) it touched the server; None: all the time."""
 
 
 def skipped(reason: str) -> Fetched:

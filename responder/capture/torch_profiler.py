@@ -14,6 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ async def _profile(scene: Scene, plan: ProfilePlan, owed: Obligation, workers: i
             return Fetched(dict(scene.kept), Outcome.PARTIAL, f"its end was not confirmed within {STOP_WAIT_S:g} s")
         if not settled.note.startswith("stopped: HTTP 200"):
             return Fetched(dict(scene.kept), Outcome.PARTIAL, settled.note)
-    return await _traces(scene, plan, owed, workers)
+    ended_at = time.time()
+    fetched = await _traces(scene, plan, owed, workers)
+    return replace(fetched, disturbed=(owed.opened_at, ended_at))
 
 
 async def _start(scene: Scene, plan: ProfilePlan, owed: Obligation) -> str:
