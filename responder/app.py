@@ -41,6 +41,8 @@ from responder.telemetry import Telemetry
 from responder.upkeep import Upkeep
 from responder.watch import Watch
 from responder.web.server import Surface, build
+from responder.where import close as close_runners
+from responder.where import runners
 
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
@@ -108,6 +110,7 @@ class App:
         )
         self.telemetry.requests.numbers = receiver.numbers if receiver else None
         self.kit = self._kit(config)
+        self._closers.append(lambda: close_runners(self.kit.runners))
         self.patrol = Patrol(self.http, Shelf(config.data_dir), self._command_of, self.clock, config.canaries.interval)
         self._closers.append(self.patrol.stop)
         self.kit.pinned = self.patrol.pinned
@@ -202,6 +205,8 @@ class App:
             data_dir=config.data_dir,
             http=self.http,
             runner=LocalRunner(),
+            runners=runners(config, self.http),
+            shell_allowed=config.capture.shell,
             range_query=self.prometheus.range,
             outbox=self.outbox,
             telemetry=self.telemetry,
@@ -270,6 +275,8 @@ class App:
             log.warning("config.needs_restart", keys=sorted(fixed))
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
         self.kit.content, self.kit.targets = fresh.content, fresh.targets
+        await close_runners(self.kit.runners)
+        self.kit.runners = runners(fresh.config, self.http)
         self.kit.secrets = self._secrets()
         self.kit.signals = self._signals(fresh.content)
         self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline

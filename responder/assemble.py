@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import BaseModel
 
 from responder.authored import Written, cause_of, playbook_of
-from responder.crosscheck import Names, check_cause, check_listed, check_playbook, check_rules, merge
+from responder.crosscheck import Names, check_cause, check_listed, check_playbook, check_rules, declared_facts, merge
 from responder.located import Node, Source, did_you_mean
 from responder.model import Cause, Content, Playbook, Problem, Rule, Signal
 from responder.problems import in_order
@@ -73,7 +73,8 @@ def assemble(
         problems += merge(books, ((b.noun.id, b) for b in layer.books), "playbook", _place)
         problems += merge(causes, ((c.noun.id, c) for c in layer.causes), "cause", _place)
     broken = {name for layer in layers for name in layer.broken}
-    names = Names(signals, alerts, causes, known_steps, known_facts, broken)
+    delivered = {*known_facts, *declared_facts(book.noun for book in books.values())}
+    names = Names(signals, alerts, causes, known_steps, delivered, broken)
     problems += check_rules(alerts.values(), signals)
     problems += [problem for cause in causes.values() for problem in check_cause(cause, names)]
     problems += [problem for book in books.values() for problem in check_playbook(book, names)]

@@ -33,10 +33,13 @@ class Kit:
     data_dir: Path
     http: aiohttp.ClientSession
     runner: Runner
+    """Runs captures on this host."""
     range_query: RangeQuery | None
     outbox: Outbox
     telemetry: Telemetry
     clock: Callable[[], float]
+    runners: dict[str, Runner] = field(default_factory=dict)
+    """Target -> runner on its host, for targets elsewhere."""
     inventories: dict[str, Inventory] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     signals: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +47,7 @@ class Kit:
     max_rung: int = 1
     deadline_s: float = 45.0
     requests: RequestRows | None = None
+    shell_allowed: bool = False
     duties: Obligations | None = None
     allowance: Allowance | None = None
     """None: nothing of rung 2 and up runs, and nothing is measured."""

@@ -77,6 +77,40 @@ class PrometheusPart(Part):
     """Of the private Prometheus (default 2s); of a given one it is asked, this overrides the answer."""
 
 
+class SshPart(Part):
+    """Another host over SSH, with keys and known hosts of its own; no agent, no ~/.ssh/config."""
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$")]
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    key_file: Path
+    known_hosts: Path
+    port: Annotated[int, Field(gt=0, lt=65536)] = 22
+
+
+class PodPart(Part):
+    """A Kubernetes pod over the API server's exec; by default with the service account of our own pod."""
+
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$")]
+    container: str | None = None
+    api: HttpUrl = "https://kubernetes.default.svc"
+    token_file: Path | None = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    ca_file: Path | None = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+
+
+class WherePart(Part):
+    """Where captures of a target run when it is not on this host: `ssh:` or `pod:`."""
+
+    ssh: SshPart | None = None
+    pod: PodPart | None = None
+
+    @validates(mode="after")
+    def _one(self) -> WherePart:
+        if (self.ssh is None) == (self.pod is None):
+            raise ValueError("where: give either `ssh:` or `pod:`; leave `where` out for this host")
+        return self
+
+
 class TargetPart(Part):
     """One vLLM server."""
 
@@ -91,6 +125,8 @@ class TargetPart(Part):
     canary: bool = True
     log_file: str | None = None
     recorder: str | None = None
+    where: WherePart | Literal["local"] = "local"
+    """Where its captures run: this host (or its PID namespace), over SSH, or inside its pod."""
     labels: dict[str, str] = Field(default_factory=dict)
     capture: TargetCapturePart | None = None
 
@@ -165,6 +201,8 @@ class CapturePart(Part):
     cpu_load: Annotated[float, Field(gt=0)] = 1.5
     deadline: Duration = 45.0
     """All captures of one incident together."""
+    shell: bool = False
+    """Whether `command` steps of playbooks may run shells; programs by themselves they may always run."""
     canary_interval: Duration = 10.0
     """At most one canary per target in this time, and only while its token counters stand still."""
 

@@ -17,6 +17,9 @@ from responder.validation import problems_of
 PROBE_SIGNAL = "responder_"
 """Terms of rules that start so name what the daemon itself exports, not a recording rule."""
 
+COMMAND = "command"
+"""The step whose facts playbooks declare."""
+
 T = TypeVar("T")
 
 
@@ -79,6 +82,13 @@ class Names:
                 near = did_you_mean(got["signal"], self.signals)
                 return f"no rule records `signal:{got['signal']}`", near
         return f"no step captures the fact `{fact}`", did_you_mean(fact, self.facts | self.made)
+
+
+def declared_facts(books: Iterable[Playbook]) -> set[str]:
+    """What `command` steps deliver is said in the playbook itself: each parser there names its fact."""
+    calls = [call for book in books for call in book.ladder if call.step == COMMAND]
+    parsers = [parser for call in calls for parser in call.params.get("facts") or () if isinstance(parser, dict)]
+    return {f"{COMMAND}.{parser['fact']}" for parser in parsers if isinstance(parser.get("fact"), str)}
 
 
 def check_rules(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> Iterator[Problem]:

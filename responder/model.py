@@ -7,7 +7,7 @@ leaves the process (`report.py`).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -258,7 +258,8 @@ class StepCall(Noun):
 
     step: str
     rung: int
-    params: dict[str, Scalar] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Plain values as YAML has them; the step's own model checks them."""
     why: str = ""
 
 
@@ -374,7 +375,7 @@ class Evidence(Noun):
     cost: Cost | None = None
     bytes: int = 0
     files: tuple[str, ...] = ()
-    params: dict[str, Scalar] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
 
 

@@ -13,8 +13,9 @@ from responder import logwatch
 from responder.case import Kit
 from responder.config import RetentionPart
 from responder.folder import expire
-from responder.model import Target
+from responder.model import Inventory, Target
 from responder.probe import Probe
+from responder.where import discover_there
 
 log = structlog.get_logger()
 DISCOVERY_TIMEOUT_S = 10.0
@@ -43,7 +44,8 @@ class Upkeep:
             probe.log_values({})
             self.stopping.discard(name)
             return
-        state = await logwatch.look(self.kit.runner, path, self.kit.clock(), local_utc_offset_s())
+        runner = self.kit.runners.get(name, self.kit.runner)
+        state = await logwatch.look(runner, path, self.kit.clock(), local_utc_offset_s())
         probe.log_values({} if name in self.known() else state.values)
         (self.stopping.add if state.stopping else self.stopping.discard)(name)
 
@@ -57,7 +59,7 @@ class Upkeep:
         known = self.kit.inventories.get(target.name)
         try:
             async with asyncio.timeout(DISCOVERY_TIMEOUT_S):
-                found = await inventories.discover(target, self.kit.clock())
+                found = await self._found(target)
         except (TimeoutError, OSError) as error:
             log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
             return
@@ -73,7 +75,14 @@ class Upkeep:
         self.kit.inventories[target.name] = found
         await self.kit.store.save_inventory(target.name, found)
         if probe is not None:
-            probe.processes = found.processes
+            # Another host's numbers mean nothing here.
+            probe.processes = found.processes if found.local else ()
+
+    async def _found(self, target: Target) -> Inventory:
+        runner = self.kit.runners.get(target.name)
+        if runner is None:
+            return await inventories.discover(target, self.kit.clock())
+        return await discover_there(target, runner, self.kit.clock())
 
     async def clear_up(self, part: RetentionPart) -> None:
         """Delete the oldest closed incidents past age or size."""

@@ -140,8 +140,8 @@ async def test_nothing_outlives_us(there: SshHost) -> None:
         from responder.runner_ssh import SshHost, SshRunner
         there = SshHost({there.host!r}, {there.user!r}, Path({str(there.key_file)!r}), Path({str(there.known_hosts)!r}),
                         {there.port})
-        asyncio.run(SshRunner(there).run(["sh", "-c", "trap '' HUP TERM; sleep 600; sleep 600", "{"orphan"}-" + "{mark[7:]}"],
-                    timeout=500))
+        script = "trap '' HUP TERM; sleep 600; sleep 600"
+        asyncio.run(SshRunner(there).run(["sh", "-c", script, "orphan-" + "{mark[7:]}"], timeout=500))
     """)
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from responder.capture import (
+    command,
     canary,
     canary_compare,
     dcgm,
@@ -54,6 +55,7 @@ STEPS: dict[str, Step] = {
         stacks.STEP,
         canary.STEP,
         torch_profiler.STEP,
+        command.STEP,
         nvidia_smi.STEP,
         dcgm.STEP,
         system.STEP,

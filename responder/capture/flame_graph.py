@@ -46,7 +46,7 @@ class What(BaseModel):
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """One recording; the process is looked after when the recorder had to be killed."""
     what = What.model_validate(params.model_dump())
-    if scene.inventory is None or not scene.inventory.processes:
+    if scene.inventory is None or not scene.inventory.processes or not scene.inventory.local:
         return skipped("no processes known: the server runs on another host, or was never seen alive")
     tool = ptrace.find_tool()
     if tool is None:

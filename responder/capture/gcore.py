@@ -42,7 +42,7 @@ class CoreOf(BaseModel):
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Measure first, then write; an incomplete core is removed."""
     what = CoreOf.model_validate(params.model_dump())
-    if scene.inventory is None or not scene.inventory.processes:
+    if scene.inventory is None or not scene.inventory.processes or not scene.inventory.local:
         return skipped("no processes known: the server runs on another host, or was never seen alive")
     gcore = shutil.which("gcore")
     if gcore is None:

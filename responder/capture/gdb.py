@@ -41,7 +41,7 @@ class Whom(BaseModel):
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """One process after the other, those first that wait below Python."""
     whom = Whom.model_validate(params.model_dump())
-    if scene.inventory is None or not scene.inventory.processes:
+    if scene.inventory is None or not scene.inventory.processes or not scene.inventory.local:
         return skipped("no processes known: the server runs on another host, or was never seen alive")
     gdb = shutil.which("gdb")
     if gdb is None:

@@ -38,6 +38,8 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     inventory = scene.inventory
     if inventory is None or not inventory.processes:
         return skipped(f"no processes known: {inventory.why_not if inventory else 'the server was never seen alive'}")
+    if not inventory.local:
+        return skipped("the server runs on another host: run a responder there to read stacks")
     tool = find_tool()
     if tool is None:
         return skipped("py-spy is not installed: pip install py-spy, next to the responder or on PATH")

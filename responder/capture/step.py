@@ -108,6 +108,8 @@ class Scene:
     scrape_interval_s: float = 5.0
     requests: RequestRows | None = None
     """None when request traces are not switched on."""
+    shell_allowed: bool = False
+    """Whether the operator lets `command` steps run shells."""
     pinned: Callable[[str], Pinned] | None = None
     """Target name -> its recorded canaries; None outside the daemon."""
     duties: Duties | None = None

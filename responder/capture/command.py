@@ -1,0 +1,197 @@
+"""What does a command of the operator's own say? A step for playbooks: argv in, facts out by pattern or JSON path.
+
+argv is a list, never a shell. Parameters replace `{name}` inside single items and must match their own regular
+expression as a whole, so no value can become another item or an option. It must only read: nothing here can check that,
+so programs are taken from what the operator lists, and everything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.model import Fact, Outcome, Scalar
+
+META, OUTPUT, ERRORS = "command.json", "output.txt", "errors.txt"
+NAME = r"^[a-z][a-z0-9_]{0,40}$"
+PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "csh", "fish", "busybox", "env", "xargs", "sudo", "su"))
+MAX_BYTES = 4 << 20
+MAX_LINE = 10_000
+OWN = ("target", "pid", "port")
+
+
+class Given(BaseModel):
+    """A value for `{name}` in argv, and what it may look like."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: str
+    matches: str = r"[A-Za-z0-9_.:/-]+"
+
+    @model_validator(mode="after")
+    def _checked(self) -> Given:
+        try:
+            fits = re.fullmatch(self.matches, self.value) is not None
+        except re.error as error:
+            raise ValueError(f"`matches` is no regular expression: {error}") from None
+        if not fits:
+            raise ValueError(f"`{self.value}` does not match `{self.matches}`")
+        if self.value.startswith("-"):
+            raise ValueError(f"`{self.value}` would be read as an option")
+        return self
+
+
+class Parser(BaseModel):
+    """How one fact is found in the output: the first group of `regex`, or a path `a.b[0].c` of its JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fact: str = Field(pattern=NAME)
+    regex: str = ""
+    json_path: str = Field(default="", pattern=r"^([A-Za-z0-9_-]+|\[\d+\])?(\.[A-Za-z0-9_-]+|\[\d+\])*$")
+    kind: Literal["number", "text", "found"] = "number"
+    """`found`: true when there is a match, false when there is none."""
+    unit: str = ""
+    says: str = ""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Parser:
+        if bool(self.regex) == bool(self.json_path):
+            raise ValueError("give either `regex` or `json_path`")
+        try:
+            groups = re.compile(self.regex).groups
+        except re.error as error:
+            raise ValueError(f"`regex` is no regular expression: {error}") from None
+        if self.regex and self.kind != "found" and groups < 1:
+            raise ValueError("`regex` needs a group around the value")
+        return self
+
+
+class CommandParams(BaseModel):
+    """A command of the operator's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    argv: tuple[str, ...] = Field(min_length=1, max_length=64)
+    params: dict[str, Given] = {}
+    facts: tuple[Parser, ...] = Field(min_length=1, max_length=32)
+    timeout_s: float = Field(default=10.0, gt=0, le=50)
+
+    @model_validator(mode="after")
+    def _checked(self) -> CommandParams:
+        if PLACE.search(self.argv[0]) or not self.argv[0]:
+            raise ValueError("the program itself cannot be a parameter")
+        used = {name for item in self.argv for name in PLACE.findall(item)}
+        if unknown := used - set(self.params) - set(OWN):
+            raise ValueError(f"nobody gives `{{{sorted(unknown)[0]}}}`; name it under `params`")
+        if doubled := len(self.facts) - len({parser.fact for parser in self.facts}):
+            raise ValueError(f"{doubled} fact(s) are declared twice")
+        return self
+
+
+async def fetch(scene: Scene, params: BaseModel) -> Fetched:
+    """Run it where the target's captures run."""
+    call = CommandParams.model_validate(params.model_dump())
+    program = call.argv[0].rpartition("/")[2]
+    if program in SHELLS and not scene.shell_allowed:
+        return skipped(
+            f"`{program}` runs other commands: allow it with `capture: {{shell: true}}` in the configuration"
+        )
+    argv = filled(call, scene)
+    if argv is None:
+        return skipped("the command asks for `{pid}`, and no process of the server is known")
+    try:
+        said = await scene.runner.run(argv, timeout=call.timeout_s, max_bytes=MAX_BYTES)
+    except FileNotFoundError:
+        return skipped(f"`{argv[0]}` is not installed where the server runs")
+    meta = {"argv": argv, "code": said.code, "facts": [parser.model_dump() for parser in call.facts]}
+    files = {META: json.dumps(meta, indent=1).encode(), OUTPUT: said.stdout}
+    if said.stderr:
+        files[ERRORS] = said.stderr
+    if said.code is None:
+        return Fetched(files, Outcome.TIMED_OUT, f"no end after {call.timeout_s:g} s")
+    if said.code != 0:
+        return Fetched(files, Outcome.PARTIAL, f"exit {said.code}: {said.stderr.decode('utf-8', 'replace')[:200]}")
+    return Fetched(files)
+
+
+def filled(call: CommandParams, scene: Scene) -> list[str] | None:
+    """argv with the values in place; None when one is not known."""
+    processes = scene.inventory.processes if scene.inventory else ()
+    main = next((process.pid for process in processes if process.role == "api_server"), None)
+    host_port = re.sub(r"^\w+://", "", scene.target.url).partition("/")[0]
+    own = {"target": scene.target.url, "port": host_port.rpartition(":")[2], "pid": "" if main is None else str(main)}
+    values = own | {name: given.value for name, given in call.params.items()}
+    if not values["pid"] and any("{pid}" in item for item in call.argv):
+        return None
+    return [PLACE.sub(lambda place: values[place[1]], item) for item in call.argv]
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
+    """The declared facts; one whose value is not in the output is unknown, not false."""
+    if META not in files:
+        return
+    meta = json.loads(files[META])
+    text = files.get(OUTPUT, b"").decode("utf-8", "replace")
+    ended = meta["code"] is not None
+    for one in meta["facts"]:
+        parser = Parser.model_validate(one)
+        name, says = f"command.{parser.fact}", parser.says
+        value = _value(parser, text, ended)
+        yield Fact(name=name, value=value, unit=parser.unit, step="command", file=OUTPUT, at=brief.now, says=says)
+
+
+def _value(parser: Parser, text: str, ended: bool) -> Scalar:
+    raw = _by_pattern(parser.regex, text) if parser.regex else _by_path(parser.json_path, text)
+    if parser.kind == "found":
+        return True if raw is not None else False if ended else None
+    if raw is None or isinstance(raw, dict | list):
+        return None
+    if parser.kind == "text":
+        return str(raw)[:400]
+    if isinstance(raw, bool):
+        return raw
+    found = re.fullmatch(r"\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*", str(raw))
+    return float(found[1]) if found else None
+
+
+def _by_pattern(pattern: str, text: str) -> str | None:
+    """Line by line, so that a pattern cannot walk through megabytes."""
+    compiled = re.compile(pattern)
+    for line in text.splitlines():
+        if found := compiled.search(line[:MAX_LINE]):
+            return found[1] if compiled.groups else found[0]
+    return None
+
+
+def _by_path(path: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+        for key, index in re.findall(r"([A-Za-z0-9_-]+)|\[(\d+)\]", path):
+            value = value[int(index)] if index else value[key]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return None
+    return value
+
+
+STEP = Step(
+    name="command",
+    rung=1,
+    says="runs a command of the operator's playbook, which must only read",
+    fetch=fetch,
+    read=read,
+    facts=(FactSpec("command.{declared}", "", "what the playbook declares"),),
+    timeout_s=56.0,
+    max_bytes=MAX_BYTES + (1 << 17),
+    needs=("the command itself",),
+    params=CommandParams,
+)
