@@ -61,8 +61,9 @@ async def test_engine_hang(servers: Servers, tmp_path: pathlib.Path) -> None:
 
 
 async def test_worker_hang_is_told_from_engine_hang(servers: Servers, tmp_path: pathlib.Path) -> None:
-    """In the metrics a stopped worker looks exactly like a stopped engine; the processes tell."""
-    async with watched(scenarios.WORKER_HANG, servers, tmp_path) as lab:
+    """In the metrics a stopped worker looks exactly like a stopped engine; the processes tell. Without a Prometheus of
+    the operator's: `responder run --target URL` brings its own."""
+    async with watched(scenarios.WORKER_HANG, servers, tmp_path, private_prometheus=True) as lab:
         told = await lab.investigate()
     judge(scenarios.WORKER_HANG, told, HANG_REPORTED_WITHIN_S)
 

@@ -61,7 +61,8 @@ class Watched:
 
     scenario: Scenario
     server: VllmServer
-    prometheus: PrometheusServer
+    prometheus: PrometheusServer | None
+    """None: the daemon runs a private one."""
     receiver: WebhookReceiver
     daemon: Daemon
     play: Play
@@ -137,16 +138,24 @@ class Servers:
 
 @contextlib.asynccontextmanager
 async def watched(
-    scenario: Scenario, servers: Servers, folder: pathlib.Path, *, baseline_s: float = BASELINE_S
+    scenario: Scenario,
+    servers: Servers,
+    folder: pathlib.Path,
+    *,
+    baseline_s: float = BASELINE_S,
+    private_prometheus: bool = False,
 ) -> AsyncIterator[Watched]:
     """Everything up, and `baseline_s` of usual traffic behind us; everything but the vLLM server ends afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     server = servers.get(scenario.server)
     fixed = scenario.on(await servers.capacity(server))
-    async with WebhookReceiver() as receiver:
-        with PrometheusServer(folder / "prometheus", [server.url]) as prometheus:
-            daemon = Daemon(folder, server.url, prometheus.url, receiver.url, thresholds=scenario.thresholds)
-            with daemon:
-                async with Play(fixed, server) as play:
-                    await asyncio.sleep(baseline_s)
-                    yield Watched(fixed, server, prometheus, receiver, daemon, play)
+    async with contextlib.AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(WebhookReceiver())
+        prometheus = None
+        if not private_prometheus:
+            prometheus = stack.enter_context(PrometheusServer(folder / "prometheus", [server.url]))
+        source = prometheus.url if prometheus else None
+        daemon = stack.enter_context(Daemon(folder, server.url, source, receiver.url, thresholds=scenario.thresholds))
+        play = await stack.enter_async_context(Play(fixed, server))
+        await asyncio.sleep(baseline_s)
+        yield Watched(fixed, server, prometheus, receiver, daemon, play)
