@@ -29,18 +29,19 @@ class Work:
         self.events = gpu
         names: dict[str, int] = {}
         streams: dict[str, int] = {}
-        self.name_of_key = np.array([names.setdefault(key.name, len(names)) for key in keys], np.int64)
-        self.stream_of_key = np.array([streams.setdefault(key.lane, len(streams)) for key in keys], np.int64)
+        name_of_key = np.array([names.setdefault(key.name, len(names)) for key in keys], np.int32)
+        stream_of_key = np.array([streams.setdefault(key.lane, len(streams)) for key in keys], np.int32)
         self.names = list(names)
         self.streams = list(streams)
-        self.name: Ints = self.name_of_key[gpu.key] if len(gpu) else gpu.key
-        self.stream: Ints = self.stream_of_key[gpu.key] if len(gpu) else gpu.key
+        self.name: Ints = name_of_key[gpu.key] if len(gpu) else gpu.key
+        self.stream: Ints = stream_of_key[gpu.key] if len(gpu) else gpu.key
         used = np.unique(self.name).tolist()
-        category_of_name = np.full(max(len(self.names), 1), NUMBER["other"], np.int64)
+        category_of_name = np.full(max(len(self.names), 1), NUMBER["other"], np.int32)
         for number in used:
             category_of_name[number] = NUMBER[classify(self.names[number])]
         self.category: Ints = category_of_name[self.name] if len(gpu) else gpu.key
         self.duration: Ints = gpu.end - gpu.start
+        self.sizes: Ints = np.array(trace.sizes, np.int64)
         self.covered: Set = union(gpu.start, gpu.end)
         self.first = int(gpu.start[0]) if len(gpu) else 0
         self.last = int(gpu.end.max()) if len(gpu) else 0
@@ -127,7 +128,7 @@ def copies(work: Work) -> list[Copy]:
     rows = []
     for number in np.unique(work.name[np.isin(work.category, [NUMBER[name] for name in MEMORY])]).tolist():
         chosen = work.name == number
-        size, time = int(work.events.size[chosen].sum()), int(work.duration[chosen].sum())
+        size, time = int(work.sizes[work.events.size[chosen]].sum()), int(work.duration[chosen].sum())
         rows.append(
             Copy(
                 name=work.names[number],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,11 @@ class Collector:
         self.bad_events = 0
         self._collective = _Flags(self.keys, is_collective)
         self._linking = _Flags(self.keys, launches_work)
-        self._gpu = tuple(Column() for _ in range(6))
-        self._calls = tuple(Column() for _ in range(4))
-        self._plain = {kind: tuple(Column() for _ in range(3)) for kind in ("marks", "gpu_marks", "frames")}
+        self._sizes: dict[int, int] = {0: 0}
+        wide, narrow = np.int64, np.int32
+        self._gpu = _columns(wide, wide, narrow, wide, narrow, narrow)
+        self._calls = _columns(wide, wide, narrow, wide)
+        self._plain = {kind: _columns(wide, wide, narrow) for kind in ("marks", "gpu_marks", "frames")}
         self._ops = OpReducer(self.keys)
 
     def count(self, category: str, events: int) -> None:
@@ -60,7 +63,11 @@ class Collector:
         return self._linking.of(keys)
 
     def gpu(self, start: Ints, dur: Ints, key: Ints, correlation: Ints, grid: Ints, size: Ints) -> None:
-        """GPU events."""
+        """GPU events; sizes are bytes or elements."""
+        if size.any():
+            distinct, inverse = np.unique(size, return_inverse=True)
+            known = [self._sizes.setdefault(one, len(self._sizes)) for one in distinct.tolist()]
+            size = np.array(known, np.int32)[inverse]
         for column, values in zip(self._gpu, (start, dur, key, correlation, grid, size), strict=True):
             column.extend(values)
 
@@ -109,6 +116,7 @@ class Collector:
             frames=_without_correlation(plain["frames"]),
             op_totals=self._ops.totals(),
             grids=grids,
+            sizes=list(self._sizes),
             counts=dict(self.counts),
             bad_events=self.bad_events,
             last_ns=last - epoch,
@@ -127,6 +135,10 @@ def _sorted(group: list[Ints]) -> list[Ints]:
     for position, column in enumerate(group):
         group[position] = column[order]
     return group
+
+
+def _columns(*dtypes: type[np.signedinteger[Any]]) -> tuple[Column, ...]:
+    return tuple(Column(dtype) for dtype in dtypes)
 
 
 class _Flags:
@@ -161,7 +173,7 @@ class OpReducer:
         self._waiting: list[tuple[Ints, Ints, Ints]] = []
         self._waiting_rows = 0
         self._carried = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._outer = tuple(Column() for _ in range(3))
+        self._outer = _columns(np.int64, np.int64, np.int32)
         self._count = np.zeros(0, np.int64)
         self._total = np.zeros(0, np.int64)
         self._self = np.zeros(0, np.int64)

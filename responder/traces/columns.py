@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
+"""Times are 64 bits wide, numbers of keys, grids and sizes 32."""
+
 Bools = NDArray[np.bool_]
 
 NO_CORRELATION = -1
@@ -71,23 +74,42 @@ def unescape(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
 
-class Column:
-    """An int64 column that grows by pieces and is joined once."""
+BLOCK = 1 << 16
+"""Rows of one block: large enough that the allocator gives its memory back when the block goes."""
 
-    def __init__(self) -> None:
-        self._pieces: list[Ints] = []
+
+class Column:
+    """A column that grows by blocks and is joined once."""
+
+    def __init__(self, dtype: type[np.signedinteger[Any]] = np.int64) -> None:
+        self._dtype = dtype
+        self._blocks: list[NDArray[np.signedinteger[Any]]] = []
+        self._used = BLOCK
+        """Rows used of the last block."""
 
     def extend(self, values: Ints) -> None:
         """Append an array."""
-        self._pieces.append(values)
+        begin = 0
+        while begin < len(values):
+            if self._used == BLOCK:
+                self._blocks.append(np.empty(BLOCK, self._dtype))
+                self._used = 0
+            fits = min(len(values) - begin, BLOCK - self._used)
+            self._blocks[-1][self._used : self._used + fits] = values[begin : begin + fits]
+            self._used += fits
+            begin += fits
 
     def __len__(self) -> int:
-        return sum(map(len, self._pieces))
+        return len(self._blocks) * BLOCK - (BLOCK - self._used) if self._blocks else 0
 
     def take(self) -> Ints:
-        """The whole column; the pieces are dropped."""
-        joined = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.int64)
-        self._pieces = []
+        """The whole column; the blocks go as they are copied."""
+        joined = np.empty(len(self), self._dtype)
+        for number in range(len(self._blocks)):
+            block, self._blocks[number] = self._blocks[number], self._blocks[number][:0]
+            rows = joined[number * BLOCK : (number + 1) * BLOCK]
+            rows[:] = block[: len(rows)]
+        self._blocks, self._used = [], BLOCK
         return joined
 
 
@@ -103,7 +125,7 @@ class GpuEvents:
     grid: Ints
     """Index into Trace.grids; NO_GRID for copies."""
     size: Ints
-    """Bytes of a copy, elements of a collective, 0 otherwise."""
+    """Index into Trace.sizes: bytes of a copy, elements of a collective; 0 for neither."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -150,6 +172,7 @@ class Trace:
     """Python frames of at least a millisecond, and module frames (`nn.Module: X_3`)."""
     op_totals: OpTotals
     grids: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=lambda: [0])
     meta: dict[str, object] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     """Events by category as the file names it."""

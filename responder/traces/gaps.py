@@ -96,17 +96,20 @@ def gaps(trace: Trace, work: Work, linked: Linked, line: Timeline, why: dict[str
     """Histogram, causes and the longest gaps."""
     begin, finish = work.gaps()
     sizes = finish - begin
+    del finish
     idle = max(int(sizes.sum()), 1)
     rows = [
         GapCause(cause=cause, says=CAUSES[cause], ms=length(found) / MS, share=length(found) / idle)
         for cause, found in why.items()
         if len(found[0])
     ]
-    longest = np.argsort(-sizes)[:LISTED]
+    # the few longest, without sorting hundreds of thousands of short ones
+    some = np.argpartition(sizes, -LISTED)[-LISTED:] if len(sizes) > LISTED else np.arange(len(sizes))
+    longest = some[np.argsort(-sizes[some], kind="stable")]
     return Gaps(
         buckets=_buckets(sizes),
         causes=sorted(rows, key=lambda row: -row.ms),
-        longest=[_gap(trace, int(begin[row]), int(finish[row]), line, linked, why) for row in longest.tolist()],
+        longest=[_gap(trace, int(begin[row]), int(begin[row] + sizes[row]), line, linked, why) for row in longest.tolist()],
         streams=waiting(work, linked),
     )
 

@@ -50,15 +50,16 @@ def intersect(one: Set, other: Set) -> Set:
     """What both sets cover."""
     if not len(one[0]) or not len(other[0]):
         return EMPTY
-    # every interval of `one` meets a run of intervals of `other`
+    if len(one[0]) > len(other[0]):
+        one, other = other, one
+    # every interval of `one` meets a run of intervals of `other`; rows fit 32 bits, which halves what this needs
     first = np.searchsorted(other[1], one[0], side="right")
-    last = np.searchsorted(other[0], one[1], side="left")
-    meets = np.maximum(last - first, 0)
-    which = np.repeat(np.arange(len(one[0])), meets)
+    meets = np.maximum(np.searchsorted(other[0], one[1], side="left") - first, 0)
+    which = np.repeat(np.arange(len(one[0]), dtype=np.int32), meets)
     if not len(which):
         return EMPTY
-    offset = np.arange(len(which)) - np.repeat(np.cumsum(meets) - meets, meets)
-    partner = np.repeat(first, meets) + offset
+    partner = np.repeat((first - np.cumsum(meets) + meets).astype(np.int32), meets)
+    partner += np.arange(len(which), dtype=np.int32)
     return np.maximum(one[0][which], other[0][partner]), np.minimum(one[1][which], other[1][partner])
 
 

@@ -32,7 +32,6 @@ class Linked:
     """Row in trace.calls, or -1."""
     launched: Ints
     """Start of the launch call, or the event's own start if the call is not in the trace."""
-    call_end: Ints
     in_graph: Bools
     """Mask: part of a CUDA-graph replay."""
     main_thread: tuple[str, str] | None
@@ -48,7 +47,7 @@ def link(trace: Trace, work: Work) -> Linked:
     candidates = (
         np.flatnonzero(launching[calls.key] & (calls.correlation >= 0)) if len(calls) else np.zeros(0, np.int64)
     )
-    call = np.full(len(gpu), -1, np.int64)
+    call = np.full(len(gpu), -1, np.int32)
     if len(candidates) and len(gpu):
         order = np.argsort(calls.correlation[candidates], kind="stable")
         by_number = candidates[order]
@@ -57,13 +56,13 @@ def link(trace: Trace, work: Work) -> Linked:
         hit = (numbers[place] == gpu.correlation) & (gpu.correlation >= 0)
         call[hit] = by_number[place[hit]]
     known = call >= 0
-    launched, call_end = gpu.start.copy(), gpu.start.copy()
-    launched[known], call_end[known] = calls.start[call[known]], calls.end[call[known]]
+    launched = gpu.start.copy()
+    launched[known] = calls.start[call[known]]
     is_graph = np.array(["GraphLaunch" in key.name for key in trace.keys], np.bool_)
     in_graph = np.zeros(len(gpu), np.bool_)
     in_graph[known] = is_graph[calls.key[call[known]]]
     thread, mask = _main_thread(trace, calls, candidates)
-    return Linked(call, launched, call_end, in_graph, thread, mask)
+    return Linked(call, launched, in_graph, thread, mask)
 
 
 def _main_thread(trace: Trace, calls: CpuEvents, candidates: Ints) -> tuple[tuple[str, str] | None, Bools]:
@@ -85,12 +84,12 @@ def waiting(work: Work, linked: Linked) -> list[Waiting]:
     rows = []
     gpu = work.events
     for number in np.unique(work.stream).tolist():
-        mine = np.flatnonzero(work.stream == number)
-        start, end = gpu.start[mine], gpu.end[mine]
-        idle = start[1:] - end[:-1]
+        mine = np.flatnonzero(work.stream == number).astype(np.int32)
+        before = gpu.end[mine[:-1]]
+        mine = mine[1:]
+        idle = gpu.start[mine] - before
         real = idle > 0
-        known = linked.call[mine][1:] >= 0
-        late = known & (linked.launched[mine][1:] > end[:-1]) & real
+        late = (linked.call[mine] >= 0) & (linked.launched[mine] > before) & real
         brief = ~late & (idle < ORDINARY_PAUSE_NS) & real
         rest = real & ~late & ~brief
         rows.append(
@@ -122,9 +121,9 @@ def launches(trace: Trace, work: Work, linked: Linked) -> Launches:
     """Launch statistics; delays are of kernels launched one by one, for graph kernels have no call of their own."""
     gpu, known = work.events, linked.call >= 0
     single = known & ~linked.in_graph
-    delay = gpu.start[single] - linked.call_end[single]
-    delay = np.maximum(delay, 0)
-    call_time = linked.call_end[single] - linked.launched[single]
+    call_end = trace.calls.end[linked.call[single]]
+    delay = np.maximum(gpu.start[single] - call_end, 0)
+    call_time = call_end - linked.launched[single]
     graph_calls = np.unique(linked.call[linked.in_graph])
     graph_names = [position for position, key in enumerate(trace.keys) if "GraphLaunch" in key.name]
     graph_launches = int(np.isin(trace.calls.key, graph_names).sum()) if len(trace.calls) else 0

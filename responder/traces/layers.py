@@ -108,7 +108,7 @@ def _by_repetition(work: Work, line: Timeline) -> Layers | None:
     """Layers from the order of kernels in steps that all have the same number of attention kernels."""
     if not len(line.start) or not len(work.events):
         return None
-    rows = np.flatnonzero(line.of_gpu >= 0)
+    rows = np.flatnonzero(line.of_gpu >= 0).astype(np.int32)
     step, name = line.of_gpu[rows], work.name[rows]
     is_norm = np.array([bool(_NORM.search(text)) for text in work.names], np.bool_)[name]
     is_gemm = work.category[rows] == NUMBER[GEMM]
@@ -131,7 +131,7 @@ def _by_repetition(work: Work, line: Timeline) -> Layers | None:
 
 def _segments(duration: Ints, step: Ints, is_norm: Bools, is_gemm: Bools, anchors: Ints, depth: int) -> Layers | None:
     """Cut the kernel sequence at each layer's first normalisation; attention half up to the next one behind it."""
-    index = np.arange(len(step))
+    index = np.arange(len(step), dtype=np.int32)
     last_gemm = np.maximum.accumulate(np.where(is_gemm, index, -1))
     last_norm = np.maximum.accumulate(np.where(is_norm, index, -1))
     following = np.minimum.accumulate(np.where(is_norm, index, len(step))[::-1])[::-1]

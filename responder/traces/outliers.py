@@ -118,5 +118,5 @@ def _outlier(trace: Trace, work: Work, line: Timeline, row: int, median: float |
         step=step if step >= 0 else None,
         phase=_PHASES[int(phase[row])],
         grid=trace.grids[grid] if 0 <= grid < len(trace.grids) else "",
-        size_bytes=int(work.events.size[row]),
+        size_bytes=int(work.sizes[work.events.size[row]]),
     )

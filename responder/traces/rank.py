@@ -181,5 +181,5 @@ def _collectives(trace: Trace, work: Work, line: Timeline) -> Collectives | None
     names = [work.names[number] for number in work.name[rows].tolist()]
     events = work.events
     return Collectives(
-        names, events.start[rows], events.end[rows], events.size[rows], line.of_gpu[rows], trace.epoch_ns
+        names, events.start[rows], events.end[rows], work.sizes[events.size[rows]], line.of_gpu[rows], trace.epoch_ns
     )

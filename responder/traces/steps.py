@@ -80,9 +80,10 @@ class Timeline:
 
     def step_at(self, when: Ints) -> Ints:
         """Step that contains each instant, -1 outside."""
-        place = np.searchsorted(self.start, when, side="right") - 1
-        inside = (place >= 0) & (when < self.end[np.maximum(place, 0)]) if len(self.start) else place >= 0
-        return np.where(inside, place, -1)
+        place = (np.searchsorted(self.start, when, side="right") - 1).astype(np.int32)
+        if len(self.start):
+            place[when >= self.end[np.maximum(place, 0)]] = -1
+        return place
 
     def kind(self, step: int) -> str:
         """Kind of a step, empty outside."""
@@ -128,18 +129,19 @@ def _outer(start: Ints, end: Ints, rows: Ints) -> Ints:
 def per_step_gpu(work: Work, line: Timeline) -> Ints:
     """GPU busy time of each step's own work, overlaps counted once."""
     count = len(line.start)
-    inside = np.flatnonzero(line.of_gpu >= 0)
-    step = line.of_gpu[inside]
-    start, end = work.events.start[inside], work.events.end[inside]
-    order = np.lexsort((start, step))
-    step, start, end = step[order], start[order], end[order]
+    order = np.argsort(line.of_gpu, kind="stable").astype(np.int32)  # events come in start order
+    order = order[np.searchsorted(line.of_gpu[order], 0) :]
+    if not len(order):
+        return np.zeros(count, np.int64)
+    step = line.of_gpu[order]
     # one running maximum per step: shift every step far from its neighbours
-    width = int(end.max() - start.min()) + 1 if len(end) else 1
-    low = int(start.min()) if len(start) else 0
-    shifted_start, shifted_end = start - low + step * width, end - low + step * width
-    reach = np.maximum.accumulate(shifted_end) if len(end) else shifted_end
-    previous = np.concatenate((reach[:1] * 0, reach[:-1]))
-    fresh = np.maximum(shifted_end - np.maximum(shifted_start, previous), 0)
+    shift = step * np.int64(work.last - work.first + 1) - work.first
+    end = work.events.end[order] + shift
+    reach = np.empty(len(end), np.int64)
+    reach[0] = 0
+    np.maximum.accumulate(end[:-1], out=reach[1:])
+    np.maximum(reach, work.events.start[order] + shift, out=reach)
+    fresh = np.maximum(end - reach, 0)
     return np.bincount(step, weights=fresh, minlength=count).astype(np.int64)
 
 
