@@ -43,6 +43,8 @@ class CanaryResult:
     """Whether the model produced NaN; None when nothing was seen that could tell."""
     error: str = ""
     model: str = ""
+    gaps_s: tuple[float, ...] = ()
+    """Between one event with a choice and the next: ITL as a client sees it."""
 
     @property
     def ok(self) -> bool:
@@ -65,8 +67,9 @@ async def send_canary(
     timeout: float,
     token_ids: bool = False,
     logprobs: bool = False,
+    tokens: int = 1,
 ) -> CanaryResult:
-    """Ask for one token within `timeout` seconds, the search for a model name included.
+    """Ask for one token (or a few) within `timeout` seconds, the search for a model name included.
 
     `token_ids` asks for the token's number (servers before 0.10.2 log a warning about a field they do not know, so the
     probe that runs all night does not). `logprobs` is the only thing that gives NaN logits away, and not harmless: the
@@ -80,13 +83,16 @@ async def send_canary(
             why = found.error or f"/v1/models answered {found.status} and names no model; set `model:` for this target"
             return CanaryResult(found.reach, found.status if found.status != 200 else None, found.seconds, error=why)
     left = max(0.1, timeout - (time.monotonic() - started))
-    result = await _complete(http, target.url, headers, request_body(model, token_ids, logprobs), left)
+    result = await _complete(http, target.url, headers, request_body(model, token_ids, logprobs, tokens), left)
     return replace(result, seconds=time.monotonic() - started, model=model)
 
 
-def request_body(model: str, token_ids: bool = False, logprobs: bool = False) -> dict[str, Any]:
+def request_body(model: str, token_ids: bool = False, logprobs: bool = False, tokens: int = 1) -> dict[str, Any]:
     """The request: greedy, because sampling would hide a difference between two canaries."""
-    body: dict[str, Any] = {"model": model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0, "stream": True}
+    body: dict[str, Any] = {"model": model, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "stream": True}
+    if tokens > 1:
+        # A model that stops early would leave nothing to measure.
+        body |= {"ignore_eos": True}
     return body | ({"return_token_ids": True} if token_ids else {}) | ({"logprobs": 1} if logprobs else {})
 
 
@@ -134,6 +140,8 @@ class _Reading:
         self.raw = b""
         self.events: list[str] = []
         self.first_at: float | None = None
+        self.tokens_at: list[float] = []
+        """When each event that carries a choice had come; several in one chunk came together."""
         self.done = False
 
     def take(self, chunk: bytes, at: float) -> bool:
@@ -142,8 +150,9 @@ class _Reading:
         lines = self.raw.split(b"\n")
         # The last piece may be half an event: it waits for its line end.
         self.events = [line[5:].strip().decode("utf-8", "replace") for line in lines[:-1] if line.startswith(b"data:")]
-        if self.first_at is None and any('"choices"' in event for event in self.events):
-            self.first_at = at
+        told = sum('"choices"' in event for event in self.events)
+        self.tokens_at += [at] * (told - len(self.tokens_at))
+        self.first_at = self.tokens_at[0] if self.tokens_at else None
         self.done = "[DONE]" in self.events
         return self.done or len(self.raw) > MAX_BYTES
 
@@ -155,7 +164,8 @@ class _Reading:
             nan = True
         if status == 200 and not error and self.first_at is None:
             error = "the answer is no stream of completion events"
-        return CanaryResult("ok", status, seconds, self.first_at, text, token_id, nan, error[:300])
+        gaps = tuple(round(b - a, 5) for a, b in zip(self.tokens_at, self.tokens_at[1:], strict=False))
+        return CanaryResult("ok", status, seconds, self.first_at, text, token_id, nan, error[:300], gaps_s=gaps)
 
     def _content(self) -> tuple[str | None, int | None, str, bool | None]:
         text: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from responder.capture import STEPS as REGISTERED
 from responder.capture.step import NoParams
 from responder.diagnose import STEP_OF_PREFIX
 from responder.model import Evidence, Fact, Outcome, Scalar
@@ -50,6 +51,16 @@ _NAMES = {
     "profile": "possible iterations",
     "trace": " ".join(["summary", *(row.name.removeprefix("trace.") for row in TRACE), *(
         name.removeprefix("trace.") for name, _, _ in ACROSS)]),
+    "nvidia_smi": "stuck_calls odd_gpus odd_gpu link_errors slow_links link_rate all_nvlink slowest_path",
+    "infiniband": "ports ports_down slow_ports errors errors_growing sent_rate congested",
+    "dcgm": "xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share power_violation_share",
+    "nccl_log": "lines slowest_way over_sockets warnings first_to_warn timeouts first_diverging_rank",
+    "flight_recorder": "ranks behind_ranks first_diverging_rank mismatch",
+    "gdb": "threads in_nccl in_driver stands_in",
+    "stacks_native": "in_collective outlier groups unchanged",
+    "flame_graph": "top top_share tokenizer_share json_share scheduler_share",
+    "system": "cpu_busy cpu_steal cpu_iowait io_pressure memory_pressure disk_latency tcp_retransmits fds_share_max",
+    "nsys": "under_nsys can_capture relaunch layerwise top_kernel",
     "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
 }
 FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(
@@ -57,7 +68,8 @@ FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in
 )
 """What the capture steps promise (the registry is compared with this in test_playbooks)."""
 
-STEPS = {STEP_OF_PREFIX.get(prefix, prefix): NoParams for prefix in _NAMES}
+_HERE = [STEP_OF_PREFIX.get(prefix, prefix) for prefix in _NAMES]
+STEPS = {name: REGISTERED[name].params if name in REGISTERED else NoParams for name in _HERE}
 
 
 def evidence(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
+from aiohttp import web
 
 from responder.canary import CanaryResult, first_model, request_body, send_canary
 from responder.model import Target
@@ -129,3 +132,24 @@ async def test_no_model_to_be_found() -> None:
 def test_model_lists_that_name_none(body: bytes) -> None:
     """Any other shape names no model."""
     assert first_model(body) is None
+
+
+async def test_the_time_between_tokens_as_a_client_sees_it() -> None:
+    """A few tokens: each gap is measured where it arrives, and the server must not stop early."""
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(4):
+            await response.write(b'data: {"choices":[{"text":"a"}]}\n\n')
+            await asyncio.sleep(0.05)
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async with serving({"/v1/completions": slowly}) as server, aiohttp.ClientSession() as http:
+        got = await send_canary(http, Target(name="t", url=server.url), "m", 20.0, tokens=4)
+    assert got.ok
+    assert len(got.gaps_s) == 3
+    assert min(got.gaps_s) >= 0.02
+    body = server.asked[0][2]
+    assert (body["max_tokens"], body["ignore_eos"]) == (4, True)

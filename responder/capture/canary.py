@@ -1,4 +1,4 @@
-"""Does one token come back, how fast, and is it a number? One streamed completion of one token."""
+"""Does one token come back, how fast, and is it a number? One streamed completion of one token (or of a few)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from statistics import fmean
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from responder.canary import send_canary
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
@@ -24,6 +25,8 @@ class CanaryParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    tokens: int = Field(default=1, ge=1, le=32)
+    """More than one: the time between tokens is measured as a client sees it."""
     logprobs: bool = False
     """Also tell NaN logits. Only where wrong output is suspected: a server's first request for log-probabilities can
     stop all others while a kernel is compiled (12.7 s measured on a CPU server)."""
@@ -35,7 +38,10 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     if not scene.target.canary:
         return skipped("canary requests are switched off for this target (`canary: false`)")
     result, server_ttft = await asyncio.gather(
-        send_canary(scene.http, scene.target, scene.target.model, DEADLINE_S, token_ids=True, logprobs=params.logprobs),
+        send_canary(
+            scene.http, scene.target, scene.target.model, DEADLINE_S, token_ids=True, logprobs=params.logprobs,
+            tokens=params.tokens,
+        ),  # fmt: skip
         _server_ttft(scene),
     )
     record = asdict(result) | {"ok": result.ok, "asked": result.asked, "server_ttft_p50": server_ttft}
@@ -88,11 +94,14 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     if got["ok"] and got["server_ttft_p50"] is not None:
         over = got["ttft_s"] - got["server_ttft_p50"]
     yield fact("ttft_over_server", over, "s")
+    if gaps := got.get("gaps_s"):
+        yield fact("itl_s", round(fmean(gaps), 5), "s", f"over {len(gaps)} gaps")
+        yield fact("itl_max_s", max(gaps), "s")
 
 
 def _words(got: Mapping[str, object]) -> str:
     if got["ok"]:
-        return f"one token came back after {got['seconds']:.2f} s"
+        return f"{'one token' if not got.get('gaps_s') else 'all tokens'} came back after {got['seconds']:.2f} s"
     if got["reach"] == "timeout":
         return f"no token came back within {DEADLINE_S:.0f} s"
     return f"the canary request ended with: {got['error'] or got['reach']}"
@@ -117,6 +126,8 @@ STEP = Step(
             "whether the token's log-probability is not a number; asked for with `logprobs: true` only",
         ),
         FactSpec("canary.error", "", "what the server said instead of a token; empty when all was well"),
+        FactSpec("canary.itl_s", "s", "mean time between tokens as a client sees it, where several were asked for"),
+        FactSpec("canary.itl_max_s", "s", "the longest time between two of its tokens"),
         FactSpec("canary.ttft_over_server", "s", "the canary's TTFT minus the server's own TTFT median"),
     ),
     timeout_s=DEADLINE_S + 4,

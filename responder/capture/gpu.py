@@ -14,7 +14,7 @@ from statistics import fmean
 
 from pydantic import BaseModel
 
-from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.capture.step import Brief, Command, FactSpec, Fetched, Scene, Step, skipped
 from responder.gpu_text import Gpu, from_nvidia_smi, from_nvml
 from responder.model import Fact, Outcome, Scalar
 
@@ -38,11 +38,13 @@ SMI = {
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Ask NVML; if it cannot be asked (not: if it hangs), ask nvidia-smi."""
     inventory = scene.inventory
-    if inventory is None or not inventory.local:
+    if inventory is None or not inventory.reachable:
         return skipped("the server's GPUs are on another host (or it was never seen): run a responder there")
     chosen = inventory.environment.get("CUDA_VISIBLE_DEVICES") or inventory.environment.get("NVIDIA_VISIBLE_DEVICES")
     server = {"pids": [process.pid for process in inventory.processes], "visible": chosen, "timed_out": False}
-    said = await scene.runner.run([sys.executable, "-m", "responder.nvml_probe"], timeout=NVML_TIMEOUT_S)
+    probe = [sys.executable, "-m", "responder.nvml_probe"]
+    nowhere = Command(3, b"", b"asked over a runner, our package is not there", 0.0)
+    said = await scene.runner.run(probe, timeout=NVML_TIMEOUT_S) if inventory.local else nowhere
     files = {NVML: said.stdout}
     why = _error(said.stdout) or said.stderr.decode("utf-8", "replace").strip()[-300:]
     outcome, reason = Outcome.OK, ""

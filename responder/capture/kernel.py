@@ -30,9 +30,9 @@ LOGS = (
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """The kernel log, and two readings of the cgroup's counters."""
     inventory = scene.inventory
-    if inventory is None or not inventory.local:
+    if inventory is None or not inventory.reachable:
         return skipped("the server runs on another host (or was never seen): its kernel cannot be asked from here")
-    groups = await aside(lambda: _groups(inventory), timeout=5.0)
+    groups = await aside(lambda: _groups(inventory), timeout=5.0) if inventory.local else {}
     files = {name: raw for name, path in groups.items() if (raw := await _read(scene, path))}
     log, why = await _kernel_log(scene)
     if log is not None:
