@@ -49,9 +49,11 @@ async def question(http: aiohttp.ClientSession, url: str, model: str, prompts: S
     return [*alone, *cached, *together]
 
 
-def weigh(reference: Record, answers: Sequence[Answer], sick_shift: float | None = None) -> Asked:
+def weigh(
+    reference: Record, answers: Sequence[Answer], sick_shift: float | None = None, across: float = ACROSS
+) -> Asked:
     """Right or wrong. `sick_shift`: tolerances of the original, to tell an error from another kernel's noise."""
-    found = judge(wider(reference, sick_shift), answers)
+    found = judge(wider(reference, sick_shift, across), answers)
     count = len(reference.pins)
     plain = judge(reference, answers)
     return Asked(
@@ -65,9 +67,9 @@ def weigh(reference: Record, answers: Sequence[Answer], sick_shift: float | None
     )
 
 
-def wider(reference: Record, sick_shift: float | None) -> Record:
+def wider(reference: Record, sick_shift: float | None, across: float = ACROSS) -> Record:
     """The record with the tolerance that other options may need, but never as wide as the error looked for."""
-    factor = ACROSS if sick_shift is None else max(1.0, min(ACROSS, SHARE_LEFT * sick_shift))
+    factor = across if sick_shift is None else max(1.0, min(across, SHARE_LEFT * sick_shift))
     pins = tuple(pin.model_copy(update={"tolerance": pin.tolerance * factor}) for pin in reference.pins)
     return reference.model_copy(update={"pins": pins})
 

@@ -15,8 +15,9 @@ from responder.launchargs import options_of
 
 SCRIPT = Path(__file__).with_name("transformers_reference.py")
 TIMEOUT_S = 3600.0
-TOLERANCE_NATS = 0.1
-"""Two implementations of a bfloat16 model agree to about this."""
+TOLERANCE_NATS = 0.05
+"""What another implementation may differ by in good health: vLLM and transformers were 0.01 nats apart on a bfloat16
+model on a CPU, and cached prefixes mixed up on purpose moved the same answers by 0.11."""
 
 
 class NoReference(Exception):

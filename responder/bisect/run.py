@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from responder.bisect.changes import REFERENCE, Launch, Step
-from responder.bisect.judge import Asked, question, reference_of, weigh
+from responder.bisect.judge import ACROSS, Asked, question, reference_of, weigh
 from responder.bisect.reference import TOLERANCE_NATS, NoReference, transformers_answers
 from responder.bisect.server import NotStarted, serving
 from responder.bisect.story import (
@@ -102,7 +102,9 @@ class Bisection:
     def _judge(self, name: str, answers: Sequence[Answer]) -> Asked:
         assert self.reference is not None
         baseline = self.state.of(BASELINE)
-        asked = weigh(self.reference, answers, baseline.tolerances if baseline else None)
+        # transformers' tolerance is one between implementations already.
+        across = 1.0 if self.reference.model == REFERENCE else ACROSS
+        asked = weigh(self.reference, answers, baseline.tolerances if baseline else None, across)
         if name == BASELINE:
             self.state = self.state.model_copy(update={"answers": {**self.state.answers, BASELINE: asked.answers}})
         return asked
@@ -117,7 +119,7 @@ class Bisection:
                 raise NoReference("transformers computes NaN from these files, too: it is the weights, not vLLM")
             self.state = self.state.model_copy(update={"answers": {**self.state.answers, REFERENCE: known}})
             self._write()
-        return reference_of(known, self.prompts, TOLERANCE_NATS, "transformers")
+        return reference_of(known, self.prompts, TOLERANCE_NATS, REFERENCE)
 
     async def _against_transformers(self) -> Tried:
         """The last word: right, or wrong as well?"""
@@ -131,7 +133,7 @@ class Bisection:
         # Another implementation: its own tolerance if that is wider than what one server has with itself.
         pins = tuple(pin.model_copy(update={"tolerance": max(pin.tolerance, TOLERANCE_NATS)})
                      for pin in self.reference.pins)  # fmt: skip
-        asked = weigh(self.reference.model_copy(update={"pins": pins}), answers)
+        asked = weigh(self.reference.model_copy(update={"pins": pins}), answers, across=1.0)
         return _tried(REFERENCE, "", asked).model_copy(update={"ask_s": time.monotonic() - began})
 
     def _keep(self, tried: Tried) -> None:
