@@ -35,7 +35,7 @@ ONE_IMPORTER = {
     "standardwebhooks": {"notify.webhook"},
     "asyncssh": {"runner_ssh"},
     "pynvml": {"nvml_probe"},
-    "typer": {"__main__", "cli", "traces", "requests", "canaries", "bisect"},
+    "typer": {"__main__", "cli", "cli_captures", "traces", "requests", "canaries", "bisect"},
 }
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp", "pathlib",
            "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
