@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ def timed_out(ended: Ended, timeout: float) -> bool:
 
 
 REFUSALS = (
-    (b"No such file", errno.ENOENT), (b"Permission denied", errno.EACCES), (b"Is a directory", errno.EISDIR),
+    (b"No such file or directory", errno.ENOENT), (b"Permission denied", errno.EACCES), (b"Is a directory", errno.EISDIR),
 )  # fmt: skip
 
 
@@ -75,6 +74,7 @@ def read_error(ended: Ended, path: str) -> OSError | None:
         return None
     if ended.code is None:
         return OSError(errno.ETIMEDOUT, "no answer in time", path)
-    number = next((number for words, number in REFUSALS if words in ended.stderr), errno.EIO)
-    words = os.strerror(number) if number != errno.EIO else ended.stderr.decode("utf-8", "replace").strip()[:200]
-    return OSError(number, words, path)
+    for words, number in REFUSALS:
+        if words in ended.stderr:
+            return OSError(number, words.decode(), path)
+    return OSError(errno.EIO, ended.stderr.decode("utf-8", "replace").strip()[:200], path)

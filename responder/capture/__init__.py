@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from responder.capture import (
-    command,
     canary,
     canary_compare,
+    command,
     dcgm,
     endpoints,
     flame_graph,
