@@ -2,9 +2,9 @@
 
     python -m bench.capture_cost [rounds=3] [steps=stacks,canary,…] [rate=4] [url=http://host:8000] [unsafe=no]
 
-Without `url` a vLLM is started here on CPU with safe profiler options; with it, any running server is measured - the
-way to use it on a GPU machine, where the server is started by hand. Every step runs `rounds` times under a steady load of
-real streams; before and after each run the same load is measured for as long. A control row runs nothing at all: what
+Without `url` a vLLM is started here, on CPU and safely; with it, any running server is measured: the way
+to use it on a GPU machine, where the server is started by hand. Every step runs `rounds` times under a steady load
+of real streams, measured before and after each run, too. A control row runs nothing at all: what
 it shows is the server's own jitter. `unsafe=yes` also starts a server with vLLM's default profiler options, where the
 torch profiler must refuse: 0 s of outage.
 """
@@ -140,8 +140,11 @@ async def one(hand: Hand, target: Target, name: str, load: Load, rounds: int) ->
     return row
 
 
-HEAD = (f"{'step':18} {'ended':9} {'seconds':>8} {'longest gap between tokens, ms':>32} {'TTFT p50, ms':>20} "
-        f"{'TTFT p99, ms':>20} {'bytes':>9}\n{'':37} {'before / during / after':>32} {'b / d / a':>20} {'b / d / a':>20}")  # fmt: skip
+HEAD = (
+    f"{'step':18} {'ended':9} {'seconds':>8} {'longest gap between tokens, ms':>32} {'TTFT p50, ms':>20} "
+    f"{'TTFT p99, ms':>20} {'bytes':>9}\n"
+    f"{'':37} {'before / during / after':>32} {'b / d / a':>20} {'b / d / a':>20}"
+)
 
 
 def line(row: Row) -> str:
@@ -180,7 +183,8 @@ def main(argv: list[str]) -> None:
             asyncio.run(run(server.url, folder, steps, rounds, rate))
         if asked["unsafe"] == "yes":
             print("the same server launched with vLLM's default profiler options:")
-            with VllmServer(folder, (*scenarios.ROOMY, *options(folder, {"profiler": "torch"})), name="unsafe") as server:
+            flags = (*scenarios.ROOMY, *options(folder, {"profiler": "torch"}))
+            with VllmServer(folder, flags, name="unsafe") as server:
                 asyncio.run(run(server.url, folder / "unsafe", ["torch_profiler"], rounds, rate))
 
 

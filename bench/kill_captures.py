@@ -2,10 +2,11 @@
 
     python -m bench.kill_captures [profiles=20] [never=3] [ptrace=100] [commands=20]
 
-profiles: `responder capture … --step torch_profiler` on a real vLLM (started here, safely), SIGKILLed at a random moment while a profile is owed; then the daemon starts. Counted: from its start to the
-stop arriving at the server. never: the same, and nobody comes back: the guard. ptrace: py-spy dumps killed at a random
-moment; counted: targets left stopped two seconds later. commands: each hostile pattern so many times; survivors two
-seconds after the deadline.
+profiles: `responder capture … --step torch_profiler` on a real vLLM (started here), SIGKILLed at a random moment
+while a profile is owed; then the daemon starts. Counted: from its start to the stop arriving at the server.
+never: the same, and nobody comes back: the guard.
+ptrace: py-spy dumps killed at a random moment; counted: targets left stopped two seconds later.
+commands: each hostile pattern so many times; survivors two seconds after the deadline.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ async def ptraces(count: int) -> tuple[int, int, int]:
     tool, draw, runner = find_tool(), random.Random(3), LocalRunner()
     if tool is None:
         raise SystemExit("py-spy is not installed")
-    with subprocess.Popen([sys.executable, "-c", BUSY]) as child:
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as child:  # noqa: ASYNC220 - a benchmark may wait
         try:
             await asyncio.sleep(1.0)
             seen = proc.stat(child.pid)
@@ -160,7 +161,8 @@ async def ptraces(count: int) -> tuple[int, int, int]:
             whole = (await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=20)).seconds
             met = stopped = helped = 0
             for _ in range(count):
-                said = await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=draw.uniform(0.05, 0.6) * whole)
+                soon = draw.uniform(0.05, 0.6) * whole
+                said = await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=soon)
                 met += said.code is None
                 helped += bool(await left_stopped(target))
                 limit = time.monotonic() + 2.0
@@ -185,7 +187,7 @@ async def commands(count: int, deadline_s: float = 0.3) -> dict[str, tuple[int, 
             began = time.monotonic()
             await runner.run([part.replace("{mark}", mark) for part in pattern], timeout=deadline_s)
             longest = max(longest, time.monotonic() - began)
-            while (left := living(mark)) and time.monotonic() < began + deadline_s + 2.0:
+            while (left := living(mark)) and time.monotonic() < began + deadline_s + 2.0:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             survivors += left
         out[name] = survivors, longest

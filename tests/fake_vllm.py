@@ -2,7 +2,7 @@
 
     python -m tests.fake_vllm PORT FOLDER      (writes what it was asked to FOLDER/asked.txt, one line each)
 
-`freeze_s` in FOLDER/orders.json makes a profile stop everything for so long once it has begun, as an unbounded one does.
+`freeze_s` in FOLDER/orders.json makes a profile stop everything for so long, as an unbounded one does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who allowed what, until when: files that survive us, answers that count once and in time, and the flow around them."""
+"""Who allowed what, until when: files that survive us, answers that count once and in time, and the flow."""
 
 from __future__ import annotations
 
