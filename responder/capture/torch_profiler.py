@@ -268,7 +268,7 @@ async def _session_open(scene: Scene) -> bool | None:
 
 
 async def _memory(scene: Scene) -> int | None:
-    """Of the host, and of our own cgroup where that is less; None where it cannot be read."""
+    """Of the host, not of the server's cgroup; None where it cannot be read."""
     try:
         raw = await scene.runner.read("/proc/meminfo", max_bytes=8192)
     except OSError:
