@@ -64,8 +64,10 @@ def timed_out(ended: Ended, timeout: float) -> bool:
 
 
 REFUSALS = (
-    (b"No such file or directory", errno.ENOENT), (b"Permission denied", errno.EACCES), (b"Is a directory", errno.EISDIR),
-)  # fmt: skip
+    (b"No such file or directory", errno.ENOENT),
+    (b"Permission denied", errno.EACCES),
+    (b"Is a directory", errno.EISDIR),
+)
 
 
 def read_error(ended: Ended, path: str) -> OSError | None:
