@@ -22,7 +22,7 @@ from rich.text import Text
 
 from tests.live.harness import find, scenarios
 from tests.live.harness.daemon import Daemon
-from tests.live.harness.play import Play
+from tests.live.harness.play import Play, measure_capacity
 from tests.live.harness.receiver import Received, Report, WebhookReceiver
 from tests.live.harness.vllm_server import VllmServer
 
@@ -65,7 +65,8 @@ async def main() -> int:
                 clock.says(
                     f"responder run --target {server.url}: ready in {daemon.started_in_s:.1f} s, private Prometheus"
                 )
-                async with Play(SCENARIO, server) as play:
+                scenario = SCENARIO.on(await measure_capacity(server, scenarios.USUAL))
+                async with Play(scenario, server) as play:
                     return await _story(clock, server, receiver, daemon, play)
     finally:
         server.end()
@@ -73,18 +74,17 @@ async def main() -> int:
 
 
 async def _story(clock: Clock, server: VllmServer, receiver: WebhookReceiver, daemon: Daemon, play: Play) -> int:
-    usual = SCENARIO.usual
+    usual, during = play.scenario.usual, play.scenario.during
     async with _watching(
-        f"usual traffic for {USUAL_S:.0f} s: {usual.rate:g} requests/s of {usual.output_tokens} tokens", server
+        f"usual traffic for {USUAL_S:.0f} s: {usual.rate:.1f} requests/s of {usual.output_tokens} tokens", server
     ):
         await asyncio.sleep(USUAL_S)
     felt = play.felt("usual")
     clock.says(f"all is well: {felt.answered} answers, first token after {_s(felt.ttft_p50)} (p99 {_s(felt.ttft_p99)})")
     async with play.fault() as began:
         clock.began = began
-        during = SCENARIO.during
         clock.says(
-            f"now {during.rate:g} requests/s of {during.output_tokens} tokens: more than the KV cache can hold",
+            f"now {during.rate:.1f} requests/s of {during.output_tokens} tokens: more than the KV cache can hold",
             "bold red",
         )
         async with _watching("waiting for the daemon to notice", server):
@@ -93,13 +93,19 @@ async def _story(clock: Clock, server: VllmServer, receiver: WebhookReceiver, da
         async with _watching("capturing and weighing", server):
             final = await receiver.first(lambda r: r["stage"] == "final", within_s=FOUND_WITHIN_S)
         _tell_final(clock, final)
+        report = (_folder(daemon, final.body) / "report.md").read_text()
     felt = play.felt("fault")
     clock.says(f"meanwhile clients waited {_s(felt.ttft_p50)} for a first token (p99 {_s(felt.ttft_p99)})")
-    clock.says("traffic back to usual", "bold green")
+    clock.says("traffic back to usual; the report as it was then:", "bold green")
+    console.print(Rule("report"))
+    console.print(Markdown(report))
+    console.print(Rule())
     async with _watching("waiting for the queue to drain and the incident to be resolved", server):
-        resolved = await receiver.first(lambda r: r["incident"]["state"] == "resolved", within_s=RESOLVED_WITHIN_S)
+        await receiver.first(lambda r: r["incident"]["state"] == "resolved", within_s=RESOLVED_WITHIN_S)
     clock.says(f"resolved; {len(receiver.received)} messages were sent in all", "bold green")
-    _show(daemon, resolved.body)
+    folder = _short(_folder(daemon, final.body))
+    console.print(f"incident folder: {folder}  (report.html, report.md, report.json, charts/, raw/)")
+    console.print(f"the same verdict from the stored bytes: .venv/bin/responder replay {folder}")
     return 0 if final.body["hypotheses"][0]["cause"] in SCENARIO.causes else 1
 
 
@@ -121,13 +127,8 @@ def _tell_final(clock: Clock, final: Received) -> None:
     clock.says(f"detected {_s(detected)} after the onset it found in the data, complete {_s(report)} after opening")
 
 
-def _show(daemon: Daemon, report: Report) -> None:
-    folder = daemon.data_dir / "incidents" / report["incident"]["id"]
-    console.print(Rule("the report"))
-    console.print(Markdown((folder / "report.md").read_text()))
-    console.print(Rule())
-    console.print(f"incident folder: {_short(folder)}  (report.html, report.json, charts/, raw/)")
-    console.print(f"the same verdict from the stored bytes: .venv/bin/responder replay {_short(folder)}")
+def _folder(daemon: Daemon, report: Report) -> pathlib.Path:
+    return daemon.data_dir / "incidents" / str(report["incident"]["id"])
 
 
 @contextlib.asynccontextmanager

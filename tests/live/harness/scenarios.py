@@ -19,8 +19,12 @@ ROOMY = ("--max-model-len", "4096", "--max-num-seqs", "16", *COMMON)
 STARVED = ("--max-model-len", "2048", "--max-num-seqs", "32", "--num-gpu-blocks-override", "128", *COMMON)
 """The same model with room for 4,096 tokens of KV cache."""
 
-USUAL = Traffic(rate=3, prompt_tokens=200, output_tokens=150, shared=0.5)
+USUAL = Traffic(rate=3, prompt_tokens=200, output_tokens=150, shared=0.5, most_outstanding=60)
+USUAL_SHARE = 0.25
+"""Usual traffic never takes more of the server's capacity than this."""
 QUIET = Traffic(rate=0)
+MOST_WAITING = 200
+"""Of an overload: more would only make the wait after it longer."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,18 @@ class Scenario:
     """What an operator would have configured for this target: alert -> threshold."""
 
     def on(self, capacity: float) -> Scenario:
-        """The same experiment with its rate fixed for a server of that capacity."""
-        if self.of_capacity is None:
-            return self
-        return replace(self, during=replace(self.during, rate=self.of_capacity * capacity))
+        """The same experiment with its rates fixed for a server of that capacity."""
+        during = self.during
+        if self.of_capacity is not None:
+            during = replace(during, rate=self.of_capacity * capacity, most_outstanding=MOST_WAITING)
+        elif during == self.usual:
+            during = self._usual(capacity)
+        return replace(self, usual=self._usual(capacity), during=during)
+
+    def _usual(self, capacity: float) -> Traffic:
+        if self.usual.prompt_tokens > 4 * USUAL.prompt_tokens:
+            return self.usual  # another kind of request: the measured capacity says nothing about it
+        return replace(self.usual, rate=min(self.usual.rate, USUAL_SHARE * capacity))
 
 
 HEALTHY = Scenario("healthy", "steady load, nothing wrong")
@@ -157,6 +169,7 @@ KV_STARVATION = Scenario(
     "kv_starvation",
     "long generations on a server with little KV cache",
     server=STARVED,
+    usual=replace(USUAL, rate=2, output_tokens=80),
     during=Traffic(rate=8, prompt_tokens=200, output_tokens=700, shared=0.0, most_outstanding=40),
     incident_class="high_ttft",
     causes=("kv_pressure_preemption",),
