@@ -18,18 +18,22 @@ from tests.live.harness.watched import Servers, Told, watched
 pytestmark = pytest.mark.timeout(900)
 
 HANG_REPORTED_WITHIN_S = 15.0
-SLOW_REPORTED_WITHIN_S = 45.0
+"""Fault → message received."""
+SLOW_FOUND_WITHIN_S = 45.0
+"""Fault → incident opened."""
 CAUSE_NAMED_WITHIN_S = 20.0
 COMPLETE_WITHIN_S = 60.0
 
 
-def judge(scenario: Scenario, told: Told, within_s: float) -> None:
+def judge(scenario: Scenario, told: Told) -> None:
     """Class, first cause, speed, service and resolution: all that a woken engineer relies on."""
     report = told.final.body
     assert report["incident"]["class"] == scenario.incident_class, tell(report)
     assert report["hypotheses"][0]["cause"] in scenario.causes, tell(report)
     assert report["hypotheses"][0]["status"] in ("confirmed", "probable"), tell(report)
-    assert told.reported_after_s <= within_s, f"first message after {told.reported_after_s:.1f} s"
+    if scenario.incident_class == "hang_or_crash":
+        assert told.reported_after_s <= HANG_REPORTED_WITHIN_S, tell(told.first.body)
+    assert told.opened_after_s <= SLOW_FOUND_WITHIN_S, tell(told.first.body)
     assert told.cause_named_after_s is not None
     assert told.cause_named_after_s <= CAUSE_NAMED_WITHIN_S
     assert report["timings"]["report_s"] <= COMPLETE_WITHIN_S
@@ -43,21 +47,21 @@ async def test_capacity_exceeded(servers: Servers, tmp_path: pathlib.Path) -> No
     """Arrivals over what the server can answer, with KV cache to spare, are a capacity problem."""
     async with watched(scenarios.SPIKE, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.SPIKE, told, SLOW_REPORTED_WITHIN_S)
+    judge(scenarios.SPIKE, told)
 
 
 async def test_prefix_cache_collapse(servers: Servers, tmp_path: pathlib.Path) -> None:
     """Same arrivals, same lengths, but nothing is found in the prefix cache any more."""
     async with watched(scenarios.PREFIX_COLLAPSE, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.PREFIX_COLLAPSE, told, SLOW_REPORTED_WITHIN_S)
+    judge(scenarios.PREFIX_COLLAPSE, told)
 
 
 async def test_engine_hang(servers: Servers, tmp_path: pathlib.Path) -> None:
     """A stopped engine answers /health with 200 all the while; it is reported as hung, and serves on when woken."""
     async with watched(scenarios.ENGINE_HANG, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.ENGINE_HANG, told, HANG_REPORTED_WITHIN_S)
+    judge(scenarios.ENGINE_HANG, told)
 
 
 async def test_worker_hang_is_told_from_engine_hang(servers: Servers, tmp_path: pathlib.Path) -> None:
@@ -65,14 +69,14 @@ async def test_worker_hang_is_told_from_engine_hang(servers: Servers, tmp_path: 
     the operator's: `responder run --target URL` brings its own."""
     async with watched(scenarios.WORKER_HANG, servers, tmp_path, private_prometheus=True) as lab:
         told = await lab.investigate()
-    judge(scenarios.WORKER_HANG, told, HANG_REPORTED_WITHIN_S)
+    judge(scenarios.WORKER_HANG, told)
 
 
 async def test_frontend_frozen(servers: Servers, tmp_path: pathlib.Path) -> None:
     """A stopped API server accepts connections and answers nothing."""
     async with watched(scenarios.FRONTEND_FROZEN, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.FRONTEND_FROZEN, told, HANG_REPORTED_WITHIN_S)
+    judge(scenarios.FRONTEND_FROZEN, told)
 
 
 async def test_burst_stays_silent(servers: Servers, tmp_path: pathlib.Path) -> None:
@@ -112,11 +116,11 @@ async def test_engine_killed(servers: Servers, tmp_path: pathlib.Path) -> None:
     """A killed engine takes the server along; the cause is still known afterwards, from log and processes."""
     async with watched(scenarios.ENGINE_KILLED, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.ENGINE_KILLED, told, HANG_REPORTED_WITHIN_S)
+    judge(scenarios.ENGINE_KILLED, told)
 
 
 async def test_kv_starvation(servers: Servers, tmp_path: pathlib.Path) -> None:
     """Long generations with too little KV cache: preemptions, fewer running than allowed, a queue."""
     async with watched(scenarios.KV_STARVATION, servers, tmp_path) as lab:
         told = await lab.investigate()
-    judge(scenarios.KV_STARVATION, told, SLOW_REPORTED_WITHIN_S)
+    judge(scenarios.KV_STARVATION, told)

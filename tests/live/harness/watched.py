@@ -7,6 +7,7 @@ import contextlib
 import pathlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.live.harness.daemon import Daemon
 from tests.live.harness.play import Play, measure_capacity
@@ -32,6 +33,12 @@ class Told:
     final: Received
     resolved: Received | None = None
     served_on: bool | None = None
+
+    @property
+    def opened_after_s(self) -> float:
+        """Fault → incident opened, by the daemon's clock, which is ours."""
+        opened = datetime.fromisoformat(self.first.body["incident"]["opened_at"])
+        return opened.timestamp() - self.began
 
     @property
     def reported_after_s(self) -> float:
