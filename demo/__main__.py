@@ -23,7 +23,7 @@ from rich.text import Text
 from tests.live.harness import find, scenarios
 from tests.live.harness.daemon import Daemon
 from tests.live.harness.play import Play, measure_capacity
-from tests.live.harness.receiver import Received, Report, WebhookReceiver
+from tests.live.harness.receiver import Received, Report, WebhookReceiver, tell
 from tests.live.harness.vllm_server import VllmServer
 
 USUAL_S = 40.0
@@ -100,9 +100,12 @@ async def _story(clock: Clock, server: VllmServer, receiver: WebhookReceiver, da
     console.print(Rule("report"))
     console.print(Markdown(report))
     console.print(Rule())
-    async with _watching("waiting for the queue to drain and the incident to be resolved", server):
-        await receiver.first(lambda r: r["incident"]["state"] == "resolved", within_s=RESOLVED_WITHIN_S)
-    clock.says(f"resolved; {len(receiver.received)} messages were sent in all", "bold green")
+    try:
+        async with _watching("waiting for the queue to drain and the incident to be resolved", server):
+            await receiver.first(lambda r: r["incident"]["state"] == "resolved", within_s=RESOLVED_WITHIN_S)
+        clock.says(f"resolved; {len(receiver.received)} messages were sent in all", "bold green")
+    except AssertionError:
+        clock.says(f"not resolved within {RESOLVED_WITHIN_S:.0f} s: {tell(receiver.reports[-1])}", "bold red")
     folder = _short(_folder(daemon, final.body))
     console.print(f"incident folder: {folder}  (report.html, report.md, report.json, charts/, raw/)")
     console.print(f"the same verdict from the stored bytes: .venv/bin/responder replay {folder}")
