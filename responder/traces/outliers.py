@@ -72,13 +72,12 @@ def outliers(trace: Trace, work: Work, line: Timeline) -> tuple[list[Outlier], l
     phase = phases(work, line)
     grid = work.events.grid
     size = work.events.size
-    order = np.lexsort((work.duration, size, grid, phase, work.name))
-    columns = [column[order] for column in (work.name, phase, grid, size)]
-    changes = np.zeros(len(order), np.bool_)
-    changes[0] = True
-    for column in columns:
-        changes[1:] |= column[1:] != column[:-1]
-    first = np.flatnonzero(changes)
+    # one number for all four: there are far fewer of each than bits to spare
+    kind = work.name.astype(np.int64) * len(_PHASES) + phase
+    kind = (kind * (len(trace.grids) + 1) + grid + 1) * len(trace.sizes) + size
+    order = np.lexsort((work.duration, kind))
+    kind = kind[order]
+    first = np.flatnonzero(np.concatenate(([True], kind[1:] != kind[:-1])))
     last = np.append(first[1:], len(order))
     duration = work.duration[order]
     count = last - first

@@ -46,17 +46,23 @@ def numbers_behind(text: bytes, words: Words, places: Offsets) -> Offsets:
     left = np.flatnonzero(places >= 0)
     raw = np.frombuffer(text, np.uint8)
     limit = len(words) - 1
-    # nearly all numbers of a piece have one or two lengths: each length is tried on what is left
-    for length in range(8, 0, -1):
+    # nearly all numbers of a piece have one or two lengths: that of the first one left is tried on all of them
+    for _ in range(TRIES):
         if not len(left):
             return values
+        first = text[int(places[left[0]]) : int(places[left[0]]) + 20]
+        length = len(first) - len(first.lstrip(b"0123456789"))
+        if not 0 < length <= 8:
+            values[left[0]] = number_at(text, int(places[left[0]]))
+            left = left[1:]
+            continue
         where = np.minimum(places[left], limit)
         value, fine = up_to_eight(words, where, length)
         following = raw[np.minimum(where + length, len(raw) - 1)]
         fine &= (following < 48) | (following > 57)
         values[left[fine]] = value[fine]
         left = left[~fine]
-    for row in left.tolist():  # nine digits and more
+    for row in left.tolist():
         values[row] = number_at(text, int(places[row]))
     return values
 
