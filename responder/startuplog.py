@@ -3,8 +3,12 @@ one is this server."""
 
 from __future__ import annotations
 
-from responder.capture.step import Scene
+from typing import TYPE_CHECKING
+
 from responder.serverconfig import LOG_MARKS
+
+if TYPE_CHECKING:  # capture steps import this module
+    from responder.capture.step import Scene
 
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 4 << 20

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from responder import startuplog
 from responder.capture import log_tail, server_config
 from responder.capture.step import Brief, Fetched, NoParams, Step
 from responder.model import Fact, Inventory, Outcome, ProcessInfo
@@ -66,15 +67,15 @@ def test_only_the_latest_start_in_a_log_counts() -> None:
     two = (
         b"vLLM API server version 0.10.0\nnon-default args: {'max_num_seqs': 2}\n LLM engine (v0.10.0) with config: x\n"
     )
-    assert server_config.latest_start(one + two) == two.splitlines()
-    assert server_config.latest_start(two + one)[:2] == one.splitlines()[:2]
-    assert server_config.latest_start(b"nothing\n") == []
+    assert startuplog.latest_start(one + two) == two.splitlines()
+    assert startuplog.latest_start(two + one)[:2] == one.splitlines()[:2]
+    assert startuplog.latest_start(b"nothing\n") == []
 
 
 async def test_a_restart_beyond_the_head_is_found_in_the_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head of a long log is the oldest start."""
-    monkeypatch.setattr(server_config, "HEAD_BYTES", 100)
-    monkeypatch.setattr(server_config, "TAIL_BYTES", 100)
+    monkeypatch.setattr(startuplog, "HEAD_BYTES", 100)
+    monkeypatch.setattr(startuplog, "TAIL_BYTES", 100)
     start = b"non-default args: {'max_num_seqs': %d}\n"
     raw = start % 1 + b"x" * 300 + b"\n" + start % 2
     async with scene(await refused_url(), log_file=LOG, runner=Files({LOG: raw})) as where:
