@@ -28,6 +28,7 @@ SIGNALS: dict[str, About] = {
     "kv_blocks": About("", "KV cache configuration"),
     "preemption_rate": About("preemptions/s", "preemptions"),
     "preemptions": About("preemptions", "preemptions in two minutes"),
+    "preemptions_lately": About("preemptions", "preemptions in 45 s"),
     "finish_rate": About("requests/s", "requests finished"),
     "arrival_rate": About("requests/s", "requests arriving"),
     "rejection_rate": About("requests/s", "requests turned away"),

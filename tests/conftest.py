@@ -28,5 +28,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(LIVE):
             item.add_marker(pytest.mark.live)
             if item.path.name in BY_HAND and os.environ.get("RESPONDER_LIVE") != "all":
-                item.add_marker(pytest.mark.skip(reason="not proven on a quiet machine yet; RESPONDER_LIVE=all runs it"))
+                item.add_marker(pytest.mark.skip(reason="no run on a quiet machine yet: RESPONDER_LIVE=all runs it"))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
