@@ -53,12 +53,17 @@ class ApiServer:
             await socket.close()
 
         running = asyncio.create_task(run())
-        async for _ in socket:
-            pass
-        assert child.stdin
-        child.stdin.close()
-        with contextlib.suppress(ConnectionError):
-            await running
+        try:
+            async for _ in socket:
+                pass
+            assert child.stdin
+            child.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await running
+        finally:
+            # A grandchild may hold our end of the pipe: nobody else closes it when this handler is cancelled.
+            running.cancel()
+            child._transport.close()  # type: ignore[attr-defined]
         return socket
 
 
