@@ -1,4 +1,4 @@
-"""Ships rules/ and playbooks/ inside the package: they stand at the top of the repository for people to read and edit."""
+"""Ships rules/ and playbooks/ inside the package: they stand at the top of the repository to be read and edited."""
 
 from setuptools import find_packages, setup
 

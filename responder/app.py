@@ -362,4 +362,3 @@ def load_all(config: Config) -> Loaded:
     """Configuration plus the content it points at. ContentRefused with every problem."""
     targets = {target.name: target for target in config.watched()}
     return Loaded(config, load(config, STEPS), targets)
-

@@ -165,9 +165,7 @@ def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path]
         problems += check_receivers(config.receivers, str(file or ""))
     except ContentRefused as error:
         problems += error.problems
-    config = config.model_copy(
-        update={"rules": (*config.rules, *rules), "playbooks": (*config.playbooks, *playbooks)}
-    )
+    config = config.model_copy(update={"rules": (*config.rules, *rules), "playbooks": (*config.playbooks, *playbooks)})
     content, found = check(config, STEPS)
     problems += found
     if format == "json":

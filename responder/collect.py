@@ -124,5 +124,3 @@ def numbered(step: str, taken: Iterable[str]) -> str:
     """An evidence id for the next run of a step: stacks, stacks-2, stacks-3 ..."""
     count = sum(1 for name in taken if name == step or name.startswith(f"{step}-"))
     return step if count == 0 else f"{step}-{count + 1}"
-
-

@@ -89,9 +89,7 @@ def quiet(answers: Answers, targets: Iterable[Target], responsive: Collection[st
     return frozenset(found)
 
 
-def mute(
-    seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[str]
-) -> tuple[Observation, ...]:
+def mute(seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[str]) -> tuple[Observation, ...]:
     """What was observed, without what our own captures may have caused: unknown, on `muted` targets.
 
     A server that is gone is still gone: no capture of ours is an excuse for that.

@@ -75,9 +75,7 @@ class Obligations:
         if self._tasks:  # let the stops leave before we do anything else; their answers may take minutes
             await asyncio.wait(self._tasks.values(), timeout=TRY_EVERY_S)
 
-    async def owe(
-        self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool
-    ) -> Obligation:
+    async def owe(self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool) -> Obligation:
         """Write down that we owe `target` an end within so many seconds. DutyRefused when it is owed one already."""
         born = await self._born(target.url, target.name)
         if any(item.target == target.name for item in self.open.values()):

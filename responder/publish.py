@@ -26,9 +26,7 @@ STEPS_BEFORE_S = 60.0
 def weigh(kit: Kit, case: Case) -> None:
     """Diagnose with what is there; a new leading cause is an entry of the timeline."""
     before = case.verdict.hypotheses[0].cause if case.verdict else "unknown"
-    case.verdict = diagnose(
-        case.incident, kit.content.playbooks, kit.content.causes, case.weighed, case.plan
-    )
+    case.verdict = diagnose(case.incident, kit.content.playbooks, kit.content.causes, case.weighed, case.plan)
     top = case.verdict.hypotheses[0]
     if top.cause != before:
         note = TimelineEntry(

@@ -16,9 +16,7 @@ TEXT = (
     rb"|reasoning|reasoning_content|refusal|arguments|documents?|query|queries|system_prompt|negative_prompt|suffix"
     rb"|prompt_text|encoder_prompt|decoder_prompt|multi_modal_data|image_url|input_audio"
 )
-IDS = (
-    rb"tokens|scheduled_spec_decode_tokens|prompt_embeds|top_logprobs|prompt_logprobs|bad_words|stop|logit_bias"
-)
+IDS = rb"tokens|scheduled_spec_decode_tokens|prompt_embeds|top_logprobs|prompt_logprobs|bad_words|stop|logit_bias"
 HEAD = re.compile(
     rb"(?:(?<![A-Za-z0-9_])(?:(?P<text>" + TEXT + rb")|" + IDS + rb")|token_ids)"
     rb"(?P<close>\\{0,7}[\"']?)[ \t]{0,4}[:=][ \t]{0,4}(?:[A-Za-z_][A-Za-z0-9_]{0,40}(?=\())?(?=\\{0,7}[\"'\[({])"

@@ -257,18 +257,14 @@ class Watch:
         first = min(s.since for s in incident.symptoms)
         began = earliest([*found, first], at, at - ONSET_WINDOW_S) or first
         entry = TimelineEntry(at=began, kind="onset", says="the first sign of it in the data")
-        return incident.model_copy(
-            update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)}
-        )
+        return incident.model_copy(update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)})
 
     async def _onset_of(self, name: str, way: Direction, expr: str, incident: Incident) -> float | None:
         end = incident.opened_at
         step = max(self.scrape_interval_s, 1.0)
         target = next((s.target for s in incident.symptoms), incident.target)
         try:
-            rows = await self.prometheus.range(
-                widen(expr, self.scrape_interval_s), end - ONSET_WINDOW_S, end, step
-            )
+            rows = await self.prometheus.range(widen(expr, self.scrape_interval_s), end - ONSET_WINDOW_S, end, step)
         except PrometheusSilent:
             return None
         match = self._match_of.get(target, {})

@@ -49,8 +49,13 @@ _NAMES = {
     "canaries": "recorded changed nan token_zero drifted match shift repeats alone_wrong batch_only cache_only "
     "every_way_wrong long_only decode_only replicas replicas_agree odd_one_out odd_here",
     "profile": "possible iterations",
-    "trace": " ".join(["summary", *(row.name.removeprefix("trace.") for row in TRACE), *(
-        name.removeprefix("trace.") for name, _, _ in ACROSS)]),
+    "trace": " ".join(
+        [
+            "summary",
+            *(row.name.removeprefix("trace.") for row in TRACE),
+            *(name.removeprefix("trace.") for name, _, _ in ACROSS),
+        ]
+    ),
     "nvidia_smi": "stuck_calls odd_gpus odd_gpu link_errors slow_links link_rate all_nvlink slowest_path",
     "infiniband": "ports ports_down slow_ports errors errors_growing sent_rate congested",
     "dcgm": "xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share power_violation_share",

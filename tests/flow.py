@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel
 
-from responder.capture.step import Brief, Command, Fetched, FactSpec, Scene, Step
+from responder.capture.step import Brief, Command, FactSpec, Fetched, Scene, Step
 from responder.case import Kit
 from responder.model import (
     Cause,

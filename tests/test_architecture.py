@@ -21,10 +21,49 @@ CORE = {
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
 }  # fmt: skip
-WIRING = {"where", "safety", "carefully", "asking", "byhand", "cli_captures", "app", "upkeep", "respond", "publish", "case", "watch", "cli", "__main__", "replay", "collect", "content", "outbox", "canaries.command", "bisect.command"}
+WIRING = {
+    "where",
+    "safety",
+    "carefully",
+    "asking",
+    "byhand",
+    "cli_captures",
+    "app",
+    "upkeep",
+    "respond",
+    "publish",
+    "case",
+    "watch",
+    "cli",
+    "__main__",
+    "replay",
+    "collect",
+    "content",
+    "outbox",
+    "canaries.command",
+    "bisect.command",
+}
 """Here edges meet."""
-SHARED_EDGES = {"ask", "canary", "canaries.ask", "proc", "aside", "runner", "load", "config", "folder", "charts_draw", "ptrace", "pyspy", "runner_ssh", "runner_pod", "startuplog", "traces", "traces.analyse",
-                "traces.facts"}
+SHARED_EDGES = {
+    "ask",
+    "canary",
+    "canaries.ask",
+    "proc",
+    "aside",
+    "runner",
+    "load",
+    "config",
+    "folder",
+    "charts_draw",
+    "ptrace",
+    "pyspy",
+    "runner_ssh",
+    "runner_pod",
+    "startuplog",
+    "traces",
+    "traces.analyse",
+    "traces.facts",
+}
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""
 ONE_IMPORTER = {
     "prometheus_api_client": {"metrics"},
@@ -37,8 +76,8 @@ ONE_IMPORTER = {
     "pynvml": {"nvml_probe"},
     "typer": {"__main__", "cli", "cli_captures", "traces", "requests", "canaries", "bisect"},
 }
-NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp", "pathlib",
-           "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
+NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
+           "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
 DECLARATIONS = {"model": 600}
 """The nouns are read as one list; there is no logic in it to get lost in."""
@@ -163,7 +202,11 @@ def test_every_capture_step_and_notifier_is_registered() -> None:
 
     files = {n.split(".")[1] for n in modules() if n.startswith("capture.") and n != "capture.step"}
     assert files == set(STEPS)
-    notifiers = {n.split(".")[1] for n in modules() if n.startswith("notify.")} - {"notifier", "slack_blocks", "slack_api"}
+    notifiers = {n.split(".")[1] for n in modules() if n.startswith("notify.")} - {
+        "notifier",
+        "slack_blocks",
+        "slack_api",
+    }
     assert notifiers == set(KINDS)
 
 
@@ -210,6 +253,7 @@ def test_importing_the_daemon_loads_no_heavy_library() -> None:
     import subprocess
     import sys
 
-    code = "import sys, responder.app; print([m for m in ('matplotlib','numpy','pandas','torch','grpc','vllm') if m in sys.modules])"
+    heavy = ("matplotlib", "numpy", "pandas", "torch", "grpc", "vllm")
+    code = f"import sys, responder.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"

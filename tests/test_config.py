@@ -14,9 +14,7 @@ def at(path: tuple[str | int, ...]) -> tuple[int, int]:
     return len(path), 7
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("30s", 30), ("1h30m", 5400), ("250ms", 0.25), ("7d", 604800), (12, 12)]
-)
+@pytest.mark.parametrize(("text", "value"), [("30s", 30), ("1h30m", 5400), ("250ms", 0.25), ("7d", 604800), (12, 12)])
 def test_durations(text: object, value: float) -> None:
     """The usual spelling."""
     assert seconds(text) == pytest.approx(value)

@@ -184,9 +184,15 @@ def test_every_rule_says_something_about_every_target() -> None:
 
 def test_our_own_captures_make_rules_unknown_but_no_excuse_for_death() -> None:
     """On the muted target only; a server that is down is down, whatever we were doing to it."""
-    rules = [rule("signal:a > 2", "Slow"), rule("signal:up == 0", "Down"), rule("responder_probe_refused == 1", "Refused")]
+    rules = [
+        rule("signal:a > 2", "Slow"),
+        rule("signal:up == 0", "Down"),
+        rule("responder_probe_refused == 1", "Refused"),
+    ]
     given = answers(sample("a", 9.0), sample("up", 0.0), sample("a", 9.0, instance="b:8000"))
-    given["responder_probe_refused"] = (Sample(signal="responder_probe_refused", labels={"target": "a"}, value=1, at=1),)
+    given["responder_probe_refused"] = (
+        Sample(signal="responder_probe_refused", labels={"target": "a"}, value=1, at=1),
+    )
     seen = {(one.alert, one.target): one for one in mute(observe(rules, given, [A, B], 100), rules, {"a"})}
     assert (seen["Slow", "a"].truth, seen["Slow", "a"].answered) == (UNKNOWN, False)
     assert seen["Down", "a"].truth is YES

@@ -192,11 +192,7 @@ async def test_connections_count_only_where_the_server_runs_on_this_host(scene: 
 async def test_samples_of_all_probes_come_as_answers_by_signal(scene: tuple[World, Probe]) -> None:
     """An expectation of throughput is a signal too, so that a rule can compare with it."""
     _, probe = scene
-    probe.target = probe.target.model_copy(
-        update={"expect": Expectation(generation_tokens_per_second=100)}
-    )
+    probe.target = probe.target.model_copy(update={"expect": Expectation(generation_tokens_per_second=100)})
     answers = merge([probe], 5.0)
     (sample,) = answers["responder_expected_generation_rate"]
     assert (sample.value, sample.labels) == (100.0, {"target": "t"})
-
-

@@ -82,7 +82,7 @@ HIDDEN = {
     "yaml": "api_key: {}",
     "quoted with spaces": 'password = "{} and more"',
     "JSON": '{{"openaiApiKey": "{}", "n": 1}}',
-    "JSON in JSON": r'{{\"api_key\": \"{}\", \"n\": 1}}',
+    "JSON in JSON": r"{{\"api_key\": \"{}\", \"n\": 1}}",
     "environment": "HF_TOKEN={}\nVLLM_API_KEY={}",
     "bearer": "Authorization: Bearer {}",
     "header as dict": "{{'authorization': 'Bearer {}'}}",
@@ -162,7 +162,7 @@ CUSTOMER = {
     "dump of a dead engine": "NewRequestData(req_id=r,prompt_token_ids=[11, 12],mm=[]) new_token_ids=[[11], [12]]",
     "API body": '{"model":"m","messages":[{"role":"user","content":"CANARY ] } there"}],"temperature":0}',
     "answer": '{"choices":[{"index":0,"text":"CANARY","logprobs":{"tokens":["CANARY"]}}]}',
-    "body in a log": "request body: {\\\"prompt\\\": \\\"CANARY said \\\\\\\"no\\\\\\\"\\\", \\\"n\\\": 1}",
+    "body in a log": 'request body: {\\"prompt\\": \\"CANARY said \\\\\\"no\\\\\\"\\", \\"n\\": 1}',
     "list of prompts": '{"prompt": ["CANARY", "CANARY 2"], "n": 1}',
     "generated output": "Generated response cmpl-1: output: 'CANARY', output_token_ids: [11, 12], finish_reason: stop",
     "single quotes": "{'role': 'user', 'content': 'CANARY'}",
@@ -185,11 +185,15 @@ def test_customer_text_is_reduced_to_its_length(text: str) -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=12),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["prompt", "messages", "api_key", "password", "content", "token_ids", "state", "n", "x:"]),
-            inner,
-            max_size=4,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["prompt", "messages", "api_key", "password", "content", "token_ids", "state", "n", "x:"]
+                ),
+                inner,
+                max_size=4,
+            )
         ),
         max_leaves=12,
     )

@@ -189,7 +189,7 @@ def test_same_place_forgives_how_one_waits() -> None:
     assert not same_place(one, other)
 
 
-@given(st.text(alphabet="Thread 0123456789abcdef()\":.\n <>+/pyidle", max_size=300))
+@given(st.text(alphabet='Thread 0123456789abcdef()":.\n <>+/pyidle', max_size=300))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_parsed_without_complaint(text: str) -> None:
     """py-spy's output may be cut anywhere, or be something else."""

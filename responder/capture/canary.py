@@ -39,7 +39,12 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         return skipped("canary requests are switched off for this target (`canary: false`)")
     result, server_ttft = await asyncio.gather(
         send_canary(
-            scene.http, scene.target, scene.target.model, DEADLINE_S, token_ids=True, logprobs=params.logprobs,
+            scene.http,
+            scene.target,
+            scene.target.model,
+            DEADLINE_S,
+            token_ids=True,
+            logprobs=params.logprobs,
             tokens=params.tokens,
         ),  # fmt: skip
         _server_ttft(scene),

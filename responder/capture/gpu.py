@@ -113,9 +113,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield _fact("state", gpu.doing, brief, file, "", gpu.words, f"GPU {gpu.index}")
 
 
-def _fact(
-    name: str, value: Scalar, brief: Brief, file: str, unit: str = "", says: str = "", subject: str = ""
-) -> Fact:
+def _fact(name: str, value: Scalar, brief: Brief, file: str, unit: str = "", says: str = "", subject: str = "") -> Fact:
     name = f"gpu.{name}"
     return Fact(name=name, value=value, unit=unit, step="gpu", file=file, at=brief.now, says=says, subject=subject)
 

@@ -144,8 +144,10 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     if LOG in files and index["uptime_s"] is not None:
         recent = list(_recent(files[LOG], index, brief))
         killed = _killed(recent, set(index["pids"]))
-        yield fact("oom_killed", bool(killed), LOG, says=killed.text[:300], at=killed.at) if killed else fact(
-            "oom_killed", False, LOG
+        yield (
+            fact("oom_killed", bool(killed), LOG, says=killed.text[:300], at=killed.at)
+            if killed
+            else fact("oom_killed", False, LOG)
         )
         xids = [(line, int(found["code"])) for line in recent if (found := XID.search(line.text))]
         worst = max(xids, key=lambda one: (one[1] not in SOFTWARE, one[0].at), default=None)

@@ -68,9 +68,7 @@ class DutyRefused(Exception):
 class Duties(Protocol):
     """What must be ended is written down before it is begun (`obligations.py`)."""
 
-    async def owe(
-        self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool
-    ) -> Obligation:
+    async def owe(self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool) -> Obligation:
         """Owe an end within so many seconds. DutyRefused when this server is owed one already."""
 
     def settle(self, obligation: str) -> Awaitable[Obligation]:

@@ -109,7 +109,9 @@ def gaps(trace: Trace, work: Work, linked: Linked, line: Timeline, why: dict[str
     return Gaps(
         buckets=_buckets(sizes),
         causes=sorted(rows, key=lambda row: -row.ms),
-        longest=[_gap(trace, int(begin[row]), int(begin[row] + sizes[row]), line, linked, why) for row in longest.tolist()],
+        longest=[
+            _gap(trace, int(begin[row]), int(begin[row] + sizes[row]), line, linked, why) for row in longest.tolist()
+        ],
         streams=waiting(work, linked),
     )
 

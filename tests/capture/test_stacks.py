@@ -166,7 +166,7 @@ async def test_a_torn_stack_is_tried_again(
     """The first try of each dump fails as it does on a busy process; the second brings the stack."""
     good = DATA / "hang_VLLM_Worker_TP0_992.txt"
     torn = DATA / "busy_Worker_TP0_992--nonblocking.txt"
-    script = f'f={tmp_path}/tried-$4; if [ -e $f ]; then rm $f; cat {good}; else touch $f; cat {torn}; exit 1; fi'
+    script = f"f={tmp_path}/tried-$4; if [ -e $f ]; then rm $f; cat {good}; else touch $f; cat {torn}; exit 1; fi"
     tool = fake(tmp_path, script)
     monkeypatch.setattr(stacks, "find_tool", lambda: tool)
     fetched = await fetch(inventory(children))
