@@ -32,7 +32,7 @@ from responder.capture import STEPS
 from responder.model import CapturePolicy, Target
 from responder.obligations import Obligations
 from responder.runner import LocalRunner
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from tests.live.harness import scenarios
 from tests.live.harness.load import Call, Load, Traffic, quantile
 from tests.live.harness.vllm_server import VllmServer
@@ -88,7 +88,7 @@ async def run(url: str, folder: pathlib.Path, steps: list[str], rounds: int, rat
     """Every step under load."""
     policy = CapturePolicy(max_rung=3, last_replica=True, cpu_load=1e6, heavy_per_hour=10_000, abort_after=10.0)
     target = Target(name="t", url=url, capture=policy)
-    store = Store(folder / "data")
+    store = SqliteStore(folder / "data")
     store.open()
     rows = []
     try:

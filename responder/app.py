@@ -37,6 +37,7 @@ from responder.rules import expand, widen
 from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.upkeep import Upkeep
 from responder.watch import Watch
@@ -73,7 +74,7 @@ class App:
         self.again = again
         self.clock = clock
         self.telemetry = Telemetry()
-        self.store = Store(loaded.config.data_dir)
+        self.store: Store = SqliteStore(loaded.config.data_dir)
         self.scheduler = AsyncIOScheduler(
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )

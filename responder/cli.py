@@ -107,7 +107,7 @@ def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
 async def _serve(loaded: Any, load: Any) -> int:
     from responder.app import App
     from responder.prometheus_child import PrometheusMissing
-    from responder.store import StoreRefused
+    from responder.store_db import StoreRefused
 
     app = App(loaded, load)
     loop = asyncio.get_running_loop()

@@ -30,7 +30,8 @@ def capture(
 ) -> int:  # fmt: skip
     """`responder capture`: by the running daemon where there is one, else by this process."""
     from responder.capture import STEPS
-    from responder.store import Store, StoreRefused
+    from responder.store_db import StoreRefused
+    from responder.store_sqlite import SqliteStore
 
     if step not in STEPS:
         typer.echo(f"no step {step!r}; there are: {', '.join(sorted(STEPS))}", err=True)
@@ -42,7 +43,7 @@ def capture(
     except (ContentRefused, ValueError) as error:
         typer.echo(str(error), err=True)
         return CONTENT
-    store = Store(config.data_dir)
+    store = SqliteStore(config.data_dir)
     try:
         store.open()
     except StoreRefused:

@@ -31,7 +31,7 @@ from responder.model import (
 )
 from responder.notify.notifier import Message, Sent
 from responder.outbox import Outbox
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 
 NOW = 1_700_000_000.0
@@ -123,7 +123,7 @@ class NoRunner:
 
 def kit(folder: Path, http: aiohttp.ClientSession, listener: Listener, *steps: Step) -> Kit:
     """Everything the flow needs; the outbox is not started."""
-    store = Store(folder)
+    store = SqliteStore(folder)
     store.open()
     outbox = Outbox(store, http, {"listener": listener}, folder, lambda: NOW + 1)
     return Kit(

@@ -22,9 +22,9 @@ import aiohttp, structlog
 structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 from responder.model import Target
 from responder.obligations import Obligations
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 async def main(folder, url, act):
-    store = Store(folder); store.open()
+    store = SqliteStore(folder); store.open()
     async with aiohttp.ClientSession() as http:
         duties = Obligations(store, http, folder / "obligations", keys=lambda: {"t": "sesame"})
         await duties.restore()

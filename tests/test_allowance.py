@@ -9,7 +9,7 @@ import pytest
 
 from responder.allowance import HOUR_S, MUTE_AFTER_S, Allowance
 from responder.model import CapturePolicy, Cost, Target
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 
 NOW = 1_000_000.0
 
@@ -17,7 +17,7 @@ NOW = 1_000_000.0
 class World:
     """Three servers: two replicas on one host, one elsewhere with another model."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         policy = CapturePolicy(max_rung=2)
         self.targets = {
             "a": Target(name="a", url="http://h1:1", model="m", capture=policy),
@@ -31,7 +31,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store.open()
     yield World(store)
     store.close()

@@ -20,6 +20,7 @@ CORE = {
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
+    "store", "store_db", "store_tables", "store_work",
 }  # fmt: skip
 WIRING = {
     "where",

@@ -16,7 +16,7 @@ from responder import guard
 from responder.capture.step import DutyRefused
 from responder.model import Obligation, Target
 from responder.obligations import Obligations
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from tests.profiled import Fake, fake_vllm, life, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -30,7 +30,7 @@ def fake(tmp_path: Path) -> Iterator[Fake]:
 
 @pytest.fixture
 async def duties(tmp_path: Path) -> AsyncIterator[Obligations]:
-    store = Store(tmp_path / "data")
+    store = SqliteStore(tmp_path / "data")
     store.open()
     async with aiohttp.ClientSession() as http:
         made = Obligations(store, http, tmp_path / "data" / "obligations", keys=lambda: {"t": "sesame"})
@@ -145,7 +145,7 @@ def test_the_guard_ends_it_when_the_daemon_never_comes_back(tmp_path: Path, fake
     again = life(data, fake, "settle")
     again.communicate(timeout=60)
     assert len(fake.asked("stop")) == 1, "what the guard has done is not done again"
-    store = Store(data)
+    store = SqliteStore(data)
     store.open()
     told = asyncio.run(store.obligations(only_open=False))
     store.close()

@@ -14,7 +14,7 @@ from responder import outbox as module
 from responder.folder import folder_of
 from responder.notify.notifier import Message, Sent
 from responder.outbox import Outbox, backoff_s
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 
 
 class Receiver:
@@ -42,7 +42,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 1000.0
-        self.store = Store(folder)
+        self.store = SqliteStore(folder)
         self.store.open()
         self.results: list[tuple[str, str, str]] = []
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Severity, Silence
-from responder.store import SCHEMA, Store, StoreRefused
+from responder.store_db import StoreRefused
+from responder.store_sqlite import SqliteStore
+from responder.store_tables import SCHEMA
 
 
 def incident(name: str = "20260101-000000-a", state: str = "open", opened: float = 100.0) -> Incident:
@@ -24,13 +26,13 @@ def incident(name: str = "20260101-000000-a", state: str = "open", opened: float
 
 @pytest.fixture
 def store(tmp_path: Path):
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store.open()
     yield store
     store.close()
 
 
-async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_asked(store: Store) -> None:
+async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_asked(store: SqliteStore) -> None:
     """Listing shows the newest first; only_open leaves out what is resolved."""
     await store.save_incident(incident("i1", opened=1.0))
     await store.save_incident(incident("i2", opened=2.0))
@@ -39,14 +41,14 @@ async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_aske
     assert [i.id for i, _, _ in await store.incidents(only_open=True)] == ["i2"]
 
 
-async def test_stage_and_revision_never_go_back(store: Store) -> None:
+async def test_stage_and_revision_never_go_back(store: SqliteStore) -> None:
     """A later save without a stage keeps the report stage that people have been told."""
     await store.save_incident(incident(), stage="final", revision=3)
     await store.save_incident(incident())
     assert (await store.incidents())[0][1:] == ("final", 3)
 
 
-async def test_a_delivery_is_queued_once_whatever_happens(store: Store) -> None:
+async def test_a_delivery_is_queued_once_whatever_happens(store: SqliteStore) -> None:
     """Adding the same delivery again neither doubles nor resets it."""
     item = Delivery(id="i.1.hook", incident="i", revision=1, receiver="hook", stage="first")
     await store.add_deliveries([item])
@@ -57,7 +59,7 @@ async def test_a_delivery_is_queued_once_whatever_happens(store: Store) -> None:
     assert await store.receipt("i", "other") == ""
 
 
-async def test_intake_is_bounded_and_first_in_first_out(store: Store) -> None:
+async def test_intake_is_bounded_and_first_in_first_out(store: SqliteStore) -> None:
     """Beyond the limit nothing is kept and the caller is told, so that it can answer 503."""
     assert await store.add_intake({"n": 1}, 1.0, limit=2)
     assert await store.add_intake({"n": 2}, 2.0, limit=2)
@@ -70,14 +72,14 @@ async def test_intake_is_bounded_and_first_in_first_out(store: Store) -> None:
 
 async def test_timers_silences_and_inventories_survive_reopening(tmp_path: Path) -> None:
     """Everything is there again in the next process."""
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store.open()
     await store.save_timers({"a": "{}", "b": "{}"}, [])
     await store.save_timers({}, ["b"])
     await store.save_silence(Silence(id="s", match={"target": "a"}, starts_at=0, ends_at=50))
     await store.save_inventory("a", Inventory(at=1.0, local=True, version="0.32.0"))
     store.close()
-    again = Store(tmp_path)
+    again = SqliteStore(tmp_path)
     again.open()
     assert await again.timers() == {"a": "{}"}
     assert [s.id for s in await again.silences(now=10)] == ["s"]
@@ -104,7 +106,7 @@ async def test_a_file_of_schema_1_is_taken_over(tmp_path: Path) -> None:
     db.execute("INSERT INTO incidents VALUES (?,?,?,?,?,?,?)", row)
     db.commit()
     db.close()
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store.open()
     assert [(i.id, stage) for i, stage, _ in await store.incidents()] == [(incident().id, "first")]
     assert await store.timers() == {"states": "{}"}
@@ -117,7 +119,7 @@ async def test_a_file_of_schema_1_is_taken_over(tmp_path: Path) -> None:
     db.close()
 
 
-async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Store) -> None:
+async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: SqliteStore) -> None:
     """What was owed and how it ended stays on record."""
     owed = Obligation(id="o", target="a", url="http://a", step="torch_profiler", opened_at=1.0, due_at=61.0)
     await store.save_obligation(owed)
@@ -126,45 +128,45 @@ async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Stor
     assert [item.by for item in await store.obligations(only_open=False)] == ["guard"]
 
 
-async def test_costs_are_kept_a_month(store: Store) -> None:
+async def test_costs_are_kept_a_month(store: SqliteStore) -> None:
     """Budgets need a day, learning a little more."""
     await store.add_cost(1.0, "a", "h", "stacks", 1, Cost(pause_s=0.1))
     await store.add_cost(40 * 86400.0, "a", "h", "torch_profiler", 2, Cost(pause_s=0.4))
     assert await store.costs(0.0) == [(40 * 86400.0, "a", "h", "torch_profiler", 2, 0.4)]
 
 
-def test_a_second_daemon_on_the_same_folder_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_second_daemon_on_the_same_folder_is_refused(store: SqliteStore, tmp_path: Path) -> None:
     """The message says what to do."""
     with pytest.raises(StoreRefused, match="--data-dir"):
-        Store(tmp_path).open()
+        SqliteStore(tmp_path).open()
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     """An old daemon must not damage what a newer one wrote."""
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store.open()
     store.close()
     with sqlite3.connect(tmp_path / "responder.db") as db:
         db.execute("UPDATE meta SET value=? WHERE key='schema'", (str(SCHEMA + 1),))
     db.close()
     with pytest.raises(StoreRefused, match="newer"):
-        Store(tmp_path).open()
+        SqliteStore(tmp_path).open()
 
 
 def test_a_broken_file_is_refused_not_overwritten(tmp_path: Path) -> None:
     """Garbage where the database should be stays where it is; the message says how to go on."""
     (tmp_path / "responder.db").write_bytes(b"garbage" * 1000)
     with pytest.raises(StoreRefused, match="move it away"):
-        Store(tmp_path).open()
+        SqliteStore(tmp_path).open()
     assert (tmp_path / "responder.db").read_bytes().startswith(b"garbage")
 
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 async def main():
-    store = Store(Path(sys.argv[1])); store.open()
+    store = SqliteStore(Path(sys.argv[1])); store.open()
     n = 0
     while True:
         assert await store.add_intake({"n": n}, 0.0, limit=10**9)

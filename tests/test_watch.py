@@ -12,7 +12,7 @@ from responder.correlate import Policy
 from responder.metrics import PrometheusSilent
 from responder.model import Change, Content, Rule, Severity, Signal, Silence, Target
 from responder.rules import parse_expr
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.watch import Watch
 
@@ -42,7 +42,7 @@ class World:
         self.garbage: set[str] = set()
         self.history: list[tuple[float, float | None]] = []
         self.asked: list[str] = []
-        self.store = Store(folder)
+        self.store = SqliteStore(folder)
         self.store.open()
         self.watch = self.new()
 

@@ -21,7 +21,7 @@ from responder.model import CapturePolicy, Evidence, Inventory, Outcome, Process
 from responder.obligations import Obligations
 from responder.runner import LocalRunner
 from responder.sentry import Sentry
-from responder.store import Store
+from responder.store_sqlite import SqliteStore
 from tests.profiled import Fake, fake_vllm
 
 pytestmark = pytest.mark.timeout(120)
@@ -46,7 +46,7 @@ async def world(tmp_path: Path, fake: Fake, *, stack: str = "false", canary: boo
     inventory = Inventory(at=1.0, local=True, processes=(process,), command=tuple(command), version="0.32.0")
     policy = CapturePolicy(max_rung=2, last_replica=True, cpu_load=1e6, abort_after=1.0)
     target = Target(name="t", url=fake.url, canary=canary, capture=policy)
-    store = Store(tmp_path / "data")
+    store = SqliteStore(tmp_path / "data")
     store.open()
     async with aiohttp.ClientSession() as http:
         duties = Obligations(store, http, tmp_path / "data" / "obligations")

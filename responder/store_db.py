@@ -1,0 +1,56 @@
+"""What does the store ask of a database engine? One method: run some SQL as one transaction, on disk when it returns.
+
+All SQL is written once, in what SQLite and PostgreSQL both understand, with `?` for a parameter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class StoreRefused(Exception):
+    """The store cannot be used; the message says why and what to do."""
+
+
+class Rows(Protocol):
+    """What a statement brought."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """All rows."""
+
+
+class Db(Protocol):
+    """A connection inside a transaction."""
+
+    def execute(self, sql: str, args: Sequence[Any] = ..., /) -> Rows:
+        """One statement."""
+
+    def executemany(self, sql: str, args: Iterable[Sequence[Any]], /) -> Any:
+        """One statement for every row."""
+
+
+class Engine(ABC):
+    """A database. `open` it once per process."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, create what is missing, migrate what is older. StoreRefused in words."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it; idempotent."""
+
+    @abstractmethod
+    async def _do(self, work: Callable[[Db], T]) -> T:
+        """Run `work` as one transaction; committed and synced when it returns, undone when it raises."""

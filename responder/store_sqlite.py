@@ -1,0 +1,169 @@
+"""How is it kept in one file? SQLite on a thread of its own; waiting transactions share one sync.
+
+`synchronous=FULL`, so what was acknowledged survives power loss. A sync costs milliseconds whatever it carries: what
+has queued up meanwhile is committed together, each piece of work in a savepoint, and nobody is answered before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from responder.store import Store
+from responder.store_db import Db, StoreRefused, T
+from responder.store_tables import SCHEMA, statements
+
+SERIAL_ID = "INTEGER PRIMARY KEY AUTOINCREMENT"
+TOGETHER = 256
+"""Most pieces of work in one commit."""
+Job = tuple[Callable[[Db], Any], "Future[Any]"]
+
+
+class SqliteStore(Store):
+    """The daemon's memory in `folder`. A second process on the same folder is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Create or open the file. StoreRefused if another daemon holds it or a newer version wrote it."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._unlock()
+            raise StoreRefused(f"another responder uses {self.folder}: stop it, or give another --data-dir") from None
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), name="store", daemon=True)
+        self._thread.start()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            self._unlock()
+            raise
+
+    def close(self) -> None:
+        """Finish what waits, close the file and let go of the directory; idempotent."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _do(self, work: Callable[[Db], T]) -> T:
+        if self._thread is None:
+            raise StoreRefused("the store is closed")
+        done: Future[T] = Future()
+        self._jobs.put((work, done))
+        return await asyncio.wrap_future(done)
+
+    # ---------------------------------------------------------------------------------------- on the thread
+
+    def _serve(self, ready: Future[None]) -> None:
+        try:
+            db = self._open_file()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        try:
+            while self._commit(db, self._waiting()):
+                pass
+        finally:
+            db.close()
+
+    def _waiting(self) -> list[Job | None]:
+        """At least one piece of work; all that has queued up behind it."""
+        found = [self._jobs.get()]
+        while len(found) < TOGETHER and found[-1] is not None:
+            try:
+                found.append(self._jobs.get_nowait())
+            except queue.Empty:
+                break
+        return found
+
+    def _commit(self, db: sqlite3.Connection, jobs: list[Job | None]) -> bool:
+        """Everything in one transaction; False when asked to end."""
+        ended: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                if job is not None:
+                    ended.append((job[1], *_one(db, job[0])))
+            db.execute("COMMIT")
+        except BaseException as error:  # whatever it was: nobody's work is on disk, and everybody is told
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            ended = [(job[1], None, error) for job in jobs if job is not None]
+        for done, result, failure in ended:
+            if done.set_running_or_notify_cancel():
+                if failure is None:
+                    done.set_result(result)
+                else:
+                    done.set_exception(failure)
+        return None not in jobs
+
+    def _open_file(self) -> sqlite3.Connection:
+        path = self.folder / "responder.db"
+        try:
+            db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "journal_size_limit=67108864"):
+                db.execute(f"PRAGMA {pragma}")
+            found = _schema_of(db)
+        except sqlite3.DatabaseError as error:
+            raise StoreRefused(
+                f"{path} cannot be read ({error}): move it away to start afresh; "
+                "incident folders stay readable without it"
+            ) from None
+        if found > SCHEMA:
+            db.close()
+            raise StoreRefused(
+                f"{self.folder} was written by a newer responder (schema {found}, we know {SCHEMA}): upgrade this one"
+            )
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        for sql in statements(SERIAL_ID):
+            db.execute(sql)
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+        db.execute("COMMIT")
+        return db
+
+
+def _one(db: sqlite3.Connection, work: Callable[[Db], Any]) -> tuple[Any, BaseException | None]:
+    db.execute("SAVEPOINT work")
+    try:
+        result = work(db)
+    except sqlite3.OperationalError:
+        raise  # the disk, not this piece of work: nothing of the whole commit may count
+    except BaseException as error:
+        db.execute("ROLLBACK TO work")
+        db.execute("RELEASE work")
+        return None, error
+    db.execute("RELEASE work")
+    return result, None
+
+
+def _schema_of(db: sqlite3.Connection) -> int:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
+    return int(row[0]) if row else 0
