@@ -229,8 +229,15 @@ class TimelineEntry(Noun):
     """One dated line of an incident's history."""
 
     at: float
-    kind: Literal["onset", "symptom", "opened", "grew", "capture", "cause", "delivery", "resolved", "note"]
+    kind: Literal["onset", "symptom", "opened", "grew", "capture", "cause", "delivery", "resolved", "note", "action"]
     says: str
+
+
+class Acknowledged(Noun):
+    """Somebody has taken an incident: who, and when."""
+
+    who: str
+    at: float
 
 
 class Incident(Noun):
@@ -248,6 +255,7 @@ class Incident(Noun):
     symptoms: tuple[Symptom, ...] = ()
     """Every symptom the episode has had, first seen first."""
     timeline: tuple[TimelineEntry, ...] = ()
+    acknowledged: Acknowledged | None = None
 
 
 # --------------------------------------------------------------------------------------------------- what is done

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from responder.model import Evidence, Fact, Finding, Report
 from responder.report_signals import signal_words
-from responder.report_words import code, honest, plain
-
-ASPECTS = {
-    "now": "{name} {value}",
-    "last": "{name} {value} when last seen",
-    "baseline": "{name} usually {value}",
-    "max": "{name} up to {value}",
-    "min": "{name} down to {value}",
-    "ratio": "{name} {value} its usual",
-    "change": "{name} changed by {value}",
-}
-"""How a measure of a signal is said; anything else is 'name aspect value'."""
+from responder.report_words import code, honest, phrase, plain
+from responder.words import known, say
 
 
 def facts_by_name(report: Report) -> dict[str, Fact]:
@@ -54,10 +44,10 @@ def _value(fact: Fact, others: dict[str, Fact]) -> str:
     stem, _, aspect = fact.name.rpartition(".")
     usual = others.get(f"{stem}.baseline")
     if aspect in ("now", "last", "max", "min") and usual is not None and usual.value is not None:
-        words += f" (usual {honest(usual, others)})"
+        words = say("in_usual", value=words, usual=honest(usual, others))
     if fact.subject:
-        words += f" of {plain(fact.subject, 40)}"
-    return words + (f": {plain(fact.says, 160)}" if fact.says else "")
+        words = say("of_subject", value=words, subject=plain(fact.subject, 40))
+    return words + (f": {phrase(fact.says, 160)}" if fact.says else "")
 
 
 def spoken(report: Report, fact: Fact) -> str:
@@ -65,10 +55,16 @@ def spoken(report: Report, fact: Fact) -> str:
     value = _value(fact, facts_by_name(report))
     step, _, rest = fact.name.partition(".")
     signal, _, aspect = rest.rpartition(".")
-    if step != "metrics" or not signal:
-        return f"{_loose(fact.name)} {value}"
-    words = ASPECTS.get(aspect, "{name} " + _loose(aspect).replace("{", "(") + " {value}")
-    return words.format(name=signal_words(signal), value=value)
+    if step == "metrics" and signal:
+        key = f"aspect.{aspect}"
+        name = signal_words(signal)
+        return say(key, name=name, value=value) if known(key) else say(
+            "aspect.other", name=name, aspect=_loose(aspect), value=value
+        )  # fmt: skip
+    if fact.says and isinstance(fact.value, int | float) and not fact.subject:
+        # The words name what was counted or seen; '1 processes' before them only delays the reader.
+        return f"{_loose(fact.name)}: {phrase(fact.says, 160)}"
+    return f"{_loose(fact.name)} {value}"
 
 
 def _loose(name: str) -> str:
@@ -77,4 +73,4 @@ def _loose(name: str) -> str:
 
 def values_of(finding: Finding, others: dict[str, Fact]) -> str:
     """The measured values behind a finding."""
-    return "; ".join(fact_line(fact, others) for fact in finding.facts[:6]) or "no value recorded"
+    return "; ".join(fact_line(fact, others) for fact in finding.facts[:6]) or say("no_value")

@@ -9,10 +9,22 @@ from html import escape
 from urllib.parse import quote
 
 from responder.model import Finding, Report, Status
-from responder.report_answers import Answer, answers, class_words, footer, leading, named, remedies, sure, title
-from responder.report_rows import captures, moments, proofs, raw_files, rivals
+from responder.report_answers import (
+    Answer,
+    answers,
+    class_words,
+    footer,
+    leading,
+    leading_cause,
+    remedies,
+    runnable,
+    sure,
+    title,
+)
+from responder.report_rows import captures, changed, grouped, moments, proofs, raw_files, rivals
 from responder.report_style import STYLE
-from responder.report_words import authored, code, outcome_words, plain
+from responder.report_words import authored, code, named, outcome_words, phrase, plain
+from responder.words import ENGLISH, Language, say, speaking, spoken
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 UNIT_SPACE = re.compile(r"(?<=\d) (?=(?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\w))")
@@ -24,14 +36,20 @@ DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline"
 LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
 
 
-def to_html(report: Report, charts: Mapping[str, str] | None = None) -> str:
+def to_html(report: Report, charts: Mapping[str, str] | None = None, language: Language = ENGLISH) -> str:
     """The page. `charts`: name -> SVG text; one that is not plainly a drawing is left out."""
+    with speaking(language):
+        return _page(report, charts or {})
+
+
+def _page(report: Report, charts: Mapping[str, str]) -> str:
     body = [
         _header(report),
         _answers(report),
-        _charts(charts or {}),
+        _charts(charts),
         _evidence(report),
         _timeline(report),
+        _changed(report),
         _rivals(report),
         _captures(report),
         _raw(report),
@@ -39,7 +57,7 @@ def to_html(report: Report, charts: Mapping[str, str] | None = None) -> str:
         f"<footer>{rich(footer(report))}</footer>",
     ]
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="{spoken().html}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
@@ -86,11 +104,12 @@ def _header(report: Report) -> str:
     incident = report.incident
     tone = "resolved" if incident.state == "resolved" else incident.severity.value
     words = class_words(incident.incident_class)
-    cause = named(report)
-    head = plain(cause.title, 120) if cause else words[:1].upper() + words[1:]
+    cause = leading_cause(report)
+    head = phrase(cause.title, 120) if cause else words[:1].upper() + words[1:]
     under = f"{plain(incident.target, 120)} · {words}" + (f" · {sure(cause)}" if cause else "")
+    state = f"{named('state', incident.state)} · {named('severity', incident.severity.value).upper()}"
     return (
-        f'<header class="{tone}">\n<p class="state">{incident.state.upper()} · {incident.severity.value.upper()}</p>\n'
+        f'<header class="{tone}">\n<p class="state">{text(state)}</p>\n'
         f'<h1>{text(head)}</h1>\n<p class="faint">{text(under)}</p>\n</header>\n'
     )
 
@@ -119,32 +138,42 @@ def _list(lines: Iterable[str]) -> str:
 def _actions(report: Report) -> str:
     rows = []
     for remedy in remedies(report):
-        tag = '<span class="tag safe">Safe now</span>' if remedy.safe_now else '<span class="tag">Needs care</span>'
-        option = f'<code class="option">{text(plain(remedy.option, 400))}</code>' if remedy.option else ""
+        price = say("do.tradeoff", tradeoff=authored(remedy.tradeoff))
+        how = say("do.safe") if remedy.safe_now else say("do.care")
+        tag = f'<span class="tag{" safe" if remedy.safe_now else ""}">{text(how)}</span>'
+        option = f'<code class="option">{text(plain(runnable(report, remedy.option), 400))}</code>' if remedy.option else ""
         rows.append(
             f"<li>{tag}{rich(authored(remedy.says))}{option}"
-            f'<div class="tradeoff">Trade-off: {rich(authored(remedy.tradeoff))}</div></li>\n'
+            f'<div class="tradeoff">{rich(price)}</div></li>\n'
         )
     return f'<ol class="actions">\n{"".join(rows)}</ol>\n'
+
+
+def _part(key: str, body: str) -> str:
+    """A section below the first screen; it may break over pages."""
+    return f'<section class="long">\n<h2>{text(say(f"h.{key}"))}</h2>\n{body}</section>\n'
 
 
 def _charts(charts: Mapping[str, str]) -> str:
     safe = {name: svg for name, svg in charts.items() if drawing(svg)}
     figures = "".join(f"<figure>{svg}</figure>\n" for svg in safe.values())
     left = [name for name in charts if name not in safe]
-    note = f'<p class="faint">Not shown, not a plain drawing: {text(plain(", ".join(left), 200))}</p>\n' if left else ""
+    words = say("not_drawn", names=plain(", ".join(left), 200))
+    note = f'<p class="faint">{text(words)}</p>\n' if left else ""
     if not figures and not note:
         return ""
     body = f'<div class="charts">\n{figures}</div>\n{note}'
-    return f'<section class="long">\n<h2>The decisive signals</h2>\n{body}</section>\n'
+    return _part("charts", body)
 
 
 def _evidence(report: Report) -> str:
     lead = leading(report)
     if lead is None or not (lead.supports or lead.contradicts):
         return ""
-    head = "Evidence" if lead.status is Status.UNKNOWN else f"Evidence: {plain(lead.title, 120)} ({sure(lead)})"
-    both = f"<h3>For</h3>\n{_proofs(report, lead.supports)}<h3>Against</h3>\n{_proofs(report, lead.contradicts)}"
+    known = say("h.evidence_for", title=phrase(lead.title, 120), sure=sure(lead))
+    head = say("h.evidence") if lead.status is Status.UNKNOWN else known
+    both = f"<h3>{text(say('for'))}</h3>\n{_proofs(report, lead.supports)}"
+    both += f"<h3>{text(say('against'))}</h3>\n{_proofs(report, lead.contradicts)}"
     return f'<section class="long">\n<h2>{text(head)}</h2>\n{both}</section>\n'
 
 
@@ -154,7 +183,7 @@ def _proofs(report: Report, findings: Iterable[Finding]) -> str:
             (
                 "",
                 rich(row.says)
-                + ("" if row.counted else ' <span class="faint">(same signal, not counted twice)</span>'),
+                + ("" if row.counted else f' <span class="faint">{text(say("not_twice"))}</span>'),
             ),
             ("", rich(row.values)),
             ("time", text(row.at)),
@@ -162,7 +191,8 @@ def _proofs(report: Report, findings: Iterable[Finding]) -> str:
         )
         for row in proofs(report, findings)
     ]
-    return _table(("Claim", "Measured", "At (UTC)", "Raw file"), rows) if rows else "<p>Nothing was found.</p>\n"
+    head = tuple(say(f"col.{name}") for name in ("claim", "measured", "at", "file"))
+    return _table(head, rows) if rows else f"<p>{text(say('nothing_was_found'))}</p>\n"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[Iterable[tuple[str, str]]]) -> str:
@@ -188,22 +218,25 @@ def _timeline(report: Report) -> str:
         f"{text(moment.says)}</li>\n"
         for moment in moments(report)
     )
-    return (
-        f'<section class="long">\n<h2>Timeline (UTC)</h2>\n<ul class="moments">\n{rows}</ul>\n</section>\n'
-        if rows
-        else ""
-    )
+    return _part("timeline", f'<ul class="moments">\n{rows}</ul>\n') if rows else ""
+
+
+def _changed(report: Report) -> str:
+    rows = [(("", text(row.name)), ("", text(row.before)), ("", text(row.now))) for row in changed(report)]
+    table = _table(tuple(say(f"col.{name}") for name in ("signal", "before", "now")), rows)
+    return _part("changed", table) if rows else ""
 
 
 def _rivals(report: Report) -> str:
     out = []
     for rival in rivals(report):
-        items = [f"For it: {item}" for item in rival.supports] + [f"Against it: {item}" for item in rival.contradicts]
+        items = [say("for_it", item=item) for item in rival.supports]
+        items += [say("against_it", item=item) for item in rival.contradicts]
         out.append(
             f"<h3>{rich(rival.title)} ({text(rival.sure)})</h3>\n<p>{rich(rival.says)} "
             f'<span class="faint">{rich(code(rival.cause, 80))}</span></p>\n{_list([*items, *rival.separates])}'
         )
-    return f'<section class="long">\n<h2>Other possible causes</h2>\n{"".join(out)}</section>\n' if out else ""
+    return _part("rivals", "".join(out)) if out else ""
 
 
 def _captures(report: Report) -> str:
@@ -215,17 +248,20 @@ def _captures(report: Report) -> str:
             ("", text(capture.cost)),
             ("", text(capture.reason)),
         )
-        for capture in captures(report)
+        for capture in grouped(captures(report))
     ]
-    table = _table(("Step", "Rung", "Ended", "Cost", "Why"), rows)
-    return f'<section class="long">\n<h2>Captures</h2>\n{table}</section>\n' if rows else ""
+    table = _table(tuple(say(f"col.{name}") for name in ("step", "rung", "ended", "cost", "why")), rows)
+    return _part("captures", table) if rows else ""
 
 
 def _raw(report: Report) -> str:
     files = "".join(f"<li>{_link(path)}</li>\n" for path in raw_files(report))
-    return f'<section class="long">\n<h2>Raw files</h2>\n<ul>\n{files}</ul>\n</section>\n' if files else ""
+    if not files:
+        return ""
+    head = f"<summary><h2>{text(say('h.raw'))}</h2></summary>"
+    return f'<section class="long">\n<details>\n{head}\n<ul>\n{files}</ul>\n</details>\n</section>\n'
 
 
 def _notes(report: Report) -> str:
     notes = _list(authored(note) for note in report.verdict.notes)
-    return f"<section>\n<h2>Notes</h2>\n{notes}</section>\n" if notes else ""
+    return _part("notes", notes) if notes else ""

@@ -7,24 +7,30 @@ import math
 from typing import Any
 
 from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
-from responder.report_answers import answers, leading, remedies, remedy_line, title
+from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
-from responder.report_words import rfc3339
+from responder.report_words import authored, phrase, rfc3339
+from responder.words import ENGLISH, Language, speaking
 
 API_VERSION = "responder/v1"
 KIND = "IncidentReport"
 
 
-def to_json(report: Report) -> bytes:
+def to_json(report: Report, language: Language = ENGLISH) -> bytes:
     """The contract as bytes; the same report always gives the same bytes. Pure ASCII, ends with a newline."""
-    return (json.dumps(contract(report), indent=1, allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps(contract(report, language), indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
-def contract(report: Report) -> dict[str, Any]:
-    """The machine-readable object; fields may be added, never renamed."""
+def contract(report: Report, language: Language = ENGLISH) -> dict[str, Any]:
+    """The machine-readable object; fields may be added, never renamed. What is said is said in `language`."""
+    with speaking(language):
+        return {**_contract(report), "language": language.code}
+
+
+def _contract(report: Report) -> dict[str, Any]:
     incident = report.incident
-    lead = leading(report)
+    lead, taken = leading(report), incident.acknowledged
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -43,11 +49,12 @@ def contract(report: Report) -> dict[str, Any]:
             "onset_at": rfc3339(incident.onset_at),
             "opened_at": rfc3339(incident.opened_at),
             "resolved_at": rfc3339(incident.resolved_at),
+            "acknowledged": {"who": taken.who, "at": rfc3339(taken.at)} if taken else None,
         },
         "symptoms": [_symptom(symptom) for symptom in incident.symptoms],
         "hypotheses": [_hypothesis(report, hypothesis) for hypothesis in report.verdict.hypotheses],
         "unexplained": list(lead.unexplained) if lead else [],
-        "do_now": [remedy_line(remedy) for remedy in remedies(report)],
+        "do_now": [remedy_line(report, remedy) for remedy in remedies(report)],
         "captures": [
             {
                 "step": capture.step,
@@ -62,7 +69,7 @@ def contract(report: Report) -> dict[str, Any]:
             for capture in captures(report)
         ],
         "timeline": [
-            {"at": rfc3339(entry.at), "kind": entry.kind, "says": entry.says}
+            {"at": rfc3339(entry.at), "kind": entry.kind, "says": phrase(entry.says)}
             for entry in sorted(incident.timeline, key=lambda entry: entry.at)
         ],
         "timings": {
@@ -88,7 +95,7 @@ def _symptom(symptom: Symptom) -> dict[str, Any]:
         "class": symptom.incident_class,
         "severity": symptom.severity.value,
         "labels": dict(sorted(symptom.labels.items())),
-        "summary": symptom.summary,
+        "summary": phrase(symptom.summary),
         "source": symptom.source,
     }
 
@@ -98,20 +105,26 @@ def _hypothesis(report: Report, hypothesis: Hypothesis) -> dict[str, Any]:
     ordered = sorted(hypothesis.remedies, key=lambda remedy: not remedy.safe_now)
     return {
         "cause": hypothesis.cause,
-        "title": hypothesis.title,
-        "says": hypothesis.says,
+        "title": authored(hypothesis.title),
+        "says": authored(hypothesis.says),
         "status": hypothesis.status.value,
         "probability": _finite(hypothesis.probability),
         "decibans": _finite(hypothesis.decibans),
         "for": [entry for finding in hypothesis.supports for entry in _entries(report, finding)],
         "against": [entry for finding in hypothesis.contradicts for entry in _entries(report, finding)],
-        "missing": [{"step": m.step, "why": m.why, "would_tell": m.would_tell} for m in hypothesis.missing],
+        "missing": [{"step": m.step, "why": phrase(m.why), "would_tell": phrase(m.would_tell)} for m in hypothesis.missing],
         "unexplained": list(hypothesis.unexplained),
-        "would_disprove": disproof.says,
-        "would_disprove_command": disproof.command,
-        "remedy": remedy_line(ordered[0]) if ordered else "",
+        "would_disprove": authored(disproof.says),
+        "would_disprove_command": runnable(report, disproof.command),
+        "remedy": remedy_line(report, ordered[0]) if ordered else "",
         "remedies": [
-            {"says": r.says, "option": r.option, "tradeoff": r.tradeoff, "safe_now": r.safe_now} for r in ordered
+            {
+                "says": authored(r.says),
+                "option": runnable(report, r.option),
+                "tradeoff": authored(r.tradeoff),
+                "safe_now": r.safe_now,
+            }
+            for r in ordered
         ],
     }
 
@@ -131,7 +144,7 @@ def _entry(report: Report, finding: Finding, fact: Fact) -> dict[str, Any]:
         "at": rfc3339(when(report, fact)),
         "file": raw_path(report, fact),
         "subject": fact.subject,
-        "words": f"{finding.says} — {fact_line(fact, facts_by_name(report))}",
+        "words": f"{authored(finding.says)} — {fact_line(fact, facts_by_name(report))}",
         "weight": finding.weight,
         "group": finding.group,
         "decibans": _finite(finding.decibans),

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from responder.model import Hypothesis, Report
-from responder.report_answers import QUESTIONS, Answer, answers, footer, leading, sure, title
-from responder.report_rows import Proof, captures, moments, proofs, raw_files, rivals
-from responder.report_words import authored, outcome_words, plain
+from responder.report_answers import Answer, answers, footer, leading, sure, title
+from responder.report_rows import Proof, captures, changed, grouped, moments, proofs, raw_files, rivals
+from responder.report_words import authored, named, outcome_words, phrase, plain
+from responder.words import ENGLISH, Language, say, speaking
 
 SPECIAL = re.compile(r"([\\*\[\]<>|~])")
 LINE_START = re.compile(r"^(\s*)([#+=-]|\d+[.)])(?=\s|$)")
@@ -19,26 +20,37 @@ ENTITY = re.compile(r"&(?=#?\w+;)")
 SUMMARY_LIMIT = 1000
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: Report, language: Language = ENGLISH) -> str:
     """The whole report; the five answers stand first."""
+    with speaking(language):
+        return _markdown(report)
+
+
+def _markdown(report: Report) -> str:
     blocks = [f"# {escape(title(report))}", *(_answer(answer) for answer in answers(report))]
-    blocks += _evidence(report) + _timeline(report) + _rivals(report) + _captures(report) + _raw(report)
+    blocks += _evidence(report) + _timeline(report) + _changed(report) + _rivals(report)
+    blocks += _captures(report) + _raw(report)
     if report.verdict.notes:
-        blocks += ["## Notes", "\n".join(f"- {line(authored(note))}" for note in report.verdict.notes)]
+        blocks += [f"## {say('h.notes')}", "\n".join(f"- {line(authored(note))}" for note in report.verdict.notes)]
     blocks.append(f"---\n{line(footer(report))}")
     return "\n\n".join(blocks) + "\n"
 
 
-def summary_text(report: Report) -> str:
+def summary_text(report: Report, language: Language = ENGLISH) -> str:
     """At most 1,000 characters of plain text for a chat or a pager: title and the answers' first words."""
+    with speaking(language):
+        return _summary(report)
+
+
+def _summary(report: Report) -> str:
     found = {answer.key: answer for answer in answers(report)}
-    parts = [title(report), f"{QUESTIONS['since']}: {found['since'].lead}"]
+    parts = [title(report), f"{found['since'].question}: {found['since'].lead}"]
     parts += [found["broken"].items[0]] if found["broken"].items else []
-    parts.append(f"{QUESTIONS['cause']}: {found['cause'].lead}")
+    parts.append(f"{found['cause'].question}: {found['cause'].lead}")
     actions = found["do"].items
-    parts.append(f"{QUESTIONS['do']}: {actions[0] if actions else found['do'].lead}")
+    parts.append(f"{found['do'].question}: {actions[0] if actions else found['do'].lead}")
     unknown = found["unknown"].items
-    parts.append(f"{QUESTIONS['unknown']}: {unknown[0] if unknown else found['unknown'].lead}")
+    parts.append(f"{found['unknown'].question}: {unknown[0] if unknown else found['unknown'].lead}")
     out: list[str] = []
     for part in parts:
         room = SUMMARY_LIMIT - sum(len(done) + 1 for done in out)
@@ -85,7 +97,7 @@ def _link(path: str) -> str:
 
 def _proof_rows(rows: Iterable[Proof]) -> list[list[str]]:
     return [
-        [line(row.says) + ("" if row.counted else " (same signal, not counted twice)"), line(row.values), row.at,
+        [line(row.says) + ("" if row.counted else f" {say('not_twice')}"), line(row.values), row.at,
          _link(row.file)]
         for row in rows
     ]  # fmt: skip
@@ -95,38 +107,46 @@ def _evidence(report: Report) -> list[str]:
     lead: Hypothesis | None = leading(report)
     if lead is None:
         return []
-    out = [f"## Evidence: {escape(plain(lead.title, 120))} ({sure(lead)})"]
-    head = ("Claim", "Measured", "At (UTC)", "Raw file")
-    for word, findings in (("For", lead.supports), ("Against", lead.contradicts)):
+    out = [f"## {say('h.evidence_for', title=escape(phrase(lead.title, 120)), sure=sure(lead))}"]
+    head = tuple(say(f"col.{name}") for name in ("claim", "measured", "at", "file"))
+    for word, findings in ((say("for"), lead.supports), (say("against"), lead.contradicts)):
         rows = _proof_rows(proofs(report, findings))
-        out.append(f"**{word}**\n\n{_table(head, rows)}" if rows else f"**{word}**: nothing found.")
+        out.append(f"**{word}**\n\n{_table(head, rows)}" if rows else f"**{word}**: {say('nothing_found')}")
     return out
 
 
 def _timeline(report: Report) -> list[str]:
-    rows = [[m.at, m.offset, m.kind, escape(m.says)] for m in moments(report)]
-    return ["## Timeline (UTC)", _table(("At", "After onset", "What", ""), rows)] if rows else []
+    rows = [[m.at, m.offset, named("kind", m.kind), escape(m.says)] for m in moments(report)]
+    head = [say(f"col.{name}") for name in ("when", "offset", "what", "says")]
+    return [f"## {say('h.timeline')}", _table(head, rows)] if rows else []
+
+
+def _changed(report: Report) -> list[str]:
+    rows = [[escape(row.name), escape(row.before), escape(row.now)] for row in changed(report)]
+    head = [say(f"col.{name}") for name in ("signal", "before", "now")]
+    return [f"## {say('h.changed')}", _table(head, rows)] if rows else []
 
 
 def _rivals(report: Report) -> list[str]:
     out: list[str] = []
     for rival in rivals(report):
-        items = [f"- For it: {line(item)}" for item in rival.supports]
-        items += [f"- Against it: {line(item)}" for item in rival.contradicts]
+        items = [f"- {say('for_it', item=line(item))}" for item in rival.supports]
+        items += [f"- {say('against_it', item=line(item))}" for item in rival.contradicts]
         items += [f"- {line(item)}" for item in rival.separates]
         head = f"**{line(rival.title)}** ({line(f'`{rival.cause}`')}, {rival.sure}): {line(rival.says)}"
         out.append(head + "\n\n" + "\n".join(items) if items else head)
-    return ["## Other possible causes", *out] if out else []
+    return [f"## {say('h.rivals')}", *out] if out else []
 
 
 def _captures(report: Report) -> list[str]:
     rows = [
         [line(f"`{plain(c.step, 60)}`"), str(c.rung), outcome_words(c.status), escape(c.cost), escape(c.reason)]
-        for c in captures(report)
+        for c in grouped(captures(report))
     ]
-    return ["## Captures", _table(("Step", "Rung", "Ended", "Cost", "Why"), rows)] if rows else []
+    head = [say(f"col.{name}") for name in ("step", "rung", "ended", "cost", "why")]
+    return [f"## {say('h.captures')}", _table(head, rows)] if rows else []
 
 
 def _raw(report: Report) -> list[str]:
     files = [f"- {_link(path)}" for path in raw_files(report)]
-    return ["## Raw files", "\n".join(files)] if files else []
+    return [f"## {say('h.raw')}", "\n".join(files)] if files else []

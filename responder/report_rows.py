@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from responder.model import Evidence, Finding, Outcome, Report
+from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
 from responder.report_answers import disproof_line, missing_line, strongest, sure
 from responder.report_facts import facts_by_name, raw_path, values_of, when
-from responder.report_words import STATUS_RULES, authored, clock, code, duration, plain, size
+from responder.report_signals import signal_words
+from responder.report_words import authored, clock, code, duration, honest, outcome_words, phrase, plain, size
+from responder.words import say
+
+TOUCHES = 1
+"""The rung from which on a capture has contact with the engine."""
+MOVED_MOST = 8
+MOVED = 0.3
+"""A signal that is nearer to its usual than this share is not told as changed."""
+CHANGES = "changes."
+"""Facts of this name say themselves that something is another than before."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,9 @@ def rivals(report: Report) -> tuple[Rival, ...]:
     others = facts_by_name(report)
     rows = []
     for rival in report.verdict.hypotheses[1:]:
-        separates = [f"Ruled out if: {disproof_line(rival)}"] if rival.would_disprove.says else []
-        separates += [f"Not known: {missing_line(m)}" for m in rival.missing]
-        separates += [f"It does not explain {code(alert, 80)}." for alert in rival.unexplained]
+        separates = [say("ruled_out", disproof=disproof_line(report, rival))] if rival.would_disprove.says else []
+        separates += [say("not_known", missing=missing_line(m)) for m in rival.missing]
+        separates += [say("not_explained", alert=code(alert, 80)) for alert in rival.unexplained]
         rows.append(
             Rival(
                 title=authored(rival.title),
@@ -104,17 +114,22 @@ def rivals(report: Report) -> tuple[Rival, ...]:
 
 
 def moments(report: Report) -> tuple[Moment, ...]:
-    """The timeline, with seconds from the onset."""
+    """The timeline, with seconds from the onset; captures that touched the server stand in it with their cost."""
     onset = report.incident.onset_at
+    found = [(e.at, e.kind, phrase(e.says, 400)) for e in report.incident.timeline]
+    for item in report.evidence:
+        if item.rung >= TOUCHES and item.outcome is not Outcome.SKIPPED:
+            words = {"step": plain(item.id, 60), "rung": item.rung, "outcome": outcome_words(item.outcome)}
+            found.append((item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost)))
     return tuple(
-        Moment(at=clock(e.at), offset=_offset(e.at - onset), kind=e.kind, says=plain(e.says, 400))
-        for e in sorted(report.incident.timeline, key=lambda e: e.at)
+        Moment(at=clock(at), offset=_offset(at - onset), kind=kind, says=says)
+        for at, kind, says in sorted(found, key=lambda moment: moment[0])
     )
 
 
 def _offset(seconds: float) -> str:
     if abs(seconds) < 0.5:
-        return "onset"
+        return say("onset")
     return ("+" if seconds > 0 else "−") + duration(float(round(abs(seconds))))
 
 
@@ -125,36 +140,86 @@ def captures(report: Report) -> tuple[Capture, ...]:
     ran = {e.step for e in report.evidence}
     for refusal in report.plan.refused:
         if refusal.call.step not in denied:
-            rows.append(Capture(refusal.call.step, refusal.call.rung, "denied", "", plain(refusal.why, 300)))
+            rows.append(Capture(refusal.call.step, refusal.call.rung, "denied", "", phrase(refusal.why, 300)))
     under_way = report.stage in ("first", "update")
     for call in report.plan.chosen:
         if call.step not in ran:
-            why = "" if under_way else "had not run when this report was written"
+            why = "" if under_way else say("not_run")
             rows.append(Capture(call.step, call.rung, "pending" if under_way else "skipped", "", why))
-    rows += [Capture("end of a capture", 2, "pending", "", plain(words, 300)) for words in report.owed]
+    rows += [Capture(say("owed"), 2, "pending", "", phrase(words, 300)) for words in report.owed]
     return tuple(rows)
 
 
 def _ran(evidence: Evidence) -> Capture:
     parts = [duration(evidence.seconds)]
     if evidence.pause_seconds:
-        parts.append(f"paused the server {duration(evidence.pause_seconds)}")
+        parts.append(say("paused", length=duration(evidence.pause_seconds)))
     if evidence.bytes:
         parts.append(size(evidence.bytes))
     felt = evidence.cost.says if evidence.cost else ""
     if felt and evidence.rung >= 2:
-        parts.append(f"for its users: {plain(felt, 300)}")
+        parts.append(say("felt", words=phrase(felt, 300)))
     return Capture(
         step=evidence.step,
         rung=evidence.rung,
         status=evidence.outcome.value,
         cost=", ".join(parts),
-        reason=plain(evidence.reason, 300),
+        reason=phrase(evidence.reason, 300),
         seconds=evidence.seconds,
         pause_seconds=evidence.pause_seconds,
         bytes=evidence.bytes,
         felt=plain(felt, 300),
     )
+
+
+def grouped(rows: Iterable[Capture]) -> tuple[Capture, ...]:
+    """For people: a step that went well several times is one row."""
+    listed = list(rows)
+    fine = [row for row in listed if row.status == "ok" and not row.reason]
+    out, told = [], set()
+    for row in listed:
+        again = [other for other in fine if other.step == row.step]
+        if row not in fine or len(again) < 2:
+            out.append(row)
+        elif row.step not in told:
+            told.add(row.step)
+            out.append(replace(again[-1], cost=say("runs", count=len(again), cost=again[-1].cost)))
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A signal, or something of the server, that is another than before."""
+
+    name: str
+    before: str
+    now: str
+
+
+def changed(report: Report) -> tuple[Moved, ...]:
+    """What is another than before the onset: what captures say outright, then the signals that moved most."""
+    facts = facts_by_name(report)
+    rows = [
+        Moved(plain(fact.name.removeprefix(CHANGES), 60).replace("_", " "), "", phrase(fact.says or fact.value, 300))
+        for name, fact in facts.items()
+        if name.startswith(CHANGES) and fact.value not in (None, False, 0, "")
+    ]
+    moved: list[tuple[float, str, Fact, Fact]] = []
+    for name, now in facts.items():
+        signal = name.removeprefix("metrics.").removesuffix(".now")
+        usual = facts.get(f"metrics.{signal}.baseline")
+        if name != f"metrics.{signal}.now" or usual is None:
+            continue
+        if isinstance(now.value, int | float) and isinstance(usual.value, int | float):
+            largest = max(abs(now.value), abs(usual.value))
+            share = abs(now.value - usual.value) / largest if largest else 0.0
+            if share >= MOVED:
+                moved.append((-share, signal, usual, now))
+    rows += [
+        Moved(signal_words(signal), honest(usual, facts), honest(now, facts))
+        for _, signal, usual, now in sorted(moved, key=lambda row: row[:2])[:MOVED_MOST]
+    ]
+    return tuple(rows)
 
 
 def raw_files(report: Report) -> tuple[str, ...]:
@@ -164,4 +229,4 @@ def raw_files(report: Report) -> tuple[str, ...]:
 
 def status_rules() -> dict[str, str]:
     """What the status words mean."""
-    return {status.value: words for status, words in STATUS_RULES.items()}
+    return {status.value: say(f"rule.{status.value}") for status in Status}

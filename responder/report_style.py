@@ -8,7 +8,7 @@ STYLE = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
-"Helvetica Neue",Arial,sans-serif;overflow-wrap:anywhere}
+"Helvetica Neue",Arial,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;overflow-wrap:anywhere}
 main{max-width:1120px;margin:0 auto;padding:16px}
 header{border-left:6px solid var(--tone);background:var(--paper);border-radius:6px;padding:14px 18px;margin-bottom:12px}
 .critical{--tone:var(--critical)}.warning{--tone:var(--warning)}.info{--tone:var(--info)}.resolved{--tone:var(--good)}
@@ -56,6 +56,7 @@ border-radius:50%;background:var(--faint)}
 .moments .capture::before{background:var(--warning)}
 .moments .resolved::before{background:var(--good)}
 .moments time{font-variant-numeric:tabular-nums;font-weight:600;margin-right:.5em}
+details summary{cursor:pointer}details summary h2{display:inline;margin:0}
 footer{font-size:.88rem;padding:4px 18px 24px}
 @media (max-width:720px){main{padding:8px}.answers{grid-template-columns:1fr}h1{font-size:1.25rem}
 header,section{padding:12px 14px}

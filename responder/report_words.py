@@ -6,29 +6,12 @@ import math
 import re
 from datetime import UTC, datetime
 
-from responder.model import Fact, Scalar, Status
+from responder.model import Fact, Scalar
+from responder.words import known, say, told, unit_word
 
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 SPACE = re.compile(r"\s+")
 QUANTILE = re.compile(r"_p\d\d+(?:\.|$)")
-
-CLASS_WORDS = {
-    "hang_or_crash": "the server makes no progress or is gone",
-    "wrong_output": "the server generates wrong output",
-    "high_ttft": "the first token comes late",
-    "slow_decode": "tokens come slowly",
-    "low_throughput": "far less work is done than expected",
-    "sporadic_slow": "a few requests are far slower than the rest",
-}
-STATUS_RULES = {
-    Status.CONFIRMED: "at least 90 % of the weight, every piece of evidence that only this cause leaves was found, "
-    "and nothing disproves it",
-    Status.PROBABLE: "at least 60 % of the weight",
-    Status.POSSIBLE: "at least 5 % of the weight, or among the best three",
-    Status.UNKNOWN: "what is left when no known cause fits",
-}
-
-OUTCOME_WORDS = {"timed_out": "timed out", "denied": "refused", "pending": "still to run"}
 
 SHARE_UNITS = {"share", "fraction", "0..1", "ratio01"}
 TIMES_UNITS = {"x", "×", "ratio", "times", "factor"}
@@ -58,7 +41,7 @@ def _visible(char: str) -> bool:
 def code(text: object, limit: int = 300) -> str:
     """Foreign text as a code span of our one-line markup (only backticks mean anything in it)."""
     body = clean(text, limit).replace("`", "'")
-    return f"`{body}`" if body else "`(empty)`"
+    return f"`{body}`" if body else f"`{say('empty')}`"
 
 
 def plain(text: object, limit: int = 4000) -> str:
@@ -66,9 +49,14 @@ def plain(text: object, limit: int = 4000) -> str:
     return clean(text, limit).replace("`", "'")
 
 
+def phrase(text: object, limit: int = 4000) -> str:
+    """What the daemon itself says in whole sentences, in the language spoken; without any markup."""
+    return plain(told(str(text)), limit)
+
+
 def authored(text: object, limit: int = 1000) -> str:
-    """Text of a playbook: its code spans stay, if they are closed."""
-    line = clean(text, limit)
+    """Text of a playbook, in the language spoken: its code spans stay, if they are closed."""
+    line = clean(told(str(text)), limit)
     return line if line.count("`") % 2 == 0 else line.replace("`", "'")
 
 
@@ -87,31 +75,31 @@ def clock(at: float, day: bool = False) -> str:
 def duration(seconds: float) -> str:
     """340 ms, 2.4 s, 42 s, 4 min 10 s, 2 h 5 min, 3 d 4 h."""
     if not math.isfinite(seconds):
-        return "unknown"
+        return say("unknown")
     if seconds < 0:
         return "-" + duration(-seconds)
     if seconds == 0:
-        return "0 s"
+        return say("time.s", n=0)
     if seconds < 0.0005:
-        return f"{number(seconds * 1e6)} µs"
+        return say("time.us", n=number(seconds * 1e6))
     if seconds < 0.9995:
-        return f"{number(seconds * 1e3)} ms"
+        return say("time.ms", n=number(seconds * 1e3))
     if seconds < 9.95:
-        return f"{seconds:.1f}".removesuffix(".0") + " s"
+        return say("time.s", n=f"{seconds:.1f}".removesuffix(".0"))
     if round(seconds) < 60:
-        return f"{seconds:.0f} s"
+        return say("time.s", n=f"{seconds:.0f}")
     whole = round(seconds)
     for size, big, small_size, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // small_size
-            return f"{whole // size} {big}" + (f" {rest} {small}" if rest else "")
+            return say(f"time.{big}", n=whole // size) + (f" {say(f'time.{small}', n=rest)}" if rest else "")
     raise AssertionError(whole)
 
 
 def number(value: float) -> str:
     """Three significant digits, thousands separated: 0.042, 1.3, 87, 15,234."""
     if not math.isfinite(value):
-        return "unknown"
+        return say("unknown")
     if abs(value) >= 1e15:
         return f"{value:.3g}"
     if value == int(value) or abs(value) >= 100:
@@ -124,16 +112,16 @@ def percent(share: float) -> str:
     """87 %, 0.4 %; never rounded up to 100 %, never down to 0 %."""
     hundredths = share * 100
     if 99.5 <= hundredths < 100:
-        return "over 99 %"
+        return say("over_99")
     if 0 < hundredths < 1:
-        return "under 1 %" if hundredths < 0.1 else f"{hundredths:.1f} %"
+        return say("under_1") if hundredths < 0.1 else f"{hundredths:.1f} %"
     return f"{hundredths:.0f} %"
 
 
 def size(count: float) -> str:
     """1.5 GiB, 12 KiB, 300 B."""
     if not math.isfinite(count):
-        return "unknown"
+        return say("unknown")
     for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if abs(count) >= 1 << power:
             return f"{number(count / (1 << power))} {unit}"
@@ -143,13 +131,13 @@ def size(count: float) -> str:
 def measured(value: Scalar, unit: str = "") -> str:
     """A value with its unit as people say it; None is *unknown*, never zero."""
     if value is None:
-        return "unknown"
+        return say("unknown")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return say("yes") if value else say("no")
     if isinstance(value, str):
-        return plain(value, 200) or "(empty)"
+        return plain(value, 200) or say("empty")
     if not math.isfinite(value):
-        return "unknown"
+        return say("unknown")
     key = unit.strip().lower()
     if key in SECOND_UNITS:
         return duration(value)
@@ -169,7 +157,7 @@ def measured(value: Scalar, unit: str = "") -> str:
         return f"{percent(value)} {plain(unit.strip()[6:], 30)}"
     if key == "http status":
         return f"HTTP {value:.0f}"
-    word = UNIT_WORDS.get(key, plain(unit, 24))
+    word = UNIT_WORDS.get(key) or plain(unit_word(unit), 24)
     return f"{number(value)}{'' if word.startswith('/') else ' '}{word}"
 
 
@@ -188,10 +176,16 @@ def honest(fact: Fact, others: dict[str, Fact]) -> str:
     signal, _, aspect = fact.name.rpartition(".")
     bucket = others.get(f"{signal}.bucket")
     if aspect in ("now", "last") and bucket is not None and isinstance(bucket.value, str):
-        return plain(bucket.value, 80)
-    return said if aspect in ("ratio", "change", "bucket") else f"about {said}"
+        return phrase(bucket.value, 80)
+    return said if aspect in ("ratio", "change", "bucket") else say("about", value=said)
 
 
 def outcome_words(outcome: str) -> str:
     """How a capture ended, in words."""
-    return OUTCOME_WORDS.get(str(outcome), str(outcome))
+    return named("outcome", outcome)
+
+
+def named(kind: str, value: object) -> str:
+    """A state, status, outcome, class or kind in words; one nobody has words for is its own name."""
+    key = f"{kind}.{value}"
+    return say(key) if known(key) else plain(value, 60).replace("_", " ")
