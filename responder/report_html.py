@@ -141,11 +141,10 @@ def _actions(report: Report) -> str:
         price = say("do.tradeoff", tradeoff=authored(remedy.tradeoff))
         how = say("do.safe") if remedy.safe_now else say("do.care")
         tag = f'<span class="tag{" safe" if remedy.safe_now else ""}">{text(how)}</span>'
-        option = f'<code class="option">{text(plain(runnable(report, remedy.option), 400))}</code>' if remedy.option else ""
-        rows.append(
-            f"<li>{tag}{rich(authored(remedy.says))}{option}"
-            f'<div class="tradeoff">{rich(price)}</div></li>\n'
+        option = (
+            f'<code class="option">{text(plain(runnable(report, remedy.option), 400))}</code>' if remedy.option else ""
         )
+        rows.append(f'<li>{tag}{rich(authored(remedy.says))}{option}<div class="tradeoff">{rich(price)}</div></li>\n')
     return f'<ol class="actions">\n{"".join(rows)}</ol>\n'
 
 
@@ -182,8 +181,7 @@ def _proofs(report: Report, findings: Iterable[Finding]) -> str:
         (
             (
                 "",
-                rich(row.says)
-                + ("" if row.counted else f' <span class="faint">{text(say("not_twice"))}</span>'),
+                rich(row.says) + ("" if row.counted else f' <span class="faint">{text(say("not_twice"))}</span>'),
             ),
             ("", rich(row.values)),
             ("time", text(row.at)),

@@ -112,7 +112,9 @@ def _hypothesis(report: Report, hypothesis: Hypothesis) -> dict[str, Any]:
         "decibans": _finite(hypothesis.decibans),
         "for": [entry for finding in hypothesis.supports for entry in _entries(report, finding)],
         "against": [entry for finding in hypothesis.contradicts for entry in _entries(report, finding)],
-        "missing": [{"step": m.step, "why": phrase(m.why), "would_tell": phrase(m.would_tell)} for m in hypothesis.missing],
+        "missing": [
+            {"step": m.step, "why": phrase(m.why), "would_tell": phrase(m.would_tell)} for m in hypothesis.missing
+        ],
         "unexplained": list(hypothesis.unexplained),
         "would_disprove": authored(disproof.says),
         "would_disprove_command": runnable(report, disproof.command),
