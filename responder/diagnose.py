@@ -1,7 +1,10 @@
 """What is the likely cause, and what is not known? Evidence and playbook content in, ranked hypotheses out.
 
 Weights are decibans (10 dB = ten to one). W = 10·log10(prior) + one vote per group of evidence - 3 dB for every
-symptom the cause does not explain; probabilities are the softmax over all causes that compete, `unknown` among them.
+symptom the cause does not explain; probabilities are the softmax over all causes that compete, `unknown` among them,
+mixed with a little of nothing known (`LAPSE`): playbooks are sometimes wrong. Statuses: `confirmed` needs 90 %, every
+`confirm` claim of the cause, no disproof, and the agreement of the second opinion (`cover.py`); `probable` 60 %.
+`unknown` gains where symptoms stay unexplained and where the best causes lack what would prove them.
 Evidence may have been collected several times. A claim counts when it held at any look, since a verdict is about the
 episode; a disproof counts only when no look refutes it.
 """
@@ -11,8 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from responder.absence import Absent
 from responder.claims import Facts, cited_facts, looks_of, over_looks
 from responder.classes import UNKNOWN
+from responder.cover import Cover, disproved, smallest
 from responder.model import (
     Cause,
     Disproof,
@@ -20,8 +25,6 @@ from responder.model import (
     Finding,
     Hypothesis,
     Incident,
-    Missing,
-    Outcome,
     Plan,
     Playbook,
     Scalar,
@@ -38,25 +41,17 @@ DISPROVED_DB = -30.0
 UNSUPPORTED_DB = -1.0
 """Below `unknown`: where a cause for which nothing speaks stands at best, however high its prior."""
 UNKNOWN_PRIOR = 0.08
+UNEXPLAINED_BY_ALL_DB = 3.0
+"""What `unknown` gains for each symptom that none of the three best causes explains."""
+UNPROVEN_DB = 5.0
+"""What `unknown` gains when what would prove each of the three best causes was looked for and is not so."""
+LAPSE = 0.02
+"""The share of cases in which a playbook may be wrong whatever it says: no cause is ever surer than 1 - LAPSE (and a
+bit). The one place where over-confidence is taken away; ranks and statuses hardly feel it."""
 CONFIRMED_P = 0.9
 PROBABLE_P = 0.6
 POSSIBLE_P = 0.05
 ALWAYS_LISTED = 3
-MISSING_WORDS = 3
-"""How many of the claims a missing step would have decided are spelled out."""
-
-STEP_OF_PREFIX = {
-    "profile": "torch_profiler",
-    "trace": "torch_profiler",
-    "metrics": "metrics_window",
-    "config": "server_config",
-    "log": "log_tail",
-    "ras": "nccl_ras",
-    "requests": "request_traces",
-    "canaries": "canary_compare",
-    "steps": "step_recorder",
-}
-"""Facts are named after their step; these steps have a shorter prefix."""
 
 
 def diagnose(
@@ -70,18 +65,21 @@ def diagnose(
     matched = playbooks_for(incident, playbooks)
     priors = _priors(matched, causes)
     looks = looks_of(evidence)
-    absent = _Absent(evidence, plan or Plan())
+    absent = Absent(evidence, plan or Plan())
     alerts = tuple(dict.fromkeys(symptom.alert for symptom in incident.symptoms))
     judged = [
         _judge(cause, priors[cause.id], looks, alerts, absent)
         for cause in sorted(causes, key=lambda cause: cause.id)
         if cause.id in priors
     ]
-    ranked = _ranked([*judged, _unknown(judged)])
+    ranked = _ranked([*judged, _unknown(judged, alerts)])
+    cover = smallest(ranked, alerts)
+    ranked = [_second_opinion(hypothesis, ranked, cover) for hypothesis in ranked]
     return Verdict(
-        hypotheses=tuple(ranked),
+        hypotheses=tuple(h for place, h in enumerate(ranked) if _listed(place, h, cover)),
         playbooks=tuple(book.id for book in matched),
-        notes=tuple(_notes(matched, ranked)),
+        together=cover.causes if len(cover.causes) > 1 else (),
+        notes=tuple(_notes(matched, ranked, cover)),
     )
 
 
@@ -142,7 +140,7 @@ def _word(value: Scalar) -> str:
 
 
 def _judge(
-    cause: Cause, prior: float, looks: Sequence[Facts], alerts: Sequence[str], absent: _Absent
+    cause: Cause, prior: float, looks: Sequence[Facts], alerts: Sequence[str], absent: Absent
 ) -> Hypothesis:  # fmt: skip
     """One cause with its weight; probability and status come with the ranking."""
     findings = _votes([_finding(weight, looks) for weight in cause.evidence])
@@ -152,56 +150,81 @@ def _judge(
     decibans = 10 * math.log10(prior) + sum(f.decibans for f in counted) + UNEXPLAINED_DB * len(unexplained)
     if not any(f.decibans > 0 for f in counted):
         decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR) + UNSUPPORTED_DB)
-    holds = {f.weight for f in findings if f.truth is Truth.YES}
-    confirmed = bool(cause.confirm) and holds.issuperset(cause.confirm)
+    proof = _proof(cause, findings)
     return Hypothesis(
         cause=cause.id,
         title=cause.title,
         says=cause.says,
-        status=Status.POSSIBLE if disproofs else Status.CONFIRMED if confirmed else Status.PROBABLE,
+        status=Status.POSSIBLE if disproofs else Status.CONFIRMED if proof is Truth.YES else Status.PROBABLE,
         probability=0.0,
         decibans=round(decibans, 6),
         supports=tuple(sorted((f for f in findings if f.decibans > 0), key=_loudness)),
         contradicts=tuple(sorted((f for f in (*findings, *disproofs) if f.decibans < 0), key=_loudness)),
         missing=absent.of(cause, findings),
         unexplained=unexplained,
+        proof=proof,
+        confirm=cause.confirm,
+        would_confirm=tuple(w.says for w in cause.evidence if w.id in _unproven(cause, findings)),
         would_disprove=cause.would_disprove,
         remedies=cause.remedies,
     )
+
+
+def _proof(cause: Cause, findings: Sequence[Finding]) -> Truth:
+    """Whether all that `confirm` names holds. A claim that louder evidence of its own group speaks against is no
+    proof: the group as a whole says no."""
+    against = {f.group for f in findings if f.counted and f.decibans < 0}
+    truths = {f.weight: Truth.NO if f.group in against else f.truth for f in findings}
+    wanted = [truths.get(name, Truth.UNKNOWN) for name in cause.confirm]
+    if Truth.NO in wanted:
+        return Truth.NO
+    return Truth.YES if wanted and Truth.UNKNOWN not in wanted else Truth.UNKNOWN
+
+
+def _unproven(cause: Cause, findings: Sequence[Finding]) -> set[str]:
+    return {f.weight for f in findings if f.weight in cause.confirm and f.truth is not Truth.YES}
 
 
 def _loudness(finding: Finding) -> tuple[bool, float, str]:
     return not finding.counted, -abs(finding.decibans), finding.weight
 
 
-def _unknown(judged: Sequence[Hypothesis]) -> Hypothesis:
+def _unknown(judged: Sequence[Hypothesis], alerts: Sequence[str]) -> Hypothesis:
+    """That no known cause fits, with what the known ones fail to account for in its favour."""
     tried = ", ".join(h.cause for h in judged) or "none"
+    best = sorted(judged, key=lambda h: (-h.decibans, h.cause))[:3]
+    decibans = 10 * math.log10(UNKNOWN_PRIOR)
+    decibans += UNEXPLAINED_BY_ALL_DB * sum(all(a in h.unexplained for h in best) for a in alerts if best)
+    if best and all(h.proof is Truth.NO or disproved(h) for h in best):
+        decibans += UNPROVEN_DB
     return Hypothesis(
         cause=UNKNOWN,
         title="None of the known causes fits",
         says=f"Causes considered: {tried}.",
         status=Status.UNKNOWN,
         probability=0.0,
-        decibans=round(10 * math.log10(UNKNOWN_PRIOR), 6),
+        decibans=round(decibans, 6),
         would_disprove=Disproof(says="Any listed cause with evidence of its own, once the missing evidence is there."),
     )
 
 
 def _ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """With probabilities and final statuses, best first; the unlikely ones left out but for the best few."""
+    """With probabilities and statuses, best first."""
     top = max(h.decibans for h in hypotheses)
     shares = [10 ** ((h.decibans - top) / 10) for h in hypotheses]
     total = math.fsum(shares)
-    ranked = [
-        h.model_copy(update={"probability": round(share / total, 6), "status": _status(h, share / total)})
-        for h, share in zip(hypotheses, shares, strict=True)
-    ]
-    ranked.sort(key=lambda h: (-h.probability, h.cause != UNKNOWN, h.cause))
-    return [
-        h
-        for place, h in enumerate(ranked)
-        if place < ALWAYS_LISTED or h.probability >= POSSIBLE_P or h.cause == UNKNOWN
-    ]
+    ranked = []
+    for hypothesis, share in zip(hypotheses, shares, strict=True):
+        probability = (1 - LAPSE) * share / total + LAPSE / len(hypotheses)
+        status = _status(hypothesis, probability)
+        ranked.append(hypothesis.model_copy(update={"probability": round(probability, 6), "status": status}))
+    return sorted(ranked, key=lambda h: (-h.probability, h.cause != UNKNOWN, h.cause))
+
+
+def _listed(place: int, hypothesis: Hypothesis, cover: Cover) -> bool:
+    """The unlikely ones are left out, but for the best few, `unknown`, and what is named beside the first."""
+    named = hypothesis.cause == UNKNOWN or (len(cover.causes) > 1 and hypothesis.cause in cover.causes)
+    return place < ALWAYS_LISTED or hypothesis.probability >= POSSIBLE_P or named
 
 
 def _status(hypothesis: Hypothesis, probability: float) -> Status:
@@ -212,6 +235,18 @@ def _status(hypothesis: Hypothesis, probability: float) -> Status:
     if probability >= CONFIRMED_P and hypothesis.status is Status.CONFIRMED and supported:
         return Status.CONFIRMED
     return Status.PROBABLE if probability >= PROBABLE_P and supported else Status.POSSIBLE
+
+
+def _second_opinion(hypothesis: Hypothesis, ranked: Sequence[Hypothesis], cover: Cover) -> Hypothesis:
+    """Where the smallest explaining set does not hold the first cause, that is not confirmed; two faults that share
+    the weight between them are probable, both."""
+    if hypothesis.status is Status.CONFIRMED and hypothesis.cause not in cover.causes:
+        return hypothesis.model_copy(update={"status": Status.PROBABLE})
+    if len(cover.causes) > 1 and hypothesis.cause in cover.causes and hypothesis.proof is Truth.YES:
+        together = math.fsum(h.probability for h in ranked if h.cause in cover.causes)
+        if hypothesis.status is Status.POSSIBLE and together >= PROBABLE_P:
+            return hypothesis.model_copy(update={"status": Status.PROBABLE})
+    return hypothesis
 
 
 def _priors(playbooks: Sequence[Playbook], causes: Sequence[Cause]) -> dict[str, float]:
@@ -225,53 +260,20 @@ def _priors(playbooks: Sequence[Playbook], causes: Sequence[Cause]) -> dict[str,
     return priors
 
 
-def _notes(matched: Sequence[Playbook], ranked: Sequence[Hypothesis]) -> Iterable[str]:
+def _notes(matched: Sequence[Playbook], ranked: Sequence[Hypothesis], cover: Cover) -> Iterable[str]:
     if not matched:
         yield "no playbook covers these symptoms"
     best = ranked[0]
+    if len(cover.causes) > 1:
+        names = " and ".join(f"`{cause}`" for cause in cover.causes)
+        yield f"there are probably {len(cover.causes)} faults at once, each with its own proof: {names}"
+    elif cover.causes and best.cause != UNKNOWN and best.cause not in cover.causes:
+        yield (
+            f"a second opinion differs: `{cover.causes[0]}` alone accounts for more of what was seen than "
+            f"`{best.cause}`, so the first cause is not confirmed"
+        )
     if best.unexplained and best.cause != UNKNOWN:
         others = [h for h in ranked[1:] if h.supports and set(best.unexplained) - set(h.unexplained)]
         left = ", ".join(best.unexplained)
         also = f"; `{others[0].cause}` would, so there may be two faults" if others else ""
         yield f"`{best.cause}` does not explain {left}{also}"
-
-
-class _Absent:
-    """Why facts are unknown: which step should have brought them, and how that went."""
-
-    def __init__(self, evidence: Sequence[Evidence], plan: Plan) -> None:
-        self.ran: dict[str, Evidence] = {}
-        for item in sorted(evidence, key=lambda item: (item.started_at, item.id)):
-            self.ran[item.step] = item
-        self.refused = {refusal.call.step: refusal.why for refusal in plan.refused}
-        self.chosen = {call.step for call in plan.chosen}
-        self.known = {fact.name for look in looks_of(evidence) for fact in look.values()}
-
-    def of(self, cause: Cause, findings: Sequence[Finding]) -> tuple[Missing, ...]:
-        """One entry for each step that could have decided an undecided claim of this cause."""
-        undecided = {finding.weight for finding in findings if finding.truth is Truth.UNKNOWN}
-        claims: dict[str, list[str]] = {}
-        for weight in cause.evidence:
-            if weight.id in undecided:
-                facts = (clause.fact for clause in (*weight.test.all, *weight.test.any))
-                for step in dict.fromkeys(_step(fact) for fact in facts if fact not in self.known):
-                    claims.setdefault(step, []).append(weight.says)
-        return tuple(
-            Missing(step=step, why=self._why(step), would_tell="; ".join(claims[step][:MISSING_WORDS]))
-            for step in sorted(claims)
-        )
-
-    def _why(self, step: str) -> str:
-        item = self.ran.get(step)
-        if item is not None and item.outcome is Outcome.OK:
-            return "it ran, but could not tell"
-        if item is not None:
-            return f"{item.outcome.value}: {item.reason}" if item.reason else item.outcome.value
-        if step in self.refused:
-            return f"refused: {self.refused[step]}"
-        return "has not come back yet" if step in self.chosen else "not in the playbooks of this incident"
-
-
-def _step(fact: str) -> str:
-    prefix = fact.partition(".")[0]
-    return STEP_OF_PREFIX.get(prefix, prefix)

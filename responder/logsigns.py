@@ -60,6 +60,8 @@ class Signs:
     """What was found; filled line by line."""
 
     dated: bool = False
+    first_at: float | None = None
+    """Of the oldest dated line: a cut tail says nothing of what came before it."""
     last_at: float | None = None
     hits: dict[str, Hit] = field(default_factory=dict)
     stats: tuple[Stats, ...] = ()
@@ -87,6 +89,7 @@ def signs_of(lines: Sequence[str], now: float, onset_at: float, utc_offset_s: fl
         record = record_of(line, now, utc_offset_s)
         if record.at is not None:
             at = signs.last_at = record.at
+            signs.first_at = at if signs.first_at is None else signs.first_at
             signs.dated = True
         if record.message.startswith(("Avg prompt", "Engine ")) or "Engines Aggregated" in record.message:
             stats = stats_of(record.message)

@@ -531,6 +531,12 @@ class Hypothesis(Noun):
     missing: tuple[Missing, ...] = ()
     unexplained: tuple[str, ...] = ()
     """Symptoms (alerts) this cause does not account for."""
+    proof: Truth = Truth.UNKNOWN
+    """Whether all that would confirm it was found; `no` when some of it was looked for and is not so."""
+    confirm: tuple[str, ...] = ()
+    """Ids of the findings that confirm it."""
+    would_confirm: tuple[str, ...] = ()
+    """What is still wanted for that, in words."""
     would_disprove: Disproof
     remedies: tuple[Remedy, ...] = ()
 
@@ -540,6 +546,8 @@ class Verdict(Noun):
 
     hypotheses: tuple[Hypothesis, ...]
     playbooks: tuple[str, ...]
+    together: tuple[str, ...] = ()
+    """Causes that hold at the same time, the weightiest first, when more than one fault is needed to explain all."""
     notes: tuple[str, ...] = ()
 
 

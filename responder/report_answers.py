@@ -141,9 +141,19 @@ def _cause(report: Report) -> Answer:
              for f in strongest(lead.supports, 3)]  # fmt: skip
     items += [say("cause.against", says=authored(f.says), measured=_measured_in(report, f))
               for f in strongest(lead.contradicts, 1)]  # fmt: skip
+    items = [_together(report), *items] if report.verdict.together else items
+    if lead.would_confirm and lead.status is not Status.CONFIRMED:
+        items.append(say("cause.wanted", says="; ".join(authored(says, 200) for says in lead.would_confirm)))
     items.append(say("cause.wrong_if", disproof=disproof_line(report, lead)))
     words = say("cause.lead", title=authored(lead.title), sure=sure(lead), says=authored(lead.says))
     return Answer("cause", words, tuple(items))
+
+
+def _together(report: Report) -> str:
+    """That there are several faults at once, by name."""
+    titles = {h.cause: f"{authored(h.title)} ({sure(h)})" for h in report.verdict.hypotheses}
+    names = [titles.get(cause, code(cause, 80)) for cause in report.verdict.together]
+    return say("cause.together", count=len(names), names="; ".join(names))
 
 
 def _yet(report: Report) -> str:

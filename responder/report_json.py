@@ -53,6 +53,7 @@ def _contract(report: Report) -> dict[str, Any]:
         },
         "symptoms": [_symptom(symptom) for symptom in incident.symptoms],
         "hypotheses": [_hypothesis(report, hypothesis) for hypothesis in report.verdict.hypotheses],
+        "together": list(report.verdict.together),
         "unexplained": list(lead.unexplained) if lead else [],
         "do_now": [remedy_line(report, remedy) for remedy in remedies(report)],
         "captures": [
@@ -116,6 +117,7 @@ def _hypothesis(report: Report, hypothesis: Hypothesis) -> dict[str, Any]:
             {"step": m.step, "why": phrase(m.why), "would_tell": phrase(m.would_tell)} for m in hypothesis.missing
         ],
         "unexplained": list(hypothesis.unexplained),
+        "would_confirm": [authored(says) for says in hypothesis.would_confirm],
         "would_disprove": authored(disproof.says),
         "would_disprove_command": runnable(report, disproof.command),
         "remedy": remedy_line(report, ordered[0]) if ordered else "",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from responder.absence import STEP_OF_PREFIX
 from responder.capture import STEPS as REGISTERED
 from responder.capture.step import NoParams
-from responder.diagnose import STEP_OF_PREFIX
 from responder.model import Evidence, Fact, Outcome, Scalar
 from responder.traces.facts import ACROSS
 from responder.traces.facts import FACTS as TRACE

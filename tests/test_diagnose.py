@@ -266,6 +266,79 @@ def test_two_faults_are_noted() -> None:
     )
 
 
+def test_a_claim_its_own_group_speaks_against_is_no_proof() -> None:
+    """Progress that stood still by one probe and went on by a louder one confirms nothing."""
+    weights = (weigh("proof", "x.a > 0", 6, group="g"), weigh("louder", "x.b > 0", 1, -13, group="g"))
+    strong = make_cause("a", *weights, weigh("w", "x.c > 0", 15), weigh("v", "x.c > 0", 15), prior=0.9)
+    assert judge((strong,), {"x.a": 1, "x.b": 1, "x.c": 1}).hypotheses[0].status is Status.CONFIRMED
+    assert of(judge((strong,), {"x.a": 1, "x.b": 0, "x.c": 1}), "a").status is not Status.CONFIRMED
+
+
+def test_what_is_still_wanted_is_named() -> None:
+    """Proof that was not found, and proof nobody could look for."""
+    cause = make_cause("a", weigh("w", "x.a > 0", 9), weigh("v", "gpu.idle > 0", 9), confirm=("w", "v"))
+    assert of(judge((cause,), {"x.a": 1}), "a").would_confirm == ("v holds",)
+
+
+def test_unknown_gains_when_nothing_explains_a_symptom() -> None:
+    """Three decibans for each symptom that none of the best three explains."""
+    cause = make_cause("a", weigh("w", "x.a > 0", 6), explains=("A",))
+    assert of(judge((cause,), {"x.a": 1}, "A"), "unknown").decibans == pytest.approx(10 * math.log10(0.08))
+    assert of(judge((cause,), {"x.a": 1}, "A", "B"), "unknown").decibans == pytest.approx(10 * math.log10(0.08) + 3)
+
+
+def test_unknown_gains_when_all_proof_was_looked_for_in_vain() -> None:
+    """Five decibans; not when the proof could not be looked for."""
+    cause = make_cause("a", weigh("hint", "x.a > 0", 6), weigh("proof", "x.b > 0", 9), confirm=("proof",))
+    base = 10 * math.log10(0.08)
+    assert of(judge((cause,), {"x.a": 1}), "unknown").decibans == pytest.approx(base)
+    assert of(judge((cause,), {"x.a": 1, "x.b": 0}), "unknown").decibans == pytest.approx(base + 5)
+
+
+def test_no_cause_is_ever_certain() -> None:
+    """A playbook may be wrong whatever it says."""
+    cause = make_cause("a", *(weigh(f"w{n}", "x.a > 0", 15) for n in range(6)))
+    top = judge((cause,), {"x.a": 1}).hypotheses[0]
+    assert top.status is Status.CONFIRMED
+    assert 0.97 < top.probability <= 0.99
+
+
+def faults(*shared: Weight) -> tuple[Cause, ...]:
+    """Two causes with a proof each, on different signals."""
+    return (
+        make_cause("kv", weigh("full", "x.kv > 0", 15), weigh("pre", "x.pre > 0", 9), *shared, confirm=("full", "pre")),
+        make_cause("stuck", weigh("stop", "y.stopped > 0", 15), weigh("flat", "y.flat > 0", 9), confirm=("stop",)),
+    )
+
+
+def test_two_faults_at_once_are_named_as_two() -> None:
+    """Each with its own proof on signals the other does not speak of: neither is confirmed alone, both are named."""
+    got = judge(faults(), {"x.kv": 1, "x.pre": 1, "y.stopped": 1, "y.flat": 1})
+    assert set(got.together) == {"kv", "stuck"}
+    assert {h.status for h in got.hypotheses if h.cause in got.together} == {Status.PROBABLE}
+    assert any("2 faults at once" in note for note in got.notes)
+
+
+def test_another_face_of_one_fault_is_no_second_fault() -> None:
+    """Proof on a signal the first cause speaks of as well, or with something serious against it, names nobody."""
+    everything = {"x.kv": 1, "x.pre": 1, "y.stopped": 1, "y.flat": 1}
+    assert judge(faults(weigh("also", "y.stopped > 0", 3)), everything).together == ()
+    one, two = faults()
+    against = two.model_copy(update={"evidence": (*two.evidence, weigh("no", "x.kv > 0", -9))})
+    assert judge((one, against), everything).together == ()
+
+
+def test_disagreement_with_the_smallest_set_caps_the_status() -> None:
+    """The first cause leaves a symptom that another one explains together with everything else."""
+    causes = (
+        make_cause("a", weigh("w", "x.a > 0", 15), weigh("v", "x.b > 0", 12), explains=("A",)),
+        make_cause("b", weigh("w", "x.a > 0", 9), weigh("v", "x.c > 0", 5), explains=("A", "B", "C"), prior=0.01),
+    )
+    got = judge(causes, {"x.a": 1, "x.b": 1, "x.c": 1}, "A", "B", "C")
+    assert (got.hypotheses[0].cause, got.hypotheses[0].status) == ("a", Status.PROBABLE)
+    assert any("second opinion" in note for note in got.notes)
+
+
 # ----------------------------------------------------------------------------------------------- several looks
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from responder.absence import STEP_OF_PREFIX
 from responder.claims import evaluate_test
 from responder.classes import CAUSES, CAUSES_OF, CAUSES_OF_ANY_CLASS, PRECEDENCE, canonical
-from responder.diagnose import STEP_OF_PREFIX, diagnose
+from responder.diagnose import diagnose
 from responder.load import load_content
 from responder.model import Content, Fact, Status, Truth, Verdict
 from responder.problems import render

@@ -85,10 +85,13 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     written_at = max((at for at in (modified, signs.last_at) if at is not None), default=None)
     yield fact("last_line_age_s", None if written_at is None else max(0.0, brief.now - written_at), "s")
     yield from _stats(fact, signs, brief)
+    # Without a dated line nothing can be said to belong to this incident, or not to; and a tail that was cut after the
+    # onset may have lost the line: then its absence proves nothing.
+    since = signs.first_at
+    reaches = since is not None and (not meta.get("cut") or since <= brief.onset_at)
     for name in SIGNS:
         hit = signs.hits.get(name)
-        # Without a single dated line nothing can be said to belong to this incident, or not to.
-        value = bool(hit) if signs.dated else None
+        value = True if hit else (False if reaches else None)
         yield fact(name, value, says=hit.words if hit else "", at=hit.at if hit else None)
     yield fact("exception", signs.exception or None, at=signs.exception_at)
     yield fact("stream_errors", signs.stream_errors if signs.dated else None, "requests")

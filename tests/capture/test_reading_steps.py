@@ -181,3 +181,21 @@ def test_damaged_files_never_raise(step: Step, raw: bytes) -> None:
     names = ("launch.json", "startup.txt", "version.json", "cache_config.txt", "log.txt", "log.json")
     found = list(step.read(dict.fromkeys(names, raw), BRIEF))
     assert {f.value for f in found} <= {None, False, True}
+
+
+def test_a_cut_tail_that_starts_after_the_onset_does_not_prove_absence() -> None:
+    """What it shows is there; what it does not show may have been in the part that is lost."""
+    lines = log("cpu_worker_stopped_then_killed").decode().split("\n")
+    now = on_the_day("09:57:00")
+    late = [text for text in lines if "09:56:" in text or "09:57:" in text]
+    raw = "\n".join(late).encode()
+
+    def signs(onset: str, cut: bool) -> dict[str, object]:
+        files = {log_tail.LOG: raw, log_tail.META: json.dumps({"cut": cut}).encode()}
+        brief = Brief(target="a", now=now, onset_at=on_the_day(onset), opened_at=now)
+        return {fact.name: fact.value for fact in log_tail.STEP.read(files, brief)}
+
+    assert late
+    assert signs("09:50:00", cut=True)["log.nan"] is None
+    assert signs("09:50:00", cut=False)["log.nan"] is False
+    assert signs("09:56:50", cut=True)["log.nan"] is False

@@ -1,0 +1,66 @@
+"""Why is evidence missing? Which step should have decided a claim, and how that step went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from responder.claims import looks_of
+from responder.model import Cause, Evidence, Finding, Missing, Outcome, Plan, Truth
+
+MISSING_WORDS = 3
+"""How many of the claims a missing step would have decided are spelled out."""
+
+STEP_OF_PREFIX = {
+    "profile": "torch_profiler",
+    "trace": "torch_profiler",
+    "metrics": "metrics_window",
+    "config": "server_config",
+    "log": "log_tail",
+    "ras": "nccl_ras",
+    "requests": "request_traces",
+    "canaries": "canary_compare",
+    "steps": "step_recorder",
+}
+"""Facts are named after their step; these steps have a shorter prefix."""
+
+
+def step_of(fact: str) -> str:
+    """The step that brings a fact, by its name."""
+    prefix = fact.partition(".")[0]
+    return STEP_OF_PREFIX.get(prefix, prefix)
+
+
+class Absent:
+    """Why facts are unknown: which step should have brought them, and how that went."""
+
+    def __init__(self, evidence: Sequence[Evidence], plan: Plan) -> None:
+        self.ran: dict[str, Evidence] = {}
+        for item in sorted(evidence, key=lambda item: (item.started_at, item.id)):
+            self.ran[item.step] = item
+        self.refused = {refusal.call.step: refusal.why for refusal in plan.refused}
+        self.chosen = {call.step for call in plan.chosen}
+        self.known = {fact.name for look in looks_of(evidence) for fact in look.values()}
+
+    def of(self, cause: Cause, findings: Sequence[Finding]) -> tuple[Missing, ...]:
+        """One entry for each step that could have decided an undecided claim of this cause."""
+        undecided = {finding.weight for finding in findings if finding.truth is Truth.UNKNOWN}
+        claims: dict[str, list[str]] = {}
+        for weight in cause.evidence:
+            if weight.id in undecided:
+                facts = (clause.fact for clause in (*weight.test.all, *weight.test.any))
+                for step in dict.fromkeys(step_of(fact) for fact in facts if fact not in self.known):
+                    claims.setdefault(step, []).append(weight.says)
+        return tuple(
+            Missing(step=step, why=self._why(step), would_tell="; ".join(claims[step][:MISSING_WORDS]))
+            for step in sorted(claims)
+        )
+
+    def _why(self, step: str) -> str:
+        item = self.ran.get(step)
+        if item is not None and item.outcome is Outcome.OK:
+            return "it ran, but could not tell"
+        if item is not None:
+            return f"{item.outcome.value}: {item.reason}" if item.reason else item.outcome.value
+        if step in self.refused:
+            return f"refused: {self.refused[step]}"
+        return "has not come back yet" if step in self.chosen else "not in the playbooks of this incident"
