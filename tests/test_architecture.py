@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent / "responder"
 # What is not listed here is an edge: it may do I/O, and may import the core but no other edge.
 CORE = {
     "model", "signals", "signal_words", "rules", "evaluate", "holding", "alertmanager", "onset", "correlate", "plan",
-    "redact", "redact_text", "spans", "diagnose", "claims", "classes", "absence", "cover", "report", "report_json", "report_markdown",
+    "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
@@ -22,6 +22,7 @@ CORE = {
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
     "store", "store_db", "store_tables", "store_work",
     "words", "words.en", "words.zh",
+    "absence", "cover",
 }  # fmt: skip
 WIRING = {
     "where",
