@@ -107,4 +107,3 @@ def _may(one: _Candidate, chosen: Sequence[_Candidate]) -> bool:
 
 def _signals(findings: Iterable[Finding]) -> frozenset[str]:
     return frozenset(signal_of(fact.name) for finding in findings for fact in finding.facts)
-
