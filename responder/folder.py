@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PACKED = ".xz"
 SAFE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$")
 
 
@@ -63,11 +65,17 @@ class IncidentFolder:
         return out
 
     def read_raw(self, evidence: str) -> dict[str, bytes]:
-        """File name -> bytes of one step, in name order."""
+        """File name -> bytes of one step, in name order. A kept folder's NAME.xz is read as NAME."""
         folder = self.path / "raw" / safe_name(evidence)
         if not folder.is_dir():
             return {}
-        return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
+        files = {p.name: p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+        return {name.removesuffix(PACKED): self._bytes(files[name]) for name in sorted(files)}
+
+    @staticmethod
+    def _bytes(path: Path) -> bytes:
+        data = path.read_bytes()
+        return lzma.decompress(data) if path.name.endswith(PACKED) else data
 
     def write_json(self, name: str, value: Any) -> None:
         """Write indented JSON with sorted keys."""

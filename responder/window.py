@@ -74,7 +74,12 @@ class Window:
     def points(self, signal: str, since: float, until: float) -> list[tuple[float, float]]:
         """Known (time, value) pairs of a signal in a closed interval."""
         values = self.signals.get(signal, ())
-        timed = ((self.at(index), value) for index, value in enumerate(values))
+        # A point more on either side, so that rounding decides nothing; the comparison does.
+        first = max(0, math.floor((since - self.start) / self.step) - 1) if math.isfinite(since) else 0
+        last = (
+            min(len(values), math.ceil((until - self.start) / self.step) + 2) if math.isfinite(until) else len(values)
+        )
+        timed = ((self.at(index), values[index]) for index in range(first, last))
         return [(at, value) for at, value in timed if value is not None and since <= at <= until]
 
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -36,6 +36,10 @@ class Traffic:
     """Clients go away after so many tokens; 0: they stay."""
     timeout_s: float = 120.0
     most_outstanding: int = 200
+    retries: int = 0
+    """How often a client whose request failed or timed out asks again, at once."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """More fields of the request's body."""
 
 
 @dataclass
@@ -141,7 +145,7 @@ class Load:
 
     def _send(self, traffic: Traffic) -> None:
         task = asyncio.create_task(
-            self._call(traffic, self._prompt(traffic), self._around(traffic.output_tokens, traffic.spread))
+            self._ask(traffic, self._prompt(traffic), self._around(traffic.output_tokens, traffic.spread))
         )
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
@@ -155,18 +159,30 @@ class Load:
         own = [self._wording.choice(self._words) for _ in range(length - shared)]
         return " " + " ".join(self._common[:shared] + own)
 
-    async def _call(self, traffic: Traffic, prompt: str, output: int) -> None:
+    async def _ask(self, traffic: Traffic, prompt: str, output: int) -> None:
+        for _ in range(1 + traffic.retries):
+            if not (await self._call(traffic, prompt, output)).error:
+                return
+
+    async def _call(self, traffic: Traffic, prompt: str, output: int) -> Call:
         call = Call(at=time.time())
         self.calls.append(call)
         began = time.monotonic()
-        body = {"model": SERVED_AS, "prompt": prompt, "max_tokens": output, "ignore_eos": True, "stream": True}
+        body: dict[str, object] = {
+            "model": SERVED_AS,
+            "prompt": prompt,
+            "max_tokens": output,
+            "ignore_eos": True,
+            "stream": True,
+        }
+        body |= traffic.options
         timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         try:
             assert self._http is not None
             async with self._http.post(f"{self._url}/v1/completions", json=body, timeout=timeout) as answer:
                 if answer.status != 200:
                     call.error = f"HTTP {answer.status}"
-                    return
+                    return call
                 await self._read(answer, call, began, traffic.abort_after)
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             call.error = type(failure).__name__
@@ -175,6 +191,7 @@ class Load:
             raise
         finally:
             call.seconds = time.monotonic() - began
+        return call
 
     async def _read(self, answer: aiohttp.ClientResponse, call: Call, began: float, abort_after: int) -> None:
         last = began

@@ -3,7 +3,8 @@
 PLANTED=prefix_blocks: of a prompt's cached KV blocks the first is read in place of all others, so answers are wrong
 only where a prefix is shared and only while prefix caching is on. (Their order alone would change nothing: positions
 are in the keys.) PLANTED=weights: while the file PLANTED_FILE exists, one weight of the running model holds what the
-file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back.
+file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back. PLANTED=scheduler: while PLANTED_FILE
+exists, one request in ten is not scheduled for as many seconds as the file says: an unfair scheduler.
 """
 
 from __future__ import annotations
@@ -45,6 +46,37 @@ def plant():
 
         load_and_watch.planted = True
         CPUModelRunner.load_model = load_and_watch
+
+    if kind == "scheduler":
+        from vllm.v1.core.sched.scheduler import Scheduler
+
+        schedule = Scheduler.schedule
+        if getattr(schedule, "planted", False):
+            return
+
+        def unfair(self, *args, **kwargs):
+            held = []
+            seconds = hold_seconds()
+            if seconds:
+                held = [r for r in self.waiting if sum(r.request_id.encode()) % 10 == 0
+                        and time.time() - r.arrival_time < seconds]
+                self.waiting.remove_requests(held)
+            try:
+                return schedule(self, *args, **kwargs)
+            finally:
+                for request in held:
+                    self.waiting.add_request(request)
+
+        unfair.planted = True
+        Scheduler.schedule = unfair
+
+
+def hold_seconds():
+    try:
+        with open(os.environ["PLANTED_FILE"]) as file:
+            return float(file.read())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def watch(model):

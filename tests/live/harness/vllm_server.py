@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import psutil
@@ -40,11 +40,18 @@ class VllmServer:
     """One vLLM server: `with VllmServer(folder, flags) as server`."""
 
     def __init__(
-        self, folder: pathlib.Path, flags: Sequence[str] = (), *, port: int | None = None, name: str = "vllm"
+        self,
+        folder: pathlib.Path,
+        flags: Sequence[str] = (),
+        *,
+        port: int | None = None,
+        name: str = "vllm",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or find.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.flags = tuple(flags)
+        self.environment = dict(environment or {})
         self.log = folder / f"{name}.log"
         self.started_in_s = 0.0
         self._child: subprocess.Popen[bytes] | None = None
@@ -86,7 +93,7 @@ class VllmServer:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "OMP_"))} | ENVIRONMENT
         if (os.cpu_count() or 1) > 1:
             environment["VLLM_CPU_OMP_THREADS_BIND"] = _least_busy_core()
-        self._child = processes.start(argv, self.log, env=environment)
+        self._child = processes.start(argv, self.log, env=environment | self.environment)
 
     def wait_until_up(self, *, deadline_s: float = START_WITHIN_S) -> None:
         """Poll until it serves; ends it if that does not happen."""

@@ -1,0 +1,127 @@
+"""What is done to a server? One asynchronous context manager per kind: it holds inside, and is over afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import aiohttp
+
+from bench.faults.scenario import Injection
+from tests.live.harness import faults
+from tests.live.harness.vllm_server import VllmServer
+
+PIDS = {"worker": faults.worker, "engine_core": faults.engine_core, "api_server": faults.api_server}
+
+
+@contextlib.asynccontextmanager
+async def injected(injections: Sequence[Injection], server: VllmServer, switch: pathlib.Path) -> AsyncIterator[None]:
+    """All of them at once. `switch` is the file a planted defect looks at."""
+    async with contextlib.AsyncExitStack() as stack:
+        for injection in injections:
+            await stack.enter_async_context(_one(injection, server, switch))
+        yield
+
+
+def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextlib.AbstractAsyncContextManager[None]:
+    pid_of = PIDS[what.process]
+    match what.kind:
+        case "stop":
+            return faults.stopped(pid_of)(server)
+        case "kill":
+            return _killed(pid_of(server), signal.Signals[f"SIG{what.signal}"])
+        case "stutter":
+            return faults.slowed(pid_of, stopped_share=what.stopped_share, period_s=what.period_s)(server)
+        case "restart":
+            return faults.restarted(server) if what.signal == "TERM" else _crashed(server)
+        case "profile":
+            return _profiled(server, what.hold_s)
+        case "plant":
+            return _planted(switch, what.plant)
+        case "burn":
+            return _burned(what.cores)
+        case "pause":
+            return _paused(server)
+
+
+@contextlib.asynccontextmanager
+async def _killed(pid: int, number: signal.Signals) -> AsyncIterator[None]:
+    os.kill(pid, number)
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _crashed(server: VllmServer) -> AsyncIterator[None]:
+    """The front end dies, and a supervisor starts the server anew."""
+    os.kill(server.api_server, signal.SIGKILL)
+    await asyncio.sleep(3)
+    server.end()
+    server.launch()
+    await asyncio.to_thread(server.wait_until_up)
+    yield
+
+
+@contextlib.asynccontextmanager
+async def _profiled(server: VllmServer, seconds: float) -> AsyncIterator[None]:
+    """Somebody profiles `seconds` and has it written out; both go on without us until the fault is over."""
+
+    async def profile() -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=240)) as http:
+            await http.post(f"{server.url}/start_profile")
+            await asyncio.sleep(seconds)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                await http.post(f"{server.url}/stop_profile")
+
+    task = asyncio.create_task(profile(), name="inject.profile")
+    try:
+        yield
+    finally:
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _paused(server: VllmServer) -> AsyncIterator[None]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+        await http.post(f"{server.url}/pause", params={"mode": "keep"})
+        try:
+            yield
+        finally:
+            await http.post(f"{server.url}/resume")
+
+
+@contextlib.asynccontextmanager
+async def _planted(switch: pathlib.Path, text: str) -> AsyncIterator[None]:
+    switch.write_text(text)
+    try:
+        yield
+    finally:
+        switch.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _burned(cores: int) -> AsyncIterator[None]:
+    """A neighbour computes on every core: processes of higher priority that never sleep."""
+    context = multiprocessing.get_context("spawn")
+    burners = [context.Process(target=_burn, args=(600.0,), daemon=True) for _ in range(cores)]
+    for burner in burners:
+        burner.start()
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.terminate()
+            burner.join(10)
+
+
+def _burn(longest_s: float) -> None:
+    limit = time.monotonic() + longest_s
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)
+    while time.monotonic() < limit:
+        sum(range(10_000))

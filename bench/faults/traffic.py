@@ -1,0 +1,64 @@
+"""What do clients send? Streams of the harness's open-loop load, with a shape over time and with clients that retry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from bench.faults.scenario import Requests
+from tests.live.harness.load import Load, Traffic
+
+_wordings = itertools.count(1)
+TICK_S = 1.0
+WAVE_S, WAVE_LOW = 8.0, 0.1
+RAMP_S, RAMP_FROM = 40.0, 0.33
+
+
+def traffic(requests: Requests, capacity: float) -> Traffic:
+    """The stream with its rate fixed for a server of that capacity (requests per second)."""
+    return Traffic(
+        rate=requests.rate if requests.rate is not None else requests.share * capacity,
+        prompt_tokens=requests.prompt_tokens,
+        output_tokens=requests.output_tokens,
+        shared=requests.shared,
+        spread=requests.spread,
+        abort_after=requests.abort_after,
+        timeout_s=requests.timeout_s,
+        retries=requests.retries,
+        most_outstanding=requests.most_outstanding,
+        options=requests.options,
+    )
+
+
+def stream(url: str, requests: Requests, capacity: float, *, seed: int) -> Load:
+    """A stream that can be entered; words are never the same twice, arrivals and lengths are."""
+    return Load(url, traffic(requests, capacity), seed=seed, salt=next(_wordings), longest_s=900)
+
+
+@contextlib.asynccontextmanager
+async def shaped(load: Load, requests: Requests, capacity: float) -> AsyncIterator[None]:
+    """Inside, `load` sends `requests` in their shape."""
+    wanted = traffic(requests, capacity)
+    load.switch(wanted)
+    task = asyncio.create_task(_shape(load, wanted, requests.shape), name="traffic.shape")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _shape(load: Load, wanted: Traffic, shape: str) -> None:
+    began = time.monotonic()
+    while shape != "steady":
+        elapsed = time.monotonic() - began
+        if shape == "waves":
+            factor = 2.0 - WAVE_LOW if int(elapsed / WAVE_S) % 2 == 0 else WAVE_LOW
+        else:
+            factor = min(1.0, RAMP_FROM + (1 - RAMP_FROM) * elapsed / RAMP_S)
+        load.switch(replace(wanted, rate=wanted.rate * factor))
+        await asyncio.sleep(TICK_S)

@@ -1,0 +1,111 @@
+"""The fault lab: its files are complete, its split is honest, an unfelt fault does not count, a kept folder replays."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bench.faults.__main__ import choose
+from bench.faults.feeling import judge
+from bench.faults.keep import keep
+from bench.faults.scenario import Family, Feels, families, scenarios, servers
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import load
+from responder.replay import replay
+from responder.report import to_json
+from tests.live.harness import find
+from tests.live.harness.load import Call
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_truth_is_a_known_cause_and_every_server_exists() -> None:
+    """A file that names what is not there is found without playing it."""
+    known = {cause.id for cause in load(Config(), STEPS).causes} | {"unknown"}
+    for scenario in scenarios():
+        truth = scenario.truth
+        assert truth.cause is None or {truth.cause, *truth.causes} <= known, scenario.name
+        assert scenario.server in servers(), scenario.name
+        assert (truth.cause is None) == (truth.class_ is None), scenario.name
+        assert truth.cause is None or scenario.felt, f"{scenario.name}: nothing says that clients feel it"
+
+
+def test_at_least_a_third_of_the_families_is_scored_only() -> None:
+    """Weights are set on the others."""
+    parts = [family.part for family in families().values()]
+    assert parts.count("score") * 3 >= len(parts)
+
+
+def test_the_product_knows_no_scenario() -> None:
+    """Neither code nor rules nor playbooks name a scenario, a server of the lab or the model it serves."""
+    causes = {cause.id for cause in load(Config(), STEPS).causes}
+    names = {s.name for s in scenarios()} | {name for name in families() if name not in causes and "_" in name}
+    names |= {"planted_weights", "planted_scheduler", "tiny-llama"}
+    wrong = []
+    for folder in ("responder", "rules", "playbooks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml"):
+                text = path.read_text()
+                wrong += [f"{path.name}: {name}" for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
+    # A phrase of the field may be the name of a family as well.
+    assert [entry for entry in wrong if not entry.endswith((": engine_hang", ": long_prompts"))] == []
+
+
+def test_an_unknown_key_is_refused() -> None:
+    """A misspelt key would be a fault that is never made."""
+    with pytest.raises(ValidationError, match="injct"):
+        Family.model_validate(
+            {"says": "", "cause": None, "part": "tune", "author": "", "variants": [{"name": "a", "injct": []}]}
+        )
+
+
+def test_an_unknown_name_is_refused_in_words() -> None:
+    """And --list is pointed out."""
+    with pytest.raises(SystemExit, match="--list"):
+        choose(["no_such_fault"], None)
+
+
+def calls(ttft: float, at: float = 0.0, count: int = 20) -> list[Call]:
+    return [Call(at=at + n * 0.1, ttft=ttft, gaps=[0.01] * 8, tokens=9) for n in range(count)]
+
+
+@pytest.mark.parametrize(("ttft", "felt"), [(0.1, False), (0.9, True)])
+def test_a_fault_counts_only_when_clients_felt_it(ttft: float, felt: bool) -> None:
+    """Measured by the clients, against the time before."""
+    wanted = [Feels(measure="ttft_p50", at_least=3)]
+    found = judge(wanted, calls(0.1), 10, calls(ttft, at=100), 100, 110, None)
+    assert [item.holds for item in found] == [felt]
+
+
+def test_answers_after_the_fault_do_not_count_as_answers() -> None:
+    """What comes when the stopped process goes on was missing while it stood still."""
+    wanted = [Feels(measure="unanswered", at_least=0.9)]
+    assert judge(wanted, calls(0.1), 10, calls(60.0, at=100), 100, 110, None)[0].holds
+
+
+def test_a_kept_folder_replays_to_the_same_verdict(tmp_path: Path) -> None:
+    """Packed and without the machine's paths, the verdict is the same; nothing is left out that it needs."""
+    source = ROOT / "tests" / "incidents" / "cpu_engine_stopped"
+    loose = tmp_path / "loose"
+    manifest = json.loads((source / "manifest.json").read_text())
+    from responder.folder import IncidentFolder
+
+    for entry in manifest["evidence"]:
+        for name, data in IncidentFolder(source).read_raw(entry["evidence"]["id"]).items():
+            target = loose / "raw" / entry["evidence"]["id"] / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data + (f"\n# {find.ROOT}/secret\n".encode() if name == "log.txt" else b""))
+    (loose / "manifest.json").write_text(json.dumps(manifest))
+    kept = keep(loose, tmp_path / "kept", {"cause": "engine_hang"})
+    content = load(Config(), STEPS)
+    assert to_json(replay(kept, STEPS, content)) == to_json(replay(loose, STEPS, content))
+    logs = [
+        IncidentFolder(kept).read_raw(entry["evidence"]["id"]).get("log.txt", b"") for entry in manifest["evidence"]
+    ]
+    assert any(b"/secret" in log for log in logs)
+    assert not any(str(find.ROOT).encode() in log for log in logs)
