@@ -37,6 +37,7 @@ SERVER: Facts = {
     "metrics.itl_equal_batch_ratio": 1.0,
     "metrics.itl_with_prefill_ratio": 1.05,
     "metrics.unfinished_rate.change": 0.0,
+    "metrics.unfinished_share.now": 0.0,
     "metrics.abort_rate.change": 0.0,
     "metrics.http_5xx_rate.now": 0.0,
     "metrics.http_5xx_rate.change": 0.0,
@@ -697,6 +698,7 @@ EPISODES: dict[str, Episode] = {
         "client_abort_storm",
         {
             "metrics.unfinished_rate.change": 3.0,
+            "metrics.unfinished_share.now": 0.7,
             "metrics.unfinished_rate.ratio": 40.0,
             "metrics.finish_rate.ratio": 0.6,
             "metrics.arrival_rate.ratio": 0.7,
@@ -851,7 +853,7 @@ EPISODES: dict[str, Episode] = {
     "clients leave because the engine is stuck": Episode(
         {**HANG_IDLE, "VLLMClientAborts": "low_throughput"},
         "worker_hang",
-        {**WORKER_STOPPED, "metrics.unfinished_rate.change": 2.0, "metrics.finish_rate.ratio": 0.0},
+        {**WORKER_STOPPED, "metrics.unfinished_share.now": 0.9, "metrics.finish_rate.ratio": 0.0},
         beats_by=0.5,
     ),
     "nothing known fits": Episode(TTFT, "unknown", {"metrics.waiting.max": 0.0, "metrics.ttft_p99.ratio": 9.0}),
