@@ -6,6 +6,7 @@ CONTENT = {
     "responder.rules": "rules",
     "responder.playbooks": "playbooks",
     "responder.playbooks.causes": "playbooks/causes",
+    "responder.translations": "translations",
 }
 
 setup(

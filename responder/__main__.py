@@ -137,11 +137,12 @@ def replay(
     today: Annotated[bool, typer.Option(help="with today's playbooks instead of those in force then")] = False,
     config: ConfigFile = None,
     format: Format = "text",
+    language: Annotated[str, typer.Option(help="en, zh …; as it was told when left out")] = "",
 ) -> None:
     """Give a stored incident's verdict again, from its raw bytes."""
     from responder.cli import replay_folder
 
-    raise typer.Exit(replay_folder(folder, today, config, format))
+    raise typer.Exit(replay_folder(folder, today, config, format, language))
 
 
 @app.command("rules")

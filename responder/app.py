@@ -22,7 +22,7 @@ from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
-from responder.content import ContentRefused, load
+from responder.content import ContentRefused, load, tongue
 from responder.correlate import Policy
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Target
@@ -44,6 +44,7 @@ from responder.watch import Watch
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
 from responder.where import runners
+from responder.words import Language
 
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
@@ -218,7 +219,13 @@ class App:
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
             requests=self.desk.rows if self.desk else None,
+            languages=self._languages(config),
         )
+
+    def _languages(self, config: Config) -> tuple[Language, ...]:
+        """The language of the reports, then those of single receivers."""
+        codes = [config.language, *(str(part.get("language") or "") for part in config.receivers.values())]
+        return tuple(tongue(code) for code in dict.fromkeys(codes) if code)
 
     def _signals(self, content: Content) -> dict[str, str]:
         recorded = {signal.name: signal.expr for signal in content.signals}
@@ -276,6 +283,7 @@ class App:
             log.warning("config.needs_restart", keys=sorted(fixed))
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
         self.kit.content, self.kit.targets = fresh.content, fresh.targets
+        self.kit.languages = self._languages(fresh.config)
         await close_runners(self.kit.runners)
         self.kit.runners = runners(fresh.config, self.http)
         self.kit.secrets = self._secrets()

@@ -20,6 +20,7 @@ from responder.outbox import Outbox
 from responder.sentry import Sentry
 from responder.store import Store
 from responder.telemetry import Telemetry
+from responder.words import ENGLISH, Language
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Kit:
     firing: Callable[[str], bool] | None = None
     """Whether an incident has symptoms at this moment."""
     pinned: Callable[[str], Pinned] | None = None
+    languages: tuple[Language, ...] = (ENGLISH,)
+    """The one of the reports first, then those that single receivers are told in."""
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Case:
     asked: dict[str, StepCall] = field(default_factory=dict)
     """Steps that wait for a person's answer."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """A person did something that people should be told."""
     grew: asyncio.Event = field(default_factory=asyncio.Event)
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -199,11 +199,11 @@ def print_rules(scrape_interval: str) -> int:
 # ------------------------------------------------------------------------------------------------- looking at it
 
 
-def replay_folder(folder: Path, today: bool, file: Path | None, format: str) -> int:
+def replay_folder(folder: Path, today: bool, file: Path | None, format: str, language: str = "") -> int:
     """`responder replay`."""
     from responder.capture import STEPS
-    from responder.content import load
-    from responder.replay import NotAnIncident, replay
+    from responder.content import load, tongue
+    from responder.replay import NotAnIncident, replay, told_in
     from responder.report import to_json, to_markdown
 
     try:
@@ -212,11 +212,12 @@ def replay_folder(folder: Path, today: bool, file: Path | None, format: str) -> 
     except (NotAnIncident, ContentRefused) as error:
         typer.echo(str(error), err=True)
         return CONTENT
+    spoken = tongue(language or told_in(folder))
     if format == "json":
-        sys.stdout.buffer.write(to_json(report))
+        sys.stdout.buffer.write(to_json(report, spoken))
         sys.stdout.buffer.flush()
     else:
-        typer.echo(to_markdown(report))
+        typer.echo(to_markdown(report, spoken))
     return OK
 
 

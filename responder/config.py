@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validates
 
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
+from responder.words import CODES
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$")
@@ -55,6 +56,14 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def known_language(value: str) -> str:
+    """The code of a language there are words for."""
+    if value not in CODES:
+        raise ValueError(f"no language {value!r}; there are {', '.join(CODES)}")
+    return value
+
+
+Spoken = Annotated[str, AfterValidator(known_language)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(size), Field(gt=0)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
@@ -250,6 +259,8 @@ class Config(Part):
     prometheus: PrometheusPart = PrometheusPart()
     targets: tuple[TargetPart, ...] = ()
     receivers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    language: Spoken = "en"
+    """Of reports and messages; a receiver may have its own. There is one file per language in `responder/words/`."""
     rules: tuple[Path, ...] = ()
     """Directories or files beside the shipped rules; an alert of the same name replaces the shipped one."""
     playbooks: tuple[Path, ...] = ()

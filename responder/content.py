@@ -8,9 +8,10 @@ from pathlib import Path
 
 from responder.capture.step import Step
 from responder.config import Config
-from responder.load import load_content
+from responder.load import load_content, load_mapping
 from responder.model import Content, Problem
 from responder.problems import render
+from responder.words import ENGLISH, Language, language
 
 
 class ContentRefused(Exception):
@@ -64,3 +65,15 @@ def load(config: Config, steps: Mapping[str, Step]) -> Content:
     if problems:
         raise ContentRefused(problems)
     return content
+
+
+def tongue(code: str) -> Language:
+    """A language with its fixed words, and with the shipped sentences that are translated. ValueError: no such one."""
+    path = shipped("translations") / f"{code}.yaml"
+    if code == ENGLISH.code or not path.is_file():
+        return language(code)
+    tree, _, problems = load_mapping(path)
+    if problems:
+        raise ContentRefused(tuple(problems))
+    groups = [group for group in tree.values() if isinstance(group, dict)]
+    return language(code, {str(said): str(ours) for group in groups for said, ours in group.items()})

@@ -605,6 +605,24 @@ class Delivery(Noun):
     error: str = ""
 
 
+class Button(Noun):
+    """Something a person may press in a message. Whoever shows it carries the id only; what it means stays with us."""
+
+    id: str = ""
+    action: Literal["acknowledge", "silence", "approve", "deny", "right", "wrong"]
+    incident: str
+    target: str = ""
+    step: str = ""
+    rung: int = 0
+    cause: str = ""
+    seconds: float = 0.0
+    """Of a silence."""
+    until: float = 0.0
+    """When the question expires; 0: it does not."""
+    what: str = ""
+    """What pressing it does to the server, in words."""
+
+
 class Silence(Noun):
     """A maintenance window: matching symptoms open nothing while it holds."""
 

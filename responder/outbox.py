@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import aiohttp
 import structlog
 
 from responder.folder import folder_of
-from responder.model import Delivery
+from responder.model import Button, Delivery
 from responder.notify.notifier import Message, Notifier
 from responder.store import Store
 
@@ -145,24 +146,37 @@ class Outbox:
         folder = folder_of(self.data_dir, item.incident)
         receipt = await self.store.receipt(item.incident, item.receiver)
         try:
-            return await asyncio.to_thread(read_message, folder.path, item, receipt)
+            language = getattr(getattr(self.notifiers[item.receiver], "settings", None), "language", "")
+            return await asyncio.to_thread(read_message, folder.path, item, receipt, language)
         except (OSError, ValueError, KeyError):
             return None
 
 
-def read_message(folder: Any, item: Delivery, receipt: str) -> Message:
-    """The message of a delivery from the incident folder. OSError when the folder has gone."""
+def read_message(folder: Any, item: Delivery, receipt: str, language: str = "") -> Message:
+    """The message of a delivery from the incident folder, in this language if it was written in it.
+
+    OSError when the folder has gone.
+    """
     base = folder / "revisions" / str(item.revision)
+    end = f".{language}" if language and (base / f"report.{language}.json").is_file() else ""
     charts = sorted(str(p) for p in (folder / "charts").glob("*.png")) if item.stage in ("final", "resolved") else []
     return Message(
         delivery_id=item.id,
         incident=item.incident,
         revision=item.revision,
         stage=item.stage,
-        body=(base / "report.json").read_bytes(),
-        text=(base / "summary.txt").read_text(),
-        markdown=(base / "report.md").read_text(),
+        body=(base / f"report{end}.json").read_bytes(),
+        text=(base / f"summary{end}.txt").read_text(),
+        markdown=(base / f"report{end}.md").read_text(),
         charts=tuple(charts),
         receipt=receipt,
         possible_duplicate=item.error.startswith("ambiguous"),
+        buttons=_buttons(base / "buttons.json"),
     )
+
+
+def _buttons(path: Any) -> tuple[Button, ...]:
+    """What can be pressed in the message; reports written before there were buttons have none."""
+    if not path.is_file():
+        return ()
+    return tuple(Button.model_validate(row) for row in json.loads(path.read_bytes()))

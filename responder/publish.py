@@ -9,11 +9,13 @@ from typing import Literal
 import structlog
 
 from responder import __version__, charts
+from responder.buttons import Buttons
 from responder.capture.metrics_window import series_of
 from responder.capture.step_recorder import charts as steps_of
 from responder.case import Case, Kit
 from responder.diagnose import diagnose
-from responder.model import Report, Series, TimelineEntry
+from responder.model import Button, Report, Series, TimelineEntry
+from responder.offers import offers
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.requests.stepchart import draw as draw_steps
 
@@ -69,7 +71,9 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     if stage == "final" and case.timings.report_s is None:
         case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
     report = report.model_copy(update={"generated_at": now, "timings": case.timings})
-    await asyncio.to_thread(_write, kit, case, report, drawn, weighed)
+    buttons = await asyncio.to_thread(Buttons(kit.data_dir / "buttons").offer, case.incident.id,
+                                      offers(kit, case, report))  # fmt: skip
+    await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
     await kit.store.save_incident(case.incident, stage=stage, revision=report.revision)
     await kit.outbox.add(case.incident.id, report.revision, stage)
     top = report.verdict.hypotheses[0]
@@ -99,21 +103,28 @@ def _steps(case: Case, now: float) -> str:
     return ""
 
 
-def _write(kit: Kit, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str]) -> None:
-    body, markdown = to_json(report), to_markdown(report)
-    base = f"revisions/{report.revision}"
-    case.folder.write(f"{base}/report.json", body)
-    case.folder.write(f"{base}/report.md", markdown.encode())
-    case.folder.write(f"{base}/summary.txt", summary_text(report).encode())
-    case.folder.write("report.json", body)
-    case.folder.write("report.md", markdown.encode())
-    case.folder.write("report.html", to_html(report, drawn).encode())
+def _write(
+    kit: Kit, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str], buttons: tuple[Button, ...]
+) -> None:
+    rows = [button.model_dump(mode="json") for button in buttons]
+    case.folder.write_json(f"revisions/{report.revision}/buttons.json", rows)
+    for number, language in enumerate(kit.languages):
+        body, markdown = to_json(report, language), to_markdown(report, language).encode()
+        end = f".{language.code}" if number else ""
+        base = f"revisions/{report.revision}"
+        case.folder.write(f"{base}/report{end}.json", body)
+        case.folder.write(f"{base}/report{end}.md", markdown)
+        case.folder.write(f"{base}/summary{end}.txt", summary_text(report, language).encode())
+        case.folder.write(f"report{end}.json", body)
+        case.folder.write(f"report{end}.md", markdown)
+        case.folder.write(f"report{end}.html", to_html(report, drawn, language).encode())
     case.folder.write_json(
         "manifest.json",
         {
             "apiVersion": "responder/v1",
             "kind": "Manifest",
             "responder": __version__,
+            "language": kit.languages[0].code,
             "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series"}),
             "signals": sorted(kit.signals),
             "scrape_interval_s": kit.scrape_interval_s,

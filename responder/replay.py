@@ -53,6 +53,14 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
         raise NotAnIncident(f"{path}: {type(error).__name__}: {error}") from None
 
 
+def told_in(path: Path) -> str:
+    """The language a stored incident was told in."""
+    try:
+        return str(IncidentFolder(path).read_json("manifest.json").get("language", "en"))
+    except (OSError, ValueError, AttributeError):
+        return "en"
+
+
 def stored_evidence(folder: IncidentFolder, steps: Mapping[str, Step]) -> list[tuple[Evidence, dict[str, Any]]]:
     """Every step's evidence with its facts read again from the raw bytes, and its manifest entry."""
     manifest = folder.read_json("manifest.json")

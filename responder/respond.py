@@ -21,6 +21,7 @@ from responder.case import Case, Kit
 from responder.collect import Collected, numbered
 from responder.folder import folder_of
 from responder.model import (
+    Acknowledged,
     CapturePolicy,
     Change,
     Evidence,
@@ -66,11 +67,30 @@ class Responder:
             self._tasks[incident.id] = asyncio.create_task(self._work(case), name=f"respond {incident.id}")
             if change is not Change.RESOLVED:
                 return
-        case.incident = incident.model_copy(update={"timeline": _merged(case.incident, incident)})
+        taken = case.incident.acknowledged or incident.acknowledged
+        case.incident = incident.model_copy(
+            update={"timeline": _merged(case.incident, incident), "acknowledged": taken}
+        )
         if change is Change.GREW:
             case.grew.set()
         elif change is Change.RESOLVED:
             case.resolved.set()
+
+    def incident(self, incident: str) -> Incident | None:
+        """An incident that is being worked on, as it is known at this moment."""
+        case = self._cases.get(incident)
+        return case.incident if case else None
+
+    def tell(self, incident: str, entry: TimelineEntry, *, acknowledged: Acknowledged | None = None) -> None:
+        """A person did something about an incident: it stands in its next revision, which is written at once."""
+        case = self._cases.get(incident)
+        if case is None:
+            return
+        known = case.incident
+        case.incident = known.model_copy(
+            update={"timeline": (*known.timeline, entry), "acknowledged": known.acknowledged or acknowledged}
+        )
+        case.news.set()
 
     async def stop(self) -> None:
         """End the captures in flight; their incidents stay open and are taken up again at the next start."""
@@ -107,8 +127,11 @@ class Responder:
 
     async def _until_resolved(self, case: Case) -> None:
         while not case.resolved.is_set():
-            news = await _first_of(case.grew, case.answered, case.resolved)
-            if news is case.answered:
+            news = await _first_of(case.grew, case.answered, case.resolved, case.news)
+            if news is case.news:
+                case.news.clear()
+                await publish(self.kit, case, "update")
+            elif news is case.answered:
                 case.answered.clear()
                 await self._run_approved(case)
             elif news is case.grew:
@@ -122,8 +145,11 @@ class Responder:
 
     async def _run_approved(self, case: Case) -> None:
         """What a person has allowed runs now, within what is left of all budgets but rung and pause."""
+        waiting = set(case.asked)
         wanted = take_answers(self.kit, case)
         if not wanted:
+            if waiting != set(case.asked):
+                await publish(self.kit, case, "update")
             return
         names = {call.step for call in wanted}
         for rung in sorted({call.rung for call in wanted}):

@@ -12,7 +12,7 @@ from responder.allowance import Allowance
 from responder.approvals import Approvals
 from responder.byhand import Hand, capture
 from responder.case import Kit
-from responder.model import Target
+from responder.model import Acknowledged, Target, TimelineEntry
 from responder.obligations import Obligations
 from responder.probe import Probe
 from responder.store import Store
@@ -60,6 +60,13 @@ class Safety:
         """A person's answer. ValueError in words."""
         item = self.approvals.decide(incident, step, approve=approve, who=who, now=self.clock())
         return item.model_dump(mode="json")
+
+    def remember(self, incident: str, entry: TimelineEntry, taken: Acknowledged) -> None:
+        """Detection holds the incident, too: what it writes of it next must not forget who took it."""
+        held = self._watch.incidents.get(incident) if self._watch else None
+        if self._watch is not None and held is not None:
+            changed = {"acknowledged": taken, "timeline": (*held.timeline, entry)}
+            self._watch.incidents[incident] = held.model_copy(update=changed)
 
     def _keys(self) -> dict[str, str]:
         return {t.name: t.api_key.get_secret_value() for t in self.targets().values() if t.api_key}

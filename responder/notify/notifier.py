@@ -13,9 +13,11 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from responder import __version__
+from responder.model import Button
+from responder.words import CODES
 
 USER_AGENT = f"vllm-responder/{__version__}"
 LONGEST_WAIT_S = 3600.0
@@ -44,6 +46,8 @@ class Message:
     """The latest receipt this notifier returned for this incident; empty at first."""
     possible_duplicate: bool = False
     """An earlier attempt of this delivery ended `ambiguous`."""
+    buttons: tuple[Button, ...] = ()
+    """What a person may press, where the receiver has buttons."""
 
     @cached_property
     def report(self) -> Mapping[str, Any]:
@@ -95,6 +99,15 @@ class Receiver(BaseModel):
 
     timeout_s: float = Field(default=10.0, gt=0, le=50)
     """Of one request."""
+    language: str = ""
+    """Of its messages; as configured for all when empty."""
+
+    @field_validator("language")
+    @classmethod
+    def _spoken(cls, value: str) -> str:
+        if value and value not in CODES:
+            raise ValueError(f"no such language; there are {', '.join(CODES)}")
+        return value
 
 
 def receipt_of(values: Mapping[str, str]) -> str:

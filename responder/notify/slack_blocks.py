@@ -6,63 +6,149 @@ together fail somewhere above 13,000 characters, so we stop at 9,000.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from responder.report_words import clean
+from responder.model import Button
+from responder.report_words import clean, duration, named, percent
+from responder.words import Language, language, say, speaking
 
 MOST_BLOCKS = 50
 MOST_TOTAL = 9000
 MOST_SECTION = 3000
 MOST_HEADER = 150
 MOST_TEXT = 1000
+MOST_ELEMENTS = 25
+MOST_ASKED = 5
+"""Captures that can be allowed from one message; more are allowed on the command line."""
 ANSWER_LIMITS = {"broken": 1100, "since": 400, "cause": 1700, "do": 2200, "unknown": 1100}
 MARKS = {"resolved": ":white_check_mark:", "critical": ":red_circle:", "warning": ":large_orange_circle:"}
 
 Block = dict[str, Any]
 
 
-def parent(report: Mapping[str, Any], link: str = "", possible_duplicate: bool = False) -> list[Block]:
-    """The incident's one message: state, and the five answers."""
+@contextmanager
+def _in_its_language(report: Mapping[str, Any]) -> Iterator[Language]:
+    with speaking(language(str(report.get("language", "en")))) as spoken:
+        yield spoken
+
+
+def parent(
+    report: Mapping[str, Any], link: str = "", possible_duplicate: bool = False, buttons: Sequence[Button] = ()
+) -> list[Block]:
+    """The incident's one message: state, the five answers, and what can be pressed."""
+    with _in_its_language(report):
+        return _parent(report, link, possible_duplicate, buttons)
+
+
+def _parent(
+    report: Mapping[str, Any], link: str, possible_duplicate: bool, buttons: Sequence[Button]
+) -> list[Block]:  # fmt: skip
     incident = report["incident"]
     tone = "resolved" if incident["state"] == "resolved" else incident["severity"]
     blocks = [header(f"{MARKS.get(tone, ':large_blue_circle:')} {report['title']}")]
     for key, answer in report["says"].items():
         blocks.append(section(_answer(answer), ANSWER_LIMITS.get(key, 1000)))
-    ending = f"Incident {escape(incident['id'])} · revision {report['revision']} ({escape(report['stage'])})"
+    stage = escape(named("stage", report["stage"]))
+    ending = say("slack.footer", id=escape(incident["id"]), revision=report["revision"], stage=stage)
     if link:
-        ending += f" · <{address(link, incident['id'])}|full report>"
+        ending += f" · <{address(link, incident['id'])}|{say('slack.report')}>"
     if possible_duplicate:
-        ending += " · _possible duplicate: the first attempt was not answered_"
-    return within([*blocks, context(ending)])
+        ending += f" · _{say('slack.duplicate')}_"
+    # What can be pressed comes first when there is not room for all: an answer cut short is still an answer.
+    ends = [*pressable(buttons), context(ending)]
+    return [*within(blocks, MOST_BLOCKS - len(ends), MOST_TOTAL - size(ends)), *ends]
+
+
+def pressable(buttons: Sequence[Button]) -> list[Block]:
+    """Rows of buttons: what concerns the incident, then every capture that waits for a person."""
+    first: list[Block] = []
+    for button in buttons:
+        if button.action in ("acknowledge", "right", "wrong"):
+            style = {"style": "primary"} if button.action == "acknowledge" else {}
+            first.append(_button(button, say(f"button.{button.action}")) | style)
+    quiet = [button for button in buttons if button.action == "silence"]
+    if quiet:
+        first.insert(1, _menu(say("button.silence"), [(duration(b.seconds), b.id) for b in quiet]))
+    rows: list[Block] = [{"type": "actions", "elements": first[:MOST_ELEMENTS]}] if first else []
+    for step in list(dict.fromkeys(b.step for b in buttons if b.action == "approve"))[:MOST_ASKED]:
+        pair = [b for b in buttons if b.step == step and b.action in ("approve", "deny")]
+        until = f"{datetime.fromtimestamp(pair[0].until, UTC):%H:%M:%S}"
+        rows.append(section([say("slack.asked", step=f"*{escape(step)}*", rung=pair[0].rung, until=until)], 300))
+        rows.append({"type": "actions", "elements": [_question(button) for button in pair]})
+    return rows
+
+
+def _question(button: Button) -> Block:
+    step = clip(clean(button.step), 40)
+    block = _button(button, say(f"button.{button.action}", step=step))
+    if button.action == "deny":
+        return block
+    sure = {
+        "title": _plain(say("button.sure_title", step=step), 100),
+        "text": _plain(say("button.sure_text", what=clean(button.what)), 300),
+        "confirm": _plain(say("button.sure_yes"), 30),
+        "deny": _plain(say("button.sure_no"), 30),
+    }
+    return block | {"style": "danger", "confirm": sure}
+
+
+def _button(button: Button, words: str) -> Block:
+    return {"type": "button", "action_id": f"{button.action}.{button.id}"[:255], "value": button.id,
+            "text": _plain(words, 75)}  # fmt: skip
+
+
+def _menu(words: str, options: Sequence[tuple[str, str]]) -> Block:
+    return {
+        "type": "static_select",
+        "action_id": "silence",
+        "placeholder": _plain(words, 150),
+        "options": [{"text": _plain(says, 75), "value": value} for says, value in options[:100]],
+    }
+
+
+def _plain(words: str, limit: int) -> Block:
+    return {"type": "plain_text", "text": clip(words, limit), "emoji": False}
 
 
 def details(report: Mapping[str, Any]) -> list[Block]:
     """For the thread: evidence for and against, other causes, timeline, captures."""
+    with _in_its_language(report):
+        return _details(report)
+
+
+def _details(report: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = []
     for index, hypothesis in enumerate(report["hypotheses"][:3]):
-        title = f"*{escape(hypothesis['title'])}* ({hypothesis['status']}, {round(hypothesis['probability'] * 100)} %)"
-        lines = [title] if index else [f"*Evidence* — {title}"]
+        sure = say(
+            "sure.status", status=named("status", hypothesis["status"]), share=percent(hypothesis["probability"])
+        )
+        title = f"*{escape(hypothesis['title'])}* ({sure})"
+        lines = [title] if index else [f"*{say('h.evidence')}* — {title}"]
         lines += [f"+ {markup(entry['words'])}" for entry in hypothesis["for"] if entry["counted"]]
         lines += [f"− {markup(entry['words'])}" for entry in hypothesis["against"] if entry["counted"]]
         lines += [f"? {escape(entry['step'])}: {escape(entry['why'])}" for entry in hypothesis["missing"]]
         blocks.append(section(lines, 2200 if index == 0 else 900))
     moments = [f"{entry['at'][11:19]} {escape(entry['says'])}" for entry in report["timeline"]]
     if moments:
-        blocks.append(section(["*Timeline (UTC)*", *moments], 1800))
+        blocks.append(section([f"*{say('h.timeline')}*", *moments], 1800))
     captured = [
-        f"{escape(c['step'])}: {escape(c['status'])}" + (f" ({escape(c['reason'])})" if c["reason"] else "")
+        f"{escape(c['step'])}: {escape(named('outcome', c['status']))}"
+        + (f" ({escape(c['reason'])})" if c["reason"] else "")
         for c in report["captures"]
     ]
     if captured:
-        blocks.append(section(["*Captures*", *captured], 1800))
+        blocks.append(section([f"*{say('slack.captures')}*", *captured], 1800))
     return within(blocks)
 
 
-def note(words: str) -> list[Block]:
-    """One paragraph."""
-    return [section([escape(words)], MOST_SECTION)]
+def note(report: Mapping[str, Any], key: str, **words: str) -> list[Block]:
+    """One paragraph of fixed words with foreign ones in them."""
+    with _in_its_language(report):
+        return [section([say(key, **{name: markup(value) for name, value in words.items()})], MOST_SECTION)]
 
 
 def fallback(text: str) -> str:
@@ -106,7 +192,7 @@ def section(lines: Sequence[str], limit: int) -> Block:
     for index, line in enumerate(lines):
         room = limit - used - 40
         if len(line) > room and out:
-            out.append(f"… {len(lines) - index} more in the report")
+            out.append(say("slack.more", count=len(lines) - index))
             break
         out.append(_cut(line, room))
         used += len(out[-1]) + 1
@@ -118,13 +204,13 @@ def context(words: str) -> Block:
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": _cut(words, 2000), "verbatim": True}]}
 
 
-def within(blocks: list[Block]) -> list[Block]:
+def within(blocks: list[Block], most: int = MOST_BLOCKS, total: int = MOST_TOTAL) -> list[Block]:
     """As many leading blocks as fit Slack's limits."""
     out: list[Block] = []
     used = 0
-    for block in blocks[:MOST_BLOCKS]:
+    for block in blocks[:most]:
         used += size([block])
-        if used > MOST_TOTAL:
+        if used > total:
             break
         out.append(block)
     return out
@@ -132,8 +218,19 @@ def within(blocks: list[Block]) -> list[Block]:
 
 def size(blocks: Iterable[Block]) -> int:
     """Characters of all texts."""
-    texts = [part["text"] for b in blocks for part in (b.get("elements") or [b["text"]])]
-    return sum(len(text) for text in texts)
+    return sum(len(text) for block in blocks for text in _texts(block))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text inside a block, however deep."""
+    if isinstance(value, dict):
+        if isinstance(value.get("text"), str):
+            yield value["text"]
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
 
 
 def _answer(answer: Mapping[str, Any]) -> list[str]:

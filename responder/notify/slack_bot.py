@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import aiohttp
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from responder.model import Button
 from responder.notify.notifier import Message, Receiver, Sent, one_of, receipt_of, secret_text, web_address
 from responder.notify.slack_api import GONE, TOO_BIG, Pace, Refused, SlackApi
 from responder.notify.slack_blocks import Block, details, fallback, note, parent
@@ -35,6 +36,14 @@ class SlackBotReceiver(Receiver):
     link: str = ""
     """Where a report can be read, with {id} for the incident: https://responder.example.com/incidents/{id}"""
     charts: bool = True
+    signing_secret: SecretStr | None = None
+    signing_secret_file: Path | None = None
+    """Of the Slack app: buttons appear once it (or the app token) is given; their address is /slack/actions."""
+    app_token: SecretStr | None = None
+    app_token_file: Path | None = None
+    """xapp-…, for Socket Mode: buttons without an address Slack can reach."""
+    operators: tuple[str, ...] = ()
+    """Ids of the Slack users who may silence and allow captures; everybody in the channel when empty."""
     api_url: str = "https://slack.com/api/"
 
     @field_validator("api_url")
@@ -50,6 +59,9 @@ class SlackBotReceiver(Receiver):
     @model_validator(mode="after")
     def _check(self) -> Self:
         one_of(self.token, self.token_file, "token")
+        for name in ("signing_secret", "app_token"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"give `{name}` or `{name}_file`, not both")
         return self
 
 
@@ -120,12 +132,12 @@ class Telling:
         before = self.done.get("cause")
         if stage == "update" and before is not None and before != message.cause:
             lead = message.report["says"]["cause"]["lead"]
-            await self._reply(f"cause {message.revision}", note(f"Most likely cause now: {lead}"))
+            await self._reply(f"cause {message.revision}", note(message.report, "slack.cause_now", lead=lead))
         if stage in ("final", "resolved"):
             await self._reply("details", details(message.report))
         if stage == "resolved":
             since = message.report["says"]["since"]["lead"]
-            await self._reply("resolved", note(f"Resolved. {since}"))
+            await self._reply("resolved", note(message.report, "slack.resolved", since=since))
         self.done["cause"] = message.cause
 
     async def charts(self) -> str:
@@ -217,7 +229,13 @@ class Telling:
         return ""
 
     def _blocks(self) -> list[Block]:
-        return parent(self.message.report, self.settings.link, self.doubtful)
+        return parent(self.message.report, self.settings.link, self.doubtful, self._pressable())
+
+    def _pressable(self) -> tuple[Button, ...]:
+        """Buttons only where a press reaches us."""
+        ours = self.settings
+        heard = ours.signing_secret or ours.signing_secret_file or ours.app_token or ours.app_token_file
+        return self.message.buttons if heard else ()
 
     def _opened(self) -> str:
         """Slack's oldest: a minute before the incident was opened."""

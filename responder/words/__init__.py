@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from responder.words import en
 
@@ -43,14 +44,18 @@ _spoken: ContextVar[Language] = ContextVar("spoken", default=ENGLISH)
 
 def language(code: str, texts: Mapping[str, str] | None = None) -> Language:
     """A language with its fixed words; `texts` are the sentences of the content. ValueError when there is none."""
+    return replace(_fixed(code), texts=texts) if texts else _fixed(code)
+
+
+@cache
+def _fixed(code: str) -> Language:
     if code == ENGLISH.code:
         return ENGLISH
     if code not in CODES:
         raise ValueError(f"no language {code!r}; there are {', '.join(CODES)}")
     module = importlib.import_module(f"responder.words.{code}")
     phrases = tuple((re.compile(pattern), said) for pattern, said in module.PHRASES)
-    found = Language(code, module.HTML, module.WORDS, module.SIGNALS, module.UNITS, phrases)
-    return replace(found, texts=texts or {})
+    return Language(code, module.HTML, module.WORDS, module.SIGNALS, module.UNITS, phrases)
 
 
 @contextmanager

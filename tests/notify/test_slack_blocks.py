@@ -71,5 +71,5 @@ def test_a_link_cannot_leave_its_syntax():
 def test_details_show_evidence_timeline_and_captures():
     """For and against with values, other causes, what ran and what did not."""
     words = json.dumps(details(contract(sample())), ensure_ascii=False)
-    for part in ("+ the KV cache is full", "− the prefix-cache hit rate", "*Timeline (UTC)*", "torch_profile: denied"):
+    for part in ("+ the KV cache is full", "− the prefix-cache hit rate", "*Timeline (UTC)*", "torch_profile: refused"):
         assert part in words

@@ -1,0 +1,37 @@
+"""What can a person press in a report of this moment?"""
+
+from __future__ import annotations
+
+from responder.case import Case, Kit
+from responder.model import Button, Report
+
+SILENCES_S = (3600.0, 4 * 3600.0, 24 * 3600.0)
+
+
+def offers(kit: Kit, case: Case, report: Report) -> list[Button]:
+    """Acknowledge and silence while it is open, a pair for every capture that waits, right or wrong for a cause."""
+    incident = report.incident
+    about = {"incident": incident.id, "target": incident.target}
+    out: list[Button] = []
+    if incident.state == "open":
+        if incident.acknowledged is None:
+            out.append(Button(action="acknowledge", **about))
+        out += [Button(action="silence", seconds=seconds, **about) for seconds in SILENCES_S]
+        out += _questions(kit, case, about)
+    lead = report.verdict.hypotheses[0] if report.verdict.hypotheses else None
+    if lead and report.stage in ("final", "resolved"):
+        out += [Button(action="right", cause=lead.cause, **about), Button(action="wrong", cause=lead.cause, **about)]
+    return out
+
+
+def _questions(kit: Kit, case: Case, about: dict[str, str]) -> list[Button]:
+    out: list[Button] = []
+    for name, call in case.asked.items():
+        item = kit.approvals.of(case.incident.id, name) if kit.approvals else None
+        if item is None or item.decision != "pending":
+            continue
+        step = kit.steps[name]
+        what = f"{name}: {step.worst_pause_s:g} s, {step.max_bytes >> 20} MiB; {call.why}"[:280]
+        more = {"step": name, "rung": call.rung, "until": item.expires_at, "what": what}
+        out += [Button(action="approve", **about, **more), Button(action="deny", **about, **more)]
+    return out
