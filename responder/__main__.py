@@ -119,6 +119,19 @@ def deny(incident: str, step: str, who: Who = None, data_dir: DataDir = None) ->
 
 
 @app.command()
+def acknowledge(
+    incident: str,
+    who: Who = None,
+    url: Annotated[str, typer.Option(help="of the running daemon", envvar="RESPONDER_URL")] = "http://127.0.0.1:9119",
+    token_file: Annotated[Path | None, typer.Option(help="when the daemon's HTTP needs a token")] = None,
+) -> None:
+    """Say that you have taken an incident; its reports and messages name you from then on."""
+    from responder.cli_captures import acknowledge as take
+
+    raise typer.Exit(take(incident, who, url, token_file))
+
+
+@app.command()
 def check(
     config: ConfigFile = None,
     rules: Annotated[list[Path] | None, typer.Option(help="more rule files or folders")] = None,

@@ -28,7 +28,10 @@ from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Target
 from responder.notify import build as build_notifier
 from responder.notify import known_secrets
+from responder.notify.slack_bot import SlackBot
+from responder.notify.slack_clicks import Clicks
 from responder.outbox import Outbox
+from responder.pressed import Pressed
 from responder.probe import Probe, Senses
 from responder.prometheus_child import PrivatePrometheus
 from responder.requests.desk import Desk, open_desk, recent
@@ -123,11 +126,15 @@ class App:
             policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
         )  # fmt: skip
         self.safety.attach(self.kit, self.watch, self.probes)
+        self.pressed = Pressed(self.kit, self.responder, self.safety)
+        self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
+        self._closers.append(self.clicks.stop)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         await self._adopt_targets()
         await self.watch.restore()
         await self._take_up_again()
         self.outbox.start()
+        self.clicks.listen()
         self._schedule(config)
         self._lag = asyncio.create_task(self.upkeep.measure_lag(), name="loop lag")
         self.missing = ""
@@ -163,6 +170,8 @@ class App:
             requests=lambda window_s: recent(self.desk, window_s),
             capture=self.safety.capture,
             decide=self.safety.decide,
+            acknowledge=lambda incident, who: self.pressed.acknowledge(incident, who),
+            slack=lambda body, headers: self.clicks.posted(body, headers),
         )
         runner = web.AppRunner(build(surface), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -292,6 +301,7 @@ class App:
         self.patrol.interval_s = fresh.config.canaries.interval
         self.outbox.notifiers = self._notifiers()
         self.outbox.start()
+        self.clicks.listen()
         if self.private:
             await self.private.reload(list(fresh.targets.values()))
         await self._adopt_targets()
@@ -336,6 +346,13 @@ class App:
 
     def _notifiers(self) -> dict[str, Any]:
         return {name: build_notifier(name, part) for name, part in self.loaded.config.receivers.items()}
+
+    def _bots(self) -> dict[str, SlackBot]:
+        return {name: bot for name, bot in self.outbox.notifiers.items() if isinstance(bot, SlackBot)}
+
+    async def _press(self, button: str, who: str, receiver: str) -> str:
+        code = self._bots()[receiver].settings.language or self.loaded.config.language
+        return await self.pressed.press(button, who, tongue(code))
 
     def _told(self, receiver: str, outcome: str, _: str) -> None:
         self.telemetry.notifications.labels(receiver, outcome).inc()

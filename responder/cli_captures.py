@@ -152,6 +152,17 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
     return OK
 
 
+def acknowledge(incident: str, who: str | None, url: str, token: Path | None) -> int:
+    """`responder acknowledge`."""
+    name = who or f"{getpass.getuser()}@{socket.gethostname()}"
+    status, said = _post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
+    if status != 200:
+        typer.echo(f"not taken: {said}", err=True)
+        return RUNTIME
+    typer.echo(json.loads(said)["says"])
+    return OK
+
+
 def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: Path | None) -> int:
     """`responder approve` and `responder deny`: a file the daemon reads within a second."""
     from responder.approvals import ApprovalRefused, Approvals

@@ -15,6 +15,7 @@ from responder.buttons import Buttons
 from responder.case import Kit
 from responder.folder import write_atomic
 from responder.model import Acknowledged, Button, Incident, Silence, TimelineEntry
+from responder.notify.slack_clicks import NOT_OPERATOR
 from responder.report_words import duration
 from responder.respond import Responder
 from responder.safety import Safety
@@ -38,6 +39,8 @@ class Pressed:
     async def press(self, button_id: str, who: str, language: Language) -> str:
         """Do what the button means, and say what was done or why not. Never raises for a press that does not count."""
         with speaking(language):
+            if button_id == NOT_OPERATOR:
+                return say("press.not_operator")
             button = await asyncio.to_thread(self._buttons.meant, button_id)
             if button is None:
                 return say("press.unknown")

@@ -211,6 +211,7 @@ def test_every_capture_step_and_notifier_is_registered() -> None:
         "notifier",
         "slack_blocks",
         "slack_api",
+        "slack_clicks",
     }
     assert notifiers == set(KINDS)
 

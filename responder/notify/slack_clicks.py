@@ -1,7 +1,7 @@
 """Somebody pressed a button in Slack: is it really Slack that says so, and which button was it?
 
-Over HTTP Slack signs every request; over Socket Mode we have called Slack ourselves. Either way it hears at once that we
-have heard; the work is done afterwards, and what came of it is told to the person alone, in the channel of the message.
+Over HTTP Slack signs every request; over Socket Mode we have called Slack ourselves. Either way it hears at once that
+we have heard; the work is done afterwards, and what came of it is told to the person alone, in that channel.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Clicks:
         client.socket_mode_request_listeners.append(lambda c, request: self._heard(bot, c, request))
         try:
             async with asyncio.timeout(60.0):
-                await client.connect()
+                await client.connect()  # type: ignore[no-untyped-call]
             log.info("slack.socket_open", receiver=name)
             lost = 0
             while lost < LOST_LOOKS:
@@ -159,7 +159,7 @@ class Clicks:
                 lost = 0 if await client.is_connected() else lost + 1
             raise ConnectionError("no connection")
         finally:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
 
     async def _heard(self, bot: SlackBot, client: Any, request: Any) -> None:
         await client.send_socket_mode_response({"envelope_id": request.envelope_id})

@@ -6,7 +6,7 @@ import hmac
 import html
 import json
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from responder.folder import folder_of
 from responder.model import Incident
 
 MAX_ALERTS_BODY = 4 << 20
-OPEN_PATHS = ("/healthz", "/readyz", "/-/healthy", "/-/ready")
+OPEN_PATHS = ("/healthz", "/readyz", "/-/healthy", "/-/ready", "/slack/actions")
+"""Without our token; what Slack posts is signed by Slack."""
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 SHOWN = ("report.html", "report.md", "report.json", "manifest.json", "content.json")
 HEADERS = {
@@ -47,6 +48,10 @@ class Surface:
     """(target, step, parameters) -> evidence and folder; LookupError in words."""
     decide: Callable[[str, str, bool, str], Awaitable[dict[str, Any]]] | None = None
     """(incident, step, approve, who) -> the approval; ValueError in words."""
+    acknowledge: Callable[[str, str], Awaitable[str]] | None = None
+    """(incident, who) -> words; ValueError in words."""
+    slack: Callable[[bytes, Mapping[str, str]], Awaitable[tuple[int, str]]] | None = None
+    """(body, headers) of what Slack posts -> HTTP status and words."""
     requests: Callable[[float], Awaitable[bytes]] | None = None
     """Stored rows of the requests of the last so many seconds; LookupError in words."""
 
@@ -67,6 +72,8 @@ def build(surface: Surface) -> web.Application:
     app.router.add_get("/api/v1/requests", pages.requests)
     app.router.add_post("/api/v1/captures", pages.capture)
     app.router.add_post("/api/v1/incidents/{id}/approvals/{step}", pages.decide)
+    app.router.add_post("/api/v1/incidents/{id}/acknowledge", pages.acknowledge)
+    app.router.add_post("/slack/actions", pages.slack)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{id}", pages.incident)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
@@ -188,6 +195,26 @@ class Pages:
             return web.json_response(await self.surface.decide(name, step, decision == "approve", who))
         except ValueError as error:
             raise web.HTTPConflict(text=f"{error}\n") from None
+
+    async def acknowledge(self, request: web.Request) -> web.Response:
+        """Somebody takes an incident: {"who": …}."""
+        body = await _object(request)
+        who = body.get("who")
+        if not isinstance(who, str) or not who.strip():
+            raise web.HTTPBadRequest(text='send {"who": "…"}\n')
+        if self.surface.acknowledge is None:
+            raise web.HTTPNotFound(text="no incidents to take here\n")
+        try:
+            return web.json_response({"says": await self.surface.acknowledge(request.match_info["id"], who)})
+        except ValueError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from None
+
+    async def slack(self, request: web.Request) -> web.Response:
+        """What people press in Slack; answered at once, done afterwards."""
+        if self.surface.slack is None:
+            raise web.HTTPNotFound(text="no Slack here\n")
+        status, words = await self.surface.slack(await request.read(), request.headers)
+        return web.Response(status=status, text=words)
 
     async def index(self, _: web.Request) -> web.Response:
         """A plain list of incidents."""

@@ -45,11 +45,12 @@ async def http():
 
 @pytest.fixture
 async def slack():
-    """A fake Slack on a free port."""
+    """A fake Slack on a free port; every payload it gets is held against the documented limits."""
     fake = FakeSlack()
     async with TestServer(fake.app()) as server:
         fake.base = f"http://127.0.0.1:{server.port}"
         yield fake
+    assert fake.violations == []
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
+
+from tests.notify.slack_limits import broken, of_block
 
 TOKEN = "xoxb-test"
 CHANNEL = "C0123ABCD"
+APP_TOKEN = "xapp-test"
 
 
 @dataclass
@@ -23,6 +26,13 @@ class FakeSlack:
     calls: list[str] = field(default_factory=list)
     answers: dict[str, list[Any]] = field(default_factory=dict)
     no_history: bool = False
+    whispers: list[dict[str, Any]] = field(default_factory=list)
+    """What was told to one person."""
+    envelopes: list[dict[str, Any]] = field(default_factory=list)
+    """What Socket Mode sends to whoever connects, and the ids that were acknowledged."""
+    heard: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    """What in any payload broke a documented limit or a rule of ours; the fixture wants none."""
 
     def threads(self, ts: str) -> list[dict[str, Any]]:
         """Messages in the thread of `ts`."""
@@ -39,6 +49,7 @@ class FakeSlack:
         app.router.add_get("/api/{method}", self._api)
         app.router.add_post("/upload/{id}", self._receive)
         app.router.add_post("/hook", self._hook)
+        app.router.add_get("/socket", self._socket)
         return app
 
     async def _api(self, request: web.Request) -> web.StreamResponse:
@@ -50,6 +61,8 @@ class FakeSlack:
             after = instead.pop(0)
             if isinstance(after, web.Response):
                 return after
+        if method == "apps.connections.open" and request.headers.get("Authorization") == f"Bearer {APP_TOKEN}":
+            return web.json_response({"ok": True, "url": f"{self.base.replace('http', 'ws')}/socket"})
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return web.json_response({"ok": False, "error": "invalid_auth"})
         arguments = await self._arguments(request)
@@ -65,8 +78,13 @@ class FakeSlack:
             return parsed
         return dict(request.query) | {k: str(v) for k, v in (await request.post()).items()}
 
+    def _problem(self, message: dict[str, Any]) -> str:
+        """Slack's word for what is wrong; what breaks a rule of our own is remembered for the end of the test."""
+        self.violations += broken(message)
+        return problem(message)
+
     def _chat_postMessage(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - Slack's name
-        error = problem(message)
+        error = self._problem(message)
         if message.get("thread_ts") and message["thread_ts"] not in self.messages:
             error = "thread_not_found"
         if error:
@@ -76,11 +94,26 @@ class FakeSlack:
         return {"ok": True, "ts": ts, "channel": message["channel"]}
 
     def _chat_update(self, message: dict[str, Any]) -> dict[str, Any]:
-        error = problem(message) or ("" if message["ts"] in self.messages else "message_not_found")
+        error = self._problem(message) or ("" if message["ts"] in self.messages else "message_not_found")
         if error:
             return {"ok": False, "error": error}
         self.messages[message["ts"]] |= message | {"edited": True}
         return {"ok": True, "ts": message["ts"]}
+
+    def _chat_postEphemeral(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - Slack's name
+        self.whispers.append(message)
+        return {"ok": True, "message_ts": "1"}
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        line = web.WebSocketResponse()
+        await line.prepare(request)
+        await line.send_json({"type": "hello", "num_connections": 1})
+        for envelope in self.envelopes:
+            await line.send_json(envelope)
+        async for message in line:
+            if message.type is WSMsgType.TEXT:
+                self.heard.append(json.loads(message.data)["envelope_id"])
+        return line
 
     def _conversations_history(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.no_history:
@@ -120,7 +153,7 @@ class FakeSlack:
         if isinstance(after, web.Response):
             return after
         message = await request.json()
-        error = problem(message | {"channel": CHANNEL})
+        error = self._problem(message | {"channel": CHANNEL})
         if error:
             return web.Response(status=400, text=error)
         self.messages[str(len(self.messages))] = message
@@ -139,28 +172,7 @@ def problem(message: dict[str, Any]) -> str:
         return "no_text"
     if len(message.get("text", "")) > 40_000:
         return "msg_too_long"
-    if len(blocks) > 50 or any(wrong(block) for block in blocks):
-        return "invalid_blocks"
-    total = sum(len(text["text"]) for block in blocks for text in texts(block))
-    return "msg_blocks_too_long" if total > 13_200 else ""
-
-
-def texts(block: dict[str, Any]) -> list[dict[str, Any]]:
-    """The text objects of a block."""
-    found: list[dict[str, Any]] = block.get("elements") or [block["text"]]
-    return found
-
-
-def wrong(block: dict[str, Any]) -> bool:
-    """Whether a block breaks a documented limit."""
-    limits = {"header": 150, "section": 3000, "context": 2000}
-    kinds = {"header": "plain_text"}
-    if block["type"] not in limits:
-        return True
-    return any(
-        not 0 < len(text["text"]) <= limits[block["type"]] or text["type"] != kinds.get(block["type"], "mrkdwn")
-        for text in texts(block)
-    )
+    return "invalid_blocks" if any(of_block(block) for block in blocks) else ""
 
 
 def error(word: str, status: int = 200, **headers: str) -> web.Response:
