@@ -1,5 +1,6 @@
 """What does the step recorder cost the server it runs in? Switched on and off in one server, under the same load.
 
+    python -m bench.recorder_cost --micro                  (record() alone, no server: nanoseconds a step)
     python -m bench.recorder_cost [PAIRS] [SECONDS]        (here, on CPU, with the tiny model)
     python bench/recorder_cost.py --python python3 --model DIR --site SITE --streams 32 -- --load-format dummy …
 
@@ -247,6 +248,37 @@ def report(pairs: list[dict[bool, Half]], server: Server, seconds: float) -> Non
     change("ITL p99, s", {on: [statistics.quantiles(h.gaps, n=100)[98] for h in hs] for on, hs in halves.items()})
 
 
+def micro(rounds: int = 200, steps: int = 1000) -> None:
+    """record() alone, into a ring in memory: CPU nanoseconds a step, hot caches, by the number of running requests."""
+    from types import SimpleNamespace
+
+    from responder.recorder.steps import Steps
+    from responder.recorder.writer import RingWriter
+
+    queue = SimpleNamespace(num_running_reqs=7, num_waiting_reqs=1, num_skipped_waiting_reqs=0, kv_cache_usage=0.5,
+                            prefix_cache_stats=SimpleNamespace(hits=3, queries=9))  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="recorder-micro-", dir="/dev/shm") as folder:
+        writer = RingWriter(folder, 0)
+        recorder = Steps(writer)
+        for streams in (1, 8, 32, 256):
+            step = SimpleNamespace(
+                iteration_timestamp=time.time(), num_preempted_reqs=0, num_prompt_tokens=0,
+                num_generation_tokens=streams, finished_requests=[], time_to_first_tokens_iter=[],
+                inter_token_latencies_iter=[0.01 + k * 1e-6 for k in range(streams)],
+            )  # fmt: skip
+            took = []
+            for _ in range(rounds):
+                before = time.thread_time_ns()
+                for _ in range(steps):
+                    recorder.record(queue, step)
+                took.append((time.thread_time_ns() - before) / steps)
+            assert not recorder.failures
+            middle, low, high = interval(took)
+            print(f"record() alone, {streams:3} running: {middle:,.0f} ns a step (95 %: {low:,.0f} … {high:,.0f}), "
+                  f"fastest of {rounds} rounds {min(took):,.0f}")  # fmt: skip
+        writer.close()
+
+
 def arguments() -> argparse.Namespace:
     """Of the command line; without --model the tiny one of the live tests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,6 +307,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Start, measure, print, end."""
+    if sys.argv[1:] == ["--micro"]:
+        micro()
+        return
     options = arguments()
     with tempfile.TemporaryDirectory() as scratch:
         server = Server(options, Path(scratch))

@@ -20,6 +20,9 @@ RECORD = struct.Struct("<BBHQddIIIfIIIIIIffffffIII44s")
 generated tokens, finished, prefix tokens hit, prefix tokens asked; longest TTFT and inter-token time in the step; of
 the finished request that suffered most: e2e, queue, prefill, decode seconds; its prompt tokens, generated tokens,
 preemptions; its id."""
+FRONT = struct.Struct("<BBHQddIIIfIIIIIIff")
+WORST = struct.Struct("<ffffIII44s")
+"""The two halves of RECORD. The second is zero where nobody finished: then the writer leaves it alone."""
 CRC = struct.Struct("<I")
 RECORD_BYTES = RECORD.size + CRC.size
 ID_BYTES = 44

@@ -10,12 +10,20 @@ import contextlib
 import mmap
 import os
 import time
+from typing import Any
 from zlib import crc32
 
 from responder.recorder import layout
 
 KEEP_DEAD = 8
 """Files of processes that are gone: evidence of the last crashes, older ones are removed."""
+
+# Looked up once, not once per step.
+_front, _worst, _crc = layout.FRONT.pack_into, layout.WORST.pack_into, layout.CRC.pack_into
+_FRONT_BYTES, _BODY_BYTES, _WHOLE_BYTES = layout.FRONT.size, layout.RECORD.size, layout.RECORD_BYTES
+_FIRST = layout.HEADER_BYTES
+_NOBODY = bytes(layout.WORST.size)
+_monotonic = time.monotonic
 
 
 class RingWriter:
@@ -41,6 +49,11 @@ class RingWriter:
             raise
         finally:
             os.close(fd)
+        # One record is made in place, over and over: no step allocates memory, and one copy brings it into the file.
+        self._scratch = bytearray(_WHOLE_BYTES)
+        self._body = memoryview(self._scratch)[:_BODY_BYTES]
+        self._dirty = False
+        self._at = _FIRST
         self._map[: layout.HEADER_BYTES] = layout.header(
             capacity=capacity, pid=os.getpid(), engine=engine, wall=wall, mono=time.monotonic(), tick_s=tick_s,
             boot=_boot(), vllm=vllm, model=model,
@@ -49,14 +62,27 @@ class RingWriter:
         for at in range(layout.HEADER_BYTES, size, mmap.PAGESIZE):
             self._map[at] = 0
 
-    def put(self, kind: int, flags: int, wall: float, *values: object) -> None:
-        """Append a record; `values` are those of `layout.RECORD` after the monotonic time. struct.error when one of
-        them does not fit."""
-        seq = self.seq
-        body = layout.RECORD.pack(kind, flags, 0, seq, wall, time.monotonic(), *values)
-        at = layout.HEADER_BYTES + (seq % self.capacity) * layout.RECORD_BYTES
-        self._map[at : at + layout.RECORD_BYTES] = body + layout.CRC.pack(crc32(body))
-        self.seq = seq + 1
+    def put(
+        self, kind: int, flags: int, wall: float, running: int, waiting: int, deferred: int, kv: float, preempted: int,
+        prompt: int, generated: int, finished: int, hits: int, queries: int, ttft: float, itl: float,
+        worst: tuple[Any, ...] | None = None,
+    ) -> None:  # fmt: skip
+        """Append a record, its values in the order of `layout.RECORD`; `worst`: those of `layout.WORST`, None when
+        nobody finished. struct.error when one of them does not fit: then nothing has been written."""
+        seq, scratch = self.seq, self._scratch
+        _front(scratch, 0, kind, flags, 0, seq, wall, _monotonic(), running, waiting, deferred, kv, preempted, prompt,
+               generated, finished, hits, queries, ttft, itl)  # fmt: skip
+        if worst is not None:
+            self._dirty = True
+            _worst(scratch, _FRONT_BYTES, *worst)
+        elif self._dirty:
+            scratch[_FRONT_BYTES:_BODY_BYTES] = _NOBODY
+            self._dirty = False
+        _crc(scratch, _BODY_BYTES, crc32(self._body))
+        at = self._at
+        self._map[at : at + _WHOLE_BYTES] = scratch
+        self.seq = seq = seq + 1
+        self._at = at + _WHOLE_BYTES if seq % self.capacity else _FIRST
 
     def close(self) -> None:
         """Unmap; the file stays."""
