@@ -333,11 +333,12 @@ class App:
         }
 
     async def _take_up_again(self) -> None:
-        """Incidents that were open when the last daemon ended."""
-        for incident, _, _ in await self.store.incidents(only_open=True):
-            if incident.target in self.loaded.targets:
-                log.info("incident.taken_up", incident=incident.id)
-                self.responder.handle(Change.UNCHANGED, incident)
+        """Incidents that were open when the last daemon ended, and those whose end nobody was told."""
+        for incident, stage, _ in await self.store.incidents(untold=True):
+            over = incident.state == "resolved"
+            if over or incident.target in self.loaded.targets:
+                log.info("incident.taken_up", incident=incident.id, state=incident.state, stage=stage)
+                self.responder.handle(Change.RESOLVED if over else Change.UNCHANGED, incident)
 
     # ------------------------------------------------------------------------------------------------- glue
 

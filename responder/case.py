@@ -72,6 +72,9 @@ class Case:
     plan: Plan = field(default_factory=Plan)
     verdict: Verdict | None = None
     revision: int = 0
+    final_told: bool = False
+    content_written: Content | None = None
+    """What lies in the folder as content.json."""
     told_class: str = ""
     """The class people were last told."""
     timings: Timings = field(default_factory=Timings)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from responder.capture.step import Brief, Fetched, Scene, Step
 from responder.folder import IncidentFolder, safe_name
+from responder.killpoint import reach
 from responder.model import Evidence, Fact, Outcome, StepCall
 from responder.redact import scrub
 
@@ -53,6 +54,7 @@ async def collect(
     except Exception as error:  # we meet the outside here: whatever a fetch meets is evidence, not our end
         fetched = Fetched(outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}"[:500])
     seconds = time.monotonic() - mono
+    reach("step.effect")
     files, redactions, cut = await asyncio.to_thread(_clean, fetched.files, tuple(secrets), step.max_bytes)
     hashes = await asyncio.to_thread(folder.write_raw, evidence_id, files)
     outcome, reason = fetched.outcome, fetched.reason

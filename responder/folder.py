@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from responder.killpoint import reach
+
 PACKED = ".xz"
 SAFE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$")
 
@@ -29,7 +31,7 @@ def safe_name(name: str) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write whole or not at all: temporary file, fsync, rename."""
+    """Write whole or not at all: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
@@ -38,10 +40,21 @@ def write_atomic(path: Path, data: bytes) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.chmod(temporary, 0o640)
+        reach("artifact.write")
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(path: Path) -> None:
+    """A new name is on disk only when its folder is."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,15 @@ class IncidentFolder:
     def _bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return lzma.decompress(data) if path.name.endswith(PACKED) else data
+
+    def drop_raw(self, evidence: str) -> None:
+        """Throw away what an unfinished step left."""
+        shutil.rmtree(self.path / "raw" / safe_name(evidence), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what a crash left of unfinished writes."""
+        for path in self.path.rglob(".tmp-*"):
+            path.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write indented JSON with sorted keys."""

@@ -603,6 +603,10 @@ class Delivery(Noun):
     attempts: int = 0
     next_at: float = 0.0
     error: str = ""
+    """Why the last attempt failed; begins with `ambiguous` while an attempt may have arrived without our knowing."""
+    queued_at: float = 0.0
+    doubtful: bool = False
+    """An attempt may have arrived, and it was sent again: the receiver may have it twice."""
 
 
 class Button(Noun):

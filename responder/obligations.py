@@ -26,6 +26,7 @@ import structlog
 from responder.ask import get
 from responder.capture.step import DutyRefused
 from responder.folder import write_atomic
+from responder.killpoint import reach
 from responder.model import Obligation, Target
 
 log = structlog.get_logger()
@@ -87,7 +88,9 @@ class Obligations:
         )  # fmt: skip
         self.open[item.id] = item
         try:
+            reach("obligation.before")
             await self.shelf.save_obligation(item)
+            reach("obligation.written")
             await asyncio.to_thread(write_atomic, self._path(item.id), item.model_dump_json().encode())
             await self._post_guard(item)
         except BaseException:
@@ -201,6 +204,7 @@ class Obligations:
             update={"state": "settled", "settled_at": self.clock(), "by": "daemon", "note": note}
         )
         await self.shelf.save_obligation(item)
+        reach("obligation.settled")
         self.open.pop(item.id, None)
         self.done[item.id] = item
         for suffix in (".json", ".settled", ".lock"):

@@ -67,11 +67,19 @@ class Outbox:
 
     async def add(self, incident: str, revision: int, stage: Any) -> None:
         """Queue this revision for every receiver. Its message lies in the incident folder already."""
-        await self.store.add_deliveries(
+        await self.store.add_deliveries(self.deliveries(incident, revision, stage))
+        self.wake()
+
+    def deliveries(self, incident: str, revision: int, stage: Any) -> list[Delivery]:
+        """This revision's message for every receiver, to be committed together with what it tells."""
+        return [
             Delivery(id=f"{incident}.{revision}.{name}", incident=incident, revision=revision, receiver=name,
-                     stage=stage)
+                     stage=stage, queued_at=self.clock())
             for name in self.notifiers
-        )  # fmt: skip
+        ]  # fmt: skip
+
+    def wake(self) -> None:
+        """Something new is queued."""
         for event in self._wake.values():
             event.set()
 

@@ -14,6 +14,7 @@ from responder.capture.metrics_window import series_of
 from responder.capture.step_recorder import charts as steps_of
 from responder.case import Case, Kit
 from responder.diagnose import diagnose
+from responder.killpoint import reach
 from responder.model import Button, Report, Series, TimelineEntry
 from responder.offers import offers
 from responder.report import summary_text, to_html, to_json, to_markdown
@@ -74,8 +75,16 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     buttons = await asyncio.to_thread(Buttons(kit.data_dir / "buttons").offer, case.incident.id,
                                       offers(kit, case, report))  # fmt: skip
     await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
-    await kit.store.save_incident(case.incident, stage=stage, revision=report.revision)
-    await kit.outbox.add(case.incident.id, report.revision, stage)
+    reach("publish.written")
+    case.final_told = case.final_told or stage == "final"
+    # What is final stays final through later updates: a restart must not make it anew.
+    kept = "final" if stage == "update" and case.final_told else stage
+    await kit.store.publish(
+        case.incident, stage=kept, revision=report.revision,
+        deliveries=kit.outbox.deliveries(case.incident.id, report.revision, stage),
+    )  # fmt: skip
+    reach("publish.committed")
+    kit.outbox.wake()
     top = report.verdict.hypotheses[0]
     log.info("report.published", stage=stage, revision=report.revision, cause=top.cause, status=top.status.value)
 
@@ -106,6 +115,9 @@ def _steps(case: Case, now: float) -> str:
 def _write(
     kit: Kit, case: Case, report: Report, drawn: Mapping[str, str], weighed: list[str], buttons: tuple[Button, ...]
 ) -> None:
+    if case.content_written is not kit.content:
+        case.folder.write_json("content.json", kit.content.model_dump(mode="json"))
+        case.content_written = kit.content
     rows = [button.model_dump(mode="json") for button in buttons]
     case.folder.write_json(f"revisions/{report.revision}/buttons.json", rows)
     for number, language in enumerate(kit.languages):

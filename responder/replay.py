@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,27 @@ def told_in(path: Path) -> str:
 def stored_evidence(folder: IncidentFolder, steps: Mapping[str, Step]) -> list[tuple[Evidence, dict[str, Any]]]:
     """Every step's evidence with its facts read again from the raw bytes, and its manifest entry."""
     manifest = folder.read_json("manifest.json")
+    told = {
+        "target": manifest["report"]["incident"]["target"],
+        "signals": manifest["signals"],
+        "scrape_s": manifest["scrape_interval_s"],
+    }
+    return list(zip(evidence_again(folder, steps, manifest["evidence"], told), manifest["evidence"], strict=True))
+
+
+def evidence_again(
+    folder: IncidentFolder, steps: Mapping[str, Step], entries: Iterable[Mapping[str, Any]], told: Mapping[str, Any]
+) -> tuple[Evidence, ...]:
+    """Evidence of manifest entries, with facts read again; `told`: target, signals, scrape_s for the briefs."""
     out = []
-    for entry in manifest["evidence"]:
+    for entry in entries:
         item = Evidence.model_validate(entry["evidence"])
         step, brief = steps.get(item.step), entry["brief"]
         if step is not None and brief and item.files:
-            facts, _ = read_facts(step, folder.read_raw(item.id), _brief(manifest, brief))
+            facts, _ = read_facts(step, folder.read_raw(item.id), _brief(told, brief))
             item = item.model_copy(update={"facts": facts})
-        out.append((item, entry))
-    return out
+        out.append(item)
+    return tuple(out)
 
 
 def stored_series(folder: IncidentFolder, evidence: tuple[Evidence, ...]) -> tuple[Series, ...]:
@@ -85,13 +97,13 @@ def stored_series(folder: IncidentFolder, evidence: tuple[Evidence, ...]) -> tup
     return ()
 
 
-def _brief(manifest: Mapping[str, Any], brief: Mapping[str, Any]) -> Brief:
+def _brief(told: Mapping[str, Any], brief: Mapping[str, Any]) -> Brief:
     return Brief(
-        target=manifest["report"]["incident"]["target"],
+        target=told["target"],
         now=brief["now"],
         onset_at=brief["onset_at"],
         opened_at=brief["opened_at"],
         symptoms=tuple(Symptom.model_validate(s) for s in brief["symptoms"]),
-        signals=tuple(manifest["signals"]),
-        scrape_interval_s=manifest["scrape_interval_s"],
+        signals=tuple(told["signals"]),
+        scrape_interval_s=told["scrape_s"],
     )

@@ -36,7 +36,7 @@ from responder.model import (
 )
 from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, weigh
-from responder.replay import stored_evidence
+from responder.resume import begin, end, recall
 from responder.sentry import Sentry
 
 log = structlog.get_logger()
@@ -46,6 +46,8 @@ SECOND_LOOK_S = 15.0
 GREW_SETTLES_S = 10.0
 """New symptoms come in flocks; one more look serves them all."""
 STEPS_AT_ONCE = 6
+INCIDENTS_AT_ONCE = 16
+"""A fleet that fails at once is looked at in turns; detection and messages go on."""
 
 
 class Responder:
@@ -55,6 +57,7 @@ class Responder:
         self.kit = kit
         self._cases: dict[str, Case] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(INCIDENTS_AT_ONCE)
 
     def handle(self, change: Change, incident: Incident) -> None:
         """A change of an incident: start working on it, or tell the task that works on it."""
@@ -112,11 +115,16 @@ class Responder:
     async def respond(self, case: Case) -> None:
         """The flow."""
         structlog.contextvars.bind_contextvars(incident=case.incident.id)
-        self._recall(case)
-        case.folder.write_json("content.json", self.kit.content.model_dump(mode="json"))
-        await self._climb(case, speak=True)
-        await self._look_again(case)
-        await publish(self.kit, case, "final")
+        stage = await recall(self.kit, case)
+        if stage == "resolved" and case.incident.state == "resolved":
+            return
+        if stage == "final":
+            await self._ask_about_the_rest(case, self._disturbing_already(case))
+        else:
+            async with self._slots:
+                await self._climb(case, () if stage == "reopened" else self._disturbing_already(case), speak=True)
+                await self._look_again(case)
+            await publish(self.kit, case, "final")
         answers = asyncio.create_task(wait_for_answers(self.kit, case), name=f"answers {case.incident.id}")
         try:
             await self._until_resolved(case)
@@ -165,7 +173,9 @@ class Responder:
         done = set(done)
         try:
             async with asyncio.timeout(self.kit.deadline_s), self._watched(case):
-                for rung in range(self._policy(case).max_rung + 1):
+                # When it is over already there is nothing left to look at but what was recorded.
+                highest = 0 if case.resolved.is_set() else self._policy(case).max_rung
+                for rung in range(highest + 1):
                     budget = await self._budget(case, rung)
                     now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
                     self._remember_plan(case, now)
@@ -174,6 +184,9 @@ class Responder:
                     weigh(self.kit, case)
         except TimeoutError:
             log.warning("captures.deadline", seconds=self.kit.deadline_s)
+        await self._ask_about_the_rest(case, done)
+
+    async def _ask_about_the_rest(self, case: Case, done: Collection[str]) -> None:
         budget = await self._budget(case, None)
         rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
         self._remember_plan(case, Plan(refused=rest.refused))
@@ -213,6 +226,7 @@ class Responder:
             evidence_id = numbered(step.name, case.manifest)
             case.manifest[evidence_id] = {}
             brief = self._brief(case)
+            await begin(kit, case, call, evidence_id, self._allowed(case, call))
             try:
                 got = await carefully(
                     step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id, secrets=kit.secrets,
@@ -221,7 +235,14 @@ class Responder:
             except asyncio.CancelledError:
                 self._interrupted(case, step, call, evidence_id)
                 raise
-        self._keep(case, got, brief)
+            self._keep(case, got, brief)
+            await end(kit, case, got.evidence)
+
+    def _allowed(self, case: Case, call: StepCall) -> str:
+        asked = self.kit.approvals.of(case.incident.id, call.step) if self.kit.approvals and call.rung > 0 else None
+        if asked is not None and asked.decision == "approved":
+            return f"{asked.who}, by approval"
+        return f"policy: up to rung {self._policy(case).max_rung}"
 
     def _keep(self, case: Case, got: Collected, brief: Brief) -> None:
         item = got.evidence
@@ -330,24 +351,6 @@ class Responder:
         case.plan = Plan(
             chosen=tuple(chosen.values()),
             refused=tuple(r for r in refused.values() if isinstance(r, Refusal) and r.call.step not in chosen),
-        )
-
-    def _recall(self, case: Case) -> None:
-        """After a restart: what an earlier run of the daemon had already captured for this incident."""
-        try:
-            old = stored_evidence(case.folder, self.kit.steps)
-            case.revision = int(case.folder.read_json("manifest.json")["report"]["revision"])
-        except (OSError, ValueError, KeyError):
-            return
-        case.evidence = [item for item, _ in old]
-        case.manifest = {item.id: entry for item, entry in old}
-        case.incident = case.incident.model_copy(
-            update={
-                "timeline": (
-                    *case.incident.timeline,
-                    TimelineEntry(at=self.kit.clock(), kind="note", says="the responder was restarted and went on"),
-                )
-            }
         )
 
 

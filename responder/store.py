@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from responder.model import Incident, Inventory, Silence
+from responder.model import Delivery, Incident, Inventory, Silence
 from responder.store_db import Db
-from responder.store_work import Work
+from responder.store_work import Work, put_deliveries
 
 
 class Store(Work):
@@ -20,22 +20,13 @@ class Store(Work):
 
     async def save_incident(self, incident: Incident, *, stage: str = "", revision: int = 0) -> None:
         """Insert or update; stage and revision only ever move forward."""
+        await self._do(lambda db: _save_incident(db, incident, stage, revision))
 
-        def work(db: Db) -> None:
-            db.execute(
-                "INSERT INTO incidents VALUES (?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET state=excluded.state, "
-                "body=excluded.body, stage=CASE WHEN excluded.stage='' THEN incidents.stage ELSE excluded.stage END, "
-                "revision=CASE WHEN excluded.revision>incidents.revision THEN excluded.revision "
-                "ELSE incidents.revision END",
-                (incident.id, incident.target, incident.state, incident.opened_at, stage, revision,
-                 incident.model_dump_json()),
-            )  # fmt: skip
-
-        await self._do(work)
-
-    async def incidents(self, *, only_open: bool = False, limit: int = 1000) -> list[tuple[Incident, str, int]]:
-        """(incident, stage of the last report, its revision), newest first."""
-        where = "WHERE state='open'" if only_open else ""
+    async def incidents(
+        self, *, only_open: bool = False, untold: bool = False, limit: int = 1000
+    ) -> list[tuple[Incident, str, int]]:
+        """(incident, stage of the last report, its revision), newest first; `untold`: not closed or not told."""
+        where = "WHERE state='open' OR stage<>'resolved'" if untold else "WHERE state='open'" if only_open else ""
 
         def work(db: Db) -> list[tuple[str, str, int]]:
             return db.execute(
@@ -43,6 +34,21 @@ class Store(Work):
             ).fetchall()
 
         return [(Incident.model_validate_json(body), stage, rev) for body, stage, rev in await self._do(work)]
+
+    async def incident(self, name: str) -> tuple[Incident, str, int] | None:
+        """One incident with the stage of its last report and the revision."""
+        sql = "SELECT body, stage, revision FROM incidents WHERE id=?"
+        row = await self._do(lambda db: db.execute(sql, (name,)).fetchone())
+        return (Incident.model_validate_json(row[0]), row[1], row[2]) if row else None
+
+    async def publish(self, incident: Incident, *, stage: str, revision: int, deliveries: Iterable[Delivery]) -> None:
+        """A revision: the incident as told and a message for every receiver, both or neither."""
+
+        def work(db: Db) -> None:
+            _save_incident(db, incident, stage, revision)
+            put_deliveries(db, deliveries)
+
+        await self._do(work)
 
     # ---------------------------------------------------------------------------------------- rule timers
 
@@ -121,3 +127,13 @@ class Store(Work):
         """Raise if the file cannot be written."""
         put = "INSERT INTO meta VALUES ('ping', '1') ON CONFLICT (key) DO UPDATE SET value=excluded.value"
         await self._do(lambda db: db.execute(put))
+
+
+def _save_incident(db: Db, incident: Incident, stage: str, revision: int) -> None:
+    db.execute(
+        "INSERT INTO incidents VALUES (?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET state=excluded.state, "
+        "body=excluded.body, stage=CASE WHEN excluded.stage='' THEN incidents.stage ELSE excluded.stage END, "
+        "revision=CASE WHEN excluded.revision>incidents.revision THEN excluded.revision ELSE incidents.revision END",
+        (incident.id, incident.target, incident.state, incident.opened_at, stage, revision,
+         incident.model_dump_json()),
+    )  # fmt: skip

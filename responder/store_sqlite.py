@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from responder.killpoint import reach
 from responder.store import Store
 from responder.store_db import Db, StoreRefused, T
 from responder.store_tables import SCHEMA, statements
@@ -109,7 +110,9 @@ class SqliteStore(Store):
             for job in jobs:
                 if job is not None:
                     ended.append((job[1], *_one(db, job[0])))
+            reach("store.before_commit")
             db.execute("COMMIT")
+            reach("store.after_commit")
         except BaseException as error:  # whatever it was: nobody's work is on disk, and everybody is told
             if db.in_transaction:
                 db.execute("ROLLBACK")

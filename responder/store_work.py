@@ -1,13 +1,17 @@
-"""What is in progress, and what is owed? Deliveries, obligations and what captures have cost."""
+"""What is in progress, what is owed, and what was done? Deliveries, steps, the audit log, obligations, costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from responder.model import Cost, Delivery, Obligation
 from responder.store_db import Db, Engine
 
 COSTS_KEPT_S = 30 * 86400.0
+Audit = tuple[float, Mapping[str, Any]]
+"""When, and what was done."""
 
 
 class Work(Engine):
@@ -17,17 +21,7 @@ class Work(Engine):
 
     async def add_deliveries(self, deliveries: Iterable[Delivery]) -> None:
         """Queue messages; one that is already queued is left as it is."""
-
-        def work(db: Db) -> None:
-            for item in deliveries:
-                top = db.execute("SELECT coalesce(max(sequence),0)+1 FROM deliveries").fetchone()[0]
-                db.execute(
-                    "INSERT INTO deliveries (id,incident,receiver,state,sequence,next_at,body) "
-                    "VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
-                    (item.id, item.incident, item.receiver, item.state, top, item.next_at, item.model_dump_json()),
-                )
-
-        await self._do(work)
+        await self._do(lambda db: put_deliveries(db, deliveries))
 
     async def save_delivery(self, item: Delivery, receipt: str = "") -> None:
         """Record an attempt; `receipt` (say, a Slack timestamp) is kept for later messages of the incident."""
@@ -64,6 +58,58 @@ class Work(Engine):
             ).fetchone()
         )
         return row[0] if row else ""
+
+    async def delivery_counts(self) -> dict[tuple[str, str], int]:
+        """(receiver, state) -> how many."""
+        sql = "SELECT receiver, state, count(*) FROM deliveries GROUP BY receiver, state"
+        rows = await self._do(lambda db: db.execute(sql).fetchall())
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    # ------------------------------------------------------------------------------- the journal of steps, audit
+
+    async def begin_step(self, incident: str, evidence: str, entry: Mapping[str, Any], audit: Audit) -> None:
+        """Say that a step is about to act; on disk before it does, with its line of the audit log."""
+        await self._put_step(incident, evidence, "started", entry, audit)
+
+    async def end_step(self, incident: str, evidence: str, entry: Mapping[str, Any], audit: Audit) -> None:
+        """Say how it ended; its files are on disk already."""
+        await self._put_step(incident, evidence, "done", entry, audit)
+
+    async def _put_step(self, incident: str, evidence: str, state: str, entry: Mapping[str, Any], audit: Audit) -> None:
+        put = (
+            "INSERT INTO steps VALUES (?,?,?,?) "
+            "ON CONFLICT (incident, evidence) DO UPDATE SET state=excluded.state, body=excluded.body"
+        )
+        row = (incident, evidence, state, json.dumps(entry))
+
+        def work(db: Db) -> None:
+            db.execute(put, row)
+            _put_audit(db, audit[0], incident, audit[1])
+
+        await self._do(work)
+
+    async def drop_step(self, incident: str, evidence: str) -> None:
+        """Forget a step that only read and did not come to an end: it runs again."""
+        sql = "DELETE FROM steps WHERE incident=? AND evidence=?"
+        await self._do(lambda db: db.execute(sql, (incident, evidence)))
+
+    async def steps(self, incident: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """(evidence id, started or done, entry) of an incident, in the order they began."""
+        sql = "SELECT evidence, state, body FROM steps WHERE incident=?"
+        rows = await self._do(lambda db: db.execute(sql, (incident,)).fetchall())
+        found = [(row[0], row[1], json.loads(row[2])) for row in rows]
+        return sorted(found, key=lambda row: (row[2]["evidence"]["started_at"], row[0]))
+
+    async def add_audit(self, at: float, incident: str, entry: Mapping[str, Any]) -> None:
+        """Write a line of what was done where, by which rule, allowed by whom; lines are never changed."""
+        await self._do(lambda db: _put_audit(db, at, incident, entry))
+
+    async def audit(self, incident: str | None = None, limit: int = 1000) -> list[tuple[float, str, dict[str, Any]]]:
+        """(at, incident, entry), newest first."""
+        where, args = ("WHERE incident=?", (incident,)) if incident else ("", ())
+        sql = f"SELECT at, incident, body FROM audit {where} ORDER BY id DESC LIMIT ?"
+        rows = await self._do(lambda db: db.execute(sql, (*args, limit)).fetchall())
+        return [(row[0], row[1], json.loads(row[2])) for row in rows]
 
     # -------------------------------------------------------------------------- obligations, costs of captures
 
@@ -103,4 +149,20 @@ class Work(Engine):
             lambda db: db.execute(
                 "SELECT at,target,host,step,rung,pause FROM costs WHERE at>=? ORDER BY at,id LIMIT 10000", (since,)
             ).fetchall()
+        )
+
+
+def _put_audit(db: Db, at: float, incident: str, entry: Mapping[str, Any]) -> None:
+    row = (at, incident, json.dumps(entry, sort_keys=True))
+    db.execute("INSERT INTO audit (at, incident, body) VALUES (?,?,?)", row)
+
+
+def put_deliveries(db: Db, deliveries: Iterable[Delivery]) -> None:
+    """Queue messages inside a transaction; one that is already queued is left as it is."""
+    for item in deliveries:
+        top = db.execute("SELECT coalesce(max(sequence),0)+1 FROM deliveries").fetchone()[0]
+        db.execute(
+            "INSERT INTO deliveries (id,incident,receiver,state,sequence,next_at,body) "
+            "VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+            (item.id, item.incident, item.receiver, item.state, top, item.next_at, item.model_dump_json()),
         )

@@ -13,6 +13,7 @@ from responder.alertmanager import fold, from_alertmanager, keep_told
 from responder.correlate import Memory, Policy, correlate
 from responder.evaluate import mute, observe, present, quiet
 from responder.holding import States, advance
+from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
 from responder.onset import Direction, earliest, last_moved, onset
@@ -220,10 +221,14 @@ class Watch:
     async def _adopt(self, change: Change, incident: Incident, content: Content) -> Changed | None:
         if change is Change.OPENED:
             incident = await self._with_onset(incident, content)
+        was = self.incidents.get(incident.id)
         self.incidents[incident.id] = incident
         if change is Change.UNCHANGED:
             return None
-        await self.store.save_incident(incident)
+        reach("incident.before_save")
+        back = was is not None and was.state == "resolved" and incident.state == "open"
+        await self.store.save_incident(incident, stage="reopened" if back else "")
+        reach("incident.saved")
         event = log.warning if change is Change.OPENED else log.info
         event(
             f"incident.{change.value}",

@@ -25,6 +25,7 @@ CORE = {
     "absence", "cover",
 }  # fmt: skip
 WIRING = {
+    "resume",
     "where",
     "pressed",
     "offers",
@@ -59,6 +60,7 @@ SHARED_EDGES = {
     "load",
     "config",
     "folder",
+    "killpoint",
     "charts_draw",
     "ptrace",
     "pyspy",

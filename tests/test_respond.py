@@ -180,24 +180,6 @@ async def test_a_refused_step_is_in_the_report_with_its_reason(flow: Any) -> Non
     assert rows["canary"]["reason"]
 
 
-async def test_after_a_restart_the_incident_goes_on_where_it_was(flow: Any, tmp_path: Path) -> None:
-    """Same id, higher revision, the earlier evidence kept."""
-    first_kit, first, listener = flow(step("look", brings({"busy": True})))
-    first.handle(Change.OPENED, incident())
-    await listener.until("final")
-    await first.stop()
-    await first_kit.outbox.stop()
-    first_kit.store.close()
-    second_kit, second, again = flow(step("look", brings({"busy": True})))
-    (known, stage, revision) = (await second_kit.store.incidents(only_open=True))[0]
-    assert (known.id, stage, revision) == ("i1", "final", 2)
-    second.handle(Change.UNCHANGED, known)
-    final = await again.until("final")
-    assert final.revision > 2
-    captures = json.loads(final.body)["captures"]
-    assert len([c for c in captures if c["step"] == "look"]) == 2
-
-
 async def test_stopping_in_the_middle_leaves_an_open_incident(flow: Any) -> None:
     """SIGTERM ends captures; nothing is told as final that was not."""
     started = asyncio.Event()

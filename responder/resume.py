@@ -1,0 +1,94 @@
+"""What had an earlier life of the daemon done for this incident? The journal says, before anything is done anew.
+
+A step that had begun and had not ended is never run again if it can disturb the server: it is evidence `interrupted`.
+One of rung 0 only reads: what it left is thrown away, and it runs again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from responder.case import Case, Kit
+from responder.killpoint import reach
+from responder.model import Evidence, Outcome, Plan, StepCall, TimelineEntry, Timings
+from responder.replay import evidence_again
+
+log = structlog.get_logger()
+INTERRUPTED = "the responder ended while it ran; it is not run again"
+
+
+async def begin(kit: Kit, case: Case, call: StepCall, evidence_id: str, allowed: str) -> None:
+    """Write down that a step is about to act, and who allowed it; on disk before it acts."""
+    reach("step.planned")
+    now = kit.clock()
+    item = Evidence(id=evidence_id, step=call.step, rung=call.rung, outcome=Outcome.INTERRUPTED, reason=INTERRUPTED,
+                    started_at=now, seconds=0.0, params=dict(call.params))  # fmt: skip
+    known = kit.inventories.get(case.target.name)
+    audit = {
+        "what": "step begins", "step": call.step, "rung": call.rung, "target": case.target.name,
+        "where": (known.via if known else "") or "this host", "params": dict(call.params), "why": call.why,
+        "rules": sorted({s.alert for s in case.incident.symptoms}), "allowed_by": allowed,
+    }  # fmt: skip
+    await kit.store.begin_step(case.incident.id, evidence_id, _entry(item), (now, audit))
+    reach("step.started")
+
+
+async def end(kit: Kit, case: Case, item: Evidence) -> None:
+    """Write down how a step ended; its files are on disk."""
+    audit = {"what": "step ended", "step": item.step, "rung": item.rung, "target": case.target.name,
+             "outcome": item.outcome.value, "seconds": item.seconds, "pause_s": item.pause_seconds}  # fmt: skip
+    await kit.store.end_step(case.incident.id, item.id, case.manifest[item.id], (kit.clock(), audit))
+    reach("step.done")
+
+
+async def recall(kit: Kit, case: Case) -> str:
+    """Fill the case with what is known already; returns the stage people were last told, '' for nothing."""
+    known = await kit.store.incident(case.incident.id)
+    rows = await kit.store.steps(case.incident.id)
+    entries = [kept for row in rows if (kept := await _settled(kit, case, *row)) is not None]
+    await asyncio.to_thread(case.folder.sweep)
+    try:
+        manifest = await asyncio.to_thread(case.folder.read_json, "manifest.json")
+    except (OSError, ValueError):
+        manifest = {}
+    told: Mapping[str, Any] = manifest.get("report", {})
+    entries = entries if rows else list(manifest.get("evidence", []))
+    stage, revision = (known[1], known[2]) if known else ("", 0)
+    case.revision = max(revision, int(told.get("revision", 0)))
+    if not entries and not case.revision:
+        return ""
+    signals = {"target": case.incident.target, "signals": sorted(kit.signals), "scrape_s": kit.scrape_interval_s}
+    case.evidence = list(await asyncio.to_thread(evidence_again, case.folder, kit.steps, entries, signals))
+    case.manifest = {item.id: entry for item, entry in zip(case.evidence, entries, strict=True)}
+    if told:
+        case.timings = Timings.model_validate(told["timings"])
+        case.plan = Plan.model_validate(told["plan"])
+        case.told_class = told["incident"]["incident_class"]
+        weighed = set(manifest["weighed"])
+        case.set_aside = {entry["evidence"]["id"] for entry in manifest["evidence"]} - weighed
+    if stage != "reopened":
+        note = TimelineEntry(at=kit.clock(), kind="note", says="the responder was restarted and went on")
+        case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
+    case.final_told = stage == "final"
+    return stage
+
+
+async def _settled(kit: Kit, case: Case, evidence_id: str, state: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    if state == "done":
+        return entry
+    await asyncio.to_thread(case.folder.drop_raw, evidence_id)
+    if entry["evidence"]["rung"] == 0:
+        await kit.store.drop_step(case.incident.id, evidence_id)
+        return None
+    log.warning("step.interrupted", incident=case.incident.id, step=entry["evidence"]["step"])
+    audit = {"what": "step interrupted", "step": entry["evidence"]["step"], "target": case.target.name}
+    await kit.store.end_step(case.incident.id, evidence_id, entry, (kit.clock(), audit))
+    return entry
+
+
+def _entry(item: Evidence) -> dict[str, Any]:
+    return {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}, "redactions": {}}

@@ -1,0 +1,131 @@
+"""After a crash: what was done is known, what disturbed is not done twice, what was told is not told anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from responder import respond as module
+from responder.capture.step import Fetched, Scene
+from responder.case import Case, Kit
+from responder.folder import folder_of
+from responder.model import Change, StepCall, Target
+from responder.replay import replay
+from responder.report import to_json
+from responder.respond import Responder
+from responder.resume import begin
+from tests.flow import Listener, brings, incident, kit, step
+
+TARGET = Target(name="t", url="")
+
+
+class Life:
+    """One life of the daemon on a folder; `die` leaves everything as SIGKILL would: nothing is tidied up."""
+
+    def __init__(self, folder: Path, http: aiohttp.ClientSession, *steps: Any) -> None:
+        self.listener = Listener()
+        self.kit: Kit = kit(folder, http, self.listener, *steps)
+        self.responder = Responder(self.kit)
+        self.kit.outbox.start()
+
+    async def die(self) -> None:
+        await self.responder.stop()
+        await self.kit.outbox.stop()
+        self.kit.store.close()
+
+
+@pytest.fixture
+async def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """life(*steps): begin a life on the same folder."""
+    monkeypatch.setattr(module, "SECOND_LOOK_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_WORD_S", 0.05)
+    lives: list[Life] = []
+    async with aiohttp.ClientSession() as http:
+
+        def make(*steps: Any) -> Life:
+            lives.append(Life(tmp_path, http, *steps))
+            return lives[-1]
+
+        yield make
+        for one in lives:
+            await one.die()
+
+
+def case_of(parts: Kit) -> Case:
+    return Case(incident(), folder_of(parts.data_dir, "i1"), TARGET)
+
+
+def counted(name: str, rung: int, runs: list[str]) -> Any:
+    async def fetch(_: Scene) -> Fetched:
+        runs.append(name)
+        return Fetched({"facts.json": b'{"busy": true}'})
+
+    return step(name, fetch, rung=rung)
+
+
+async def test_a_step_that_disturbs_is_not_run_again_but_one_that_reads_is(life: Any) -> None:
+    """Both had begun when the daemon was killed; the first is evidence `interrupted`, the second simply runs."""
+    runs: list[str] = []
+    first = life(counted("look", 0, runs), counted("deep", 1, runs))
+    await first.kit.store.save_incident(incident())
+    for name, rung in (("look", 0), ("deep", 1)):
+        await begin(first.kit, case_of(first.kit), StepCall(step=name, rung=rung), name, "policy")
+    folder_of(first.kit.data_dir, "i1").write_raw("deep", {"half.bin": b"half"})
+    await first.die()
+    second = life(counted("look", 0, runs), counted("deep", 1, runs))
+    second.responder.handle(Change.UNCHANGED, incident())
+    captures = json.loads((await second.listener.until("final")).body)["captures"]
+    assert runs == ["look"]
+    assert {c["step"]: c["status"] for c in captures} == {"look": "ok", "deep": "interrupted"}
+    assert not (folder_of(second.kit.data_dir, "i1").path / "raw" / "deep").exists()
+    audit = [entry["what"] for _, _, entry in await second.kit.store.audit("i1")]
+    assert "step interrupted" in audit
+
+
+async def test_a_final_report_is_not_made_anew_and_the_end_is_told(life: Any) -> None:
+    """Same id, the earlier evidence, a higher revision; nobody is told twice what they know."""
+    first = life(step("look", brings({"busy": True})))
+    first.responder.handle(Change.OPENED, incident())
+    await first.listener.until("final")
+    await first.die()
+    second = life(step("look", brings({"busy": True})))
+    (known, stage, revision) = (await second.kit.store.incidents(untold=True))[0]
+    assert (known.id, stage, revision) == ("i1", "final", 2)
+    second.responder.handle(Change.UNCHANGED, known)
+    second.responder.handle(Change.RESOLVED, known.model_copy(update={"state": "resolved", "resolved_at": 5.0}))
+    told = await second.listener.until("resolved")
+    assert second.listener.stages == ["resolved"]
+    assert told.revision == 3
+    assert [c["step"] for c in json.loads(told.body)["captures"]] == ["look"]
+    folder = folder_of(second.kit.data_dir, "i1").path
+    assert to_json(replay(folder, second.kit.steps)) == told.body
+
+
+async def test_an_end_that_nobody_was_told_is_told_after_a_restart(life: Any) -> None:
+    """It was resolved on disk and the daemon was killed: report and resolution are still owed."""
+    over = incident(state="resolved", resolved_at=1_700_000_050.0)
+    first = life(step("look", brings({"busy": True})))
+    await first.kit.store.save_incident(over)
+    await first.die()
+    second = life(step("look", brings({"busy": True})))
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.RESOLVED, known)
+    await second.listener.until("resolved")
+    assert "final" in second.listener.stages
+    assert await second.kit.store.incidents(untold=True) == []
+
+
+async def test_unfinished_writes_are_swept_away(life: Any) -> None:
+    """A crash in the middle of a file leaves nothing behind that looks like a file."""
+    first = life(step("look", brings({"busy": True})))
+    folder = folder_of(first.kit.data_dir, "i1")
+    folder.write("report.md", b"x")
+    (folder.path / ".tmp-abc").write_bytes(b"half")
+    first.responder.handle(Change.OPENED, incident())
+    await first.listener.until("final")
+    assert not (folder.path / ".tmp-abc").exists()
