@@ -24,6 +24,7 @@ from responder.case import Kit
 from responder.config import Config, secret
 from responder.content import ContentRefused, load, tongue
 from responder.correlate import Policy
+from responder.learner import Learner
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Target
 from responder.notify import build as build_notifier
@@ -56,6 +57,7 @@ INTAKE_LIMIT = 1000
 ROUND_S = 2.0
 """Also when scrapes are slower: a hang is found within 15 s only if nobody waits for the next round, too."""
 INVENTORY_EVERY_S = 30.0
+LEARN_EVERY_S = 60.0
 RETENTION_EVERY_S = 600.0
 CANARIES_EVERY_S = 2.0
 STOP_WITHIN_S = 8.0
@@ -129,6 +131,8 @@ class App:
         self.pressed = Pressed(self.kit, self.responder, self.safety)
         self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
         self._closers.append(self.clicks.stop)
+        self.learner = Learner(self.kit, self.safety.healthy, lambda: self.watch.muted)
+        await self.learner.restore()
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         await self._adopt_targets()
         await self.watch.restore()
@@ -245,6 +249,7 @@ class App:
         self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
         self.scheduler.add_job(self.upkeep.look, "interval", seconds=ROUND_S, id="probe")
         self.scheduler.add_job(self.upkeep.take_stock, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
+        self.scheduler.add_job(self.learner.round, "interval", seconds=LEARN_EVERY_S, id="learner")
         self.scheduler.add_job(self._walk, "interval", seconds=CANARIES_EVERY_S, id="canaries")
         self.scheduler.add_job(self._clear_up, "interval", seconds=RETENTION_EVERY_S, id="retention")
         self.scheduler.start()

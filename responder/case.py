@@ -58,6 +58,8 @@ class Kit:
     pinned: Callable[[str], Pinned] | None = None
     languages: tuple[Language, ...] = (ENGLISH,)
     """The one of the reports first, then those that single receivers are told in."""
+    remembered: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Target -> what was learned of it in healthy times: kind -> JSON."""
 
 
 @dataclass

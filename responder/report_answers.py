@@ -128,6 +128,9 @@ def _since(report: Report) -> Answer:
     lead = say("since.noticed", lead=lead, length=noticed)
     taken = incident.acknowledged
     items = (say("since.acknowledged", who=plain(taken.who, 80), at=clock(taken.at)),) if taken else ()
+    summary = facts_by_name(report).get("changes.summary")
+    if summary is not None and summary.value:
+        items = (say("since.changed", what=phrase(summary.value, 300)), *items)
     return Answer("since", lead, items)
 
 

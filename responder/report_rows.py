@@ -202,7 +202,7 @@ def changed(report: Report) -> tuple[Moved, ...]:
     rows = [
         Moved(plain(fact.name.removeprefix(CHANGES), 60).replace("_", " "), "", phrase(fact.says or fact.value, 300))
         for name, fact in facts.items()
-        if name.startswith(CHANGES) and fact.value not in (None, False, 0, "")
+        if name.startswith(CHANGES) and fact.says and fact.value not in (None, False, 0, "")
     ]
     moved: list[tuple[float, str, Fact, Fact]] = []
     for name, now in facts.items():

@@ -298,6 +298,7 @@ class Responder:
             duties=kit.duties,
             incident=incident.id,
             pinned=kit.pinned,
+            remembered=kit.remembered,
         )
 
     def _brief(self, case: Case) -> Brief:

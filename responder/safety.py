@@ -30,7 +30,7 @@ class Safety:
         self.clock, self.targets = clock, targets
         self.duties = Obligations(store, http, data_dir / "obligations", clock, keys=self._keys,
                                   count=telemetry.obligations.set)  # fmt: skip
-        self.allowance = Allowance(store, clock, targets, self._healthy, self._models)
+        self.allowance = Allowance(store, clock, targets, self.healthy, self._models)
         self.approvals = Approvals(data_dir / "approvals")
         self._watch: Watch | None = None
         self._kit: Kit | None = None
@@ -74,7 +74,7 @@ class Safety:
     def _models(self) -> Mapping[str, frozenset[str]]:
         return self._watch.models if self._watch else {}
 
-    def _healthy(self) -> set[str]:
+    def healthy(self) -> set[str]:
         """Targets that are well, as far as anybody can see at this moment."""
         if self._watch is None:
             return set()

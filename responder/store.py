@@ -123,6 +123,17 @@ class Store(Work):
         rows = await self._do(lambda db: db.execute("SELECT target, body FROM inventories").fetchall())
         return {name: Inventory.model_validate_json(body) for name, body in rows}
 
+    # ------------------------------------------------------------------------------------------- what is learned
+
+    async def save_learned(self, target: str, kind: str, body: str) -> None:
+        """Remember what a healthy server taught."""
+        put = "INSERT INTO learned VALUES (?,?,?) ON CONFLICT (target, kind) DO UPDATE SET body=excluded.body"
+        await self._do(lambda db: db.execute(put, (target, kind, body)))
+
+    async def learned(self) -> list[tuple[str, str, str]]:
+        """(target, kind, JSON) of everything remembered."""
+        return await self._do(lambda db: db.execute("SELECT target, kind, body FROM learned").fetchall())
+
     async def ping(self) -> None:
         """Raise if the file cannot be written."""
         put = "INSERT INTO meta VALUES ('ping', '1') ON CONFLICT (key) DO UPDATE SET value=excluded.value"

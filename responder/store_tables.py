@@ -7,7 +7,7 @@ make the tables of today.
 
 from __future__ import annotations
 
-SCHEMA = 3
+SCHEMA = 4
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
         "CREATE TABLE IF NOT EXISTS incidents (id TEXT PRIMARY KEY, target TEXT NOT NULL, state TEXT NOT NULL, "
@@ -41,8 +41,15 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX IF NOT EXISTS audit_incident ON audit (incident, id)",
         "CREATE INDEX IF NOT EXISTS deliveries_incident ON deliveries (incident, receiver, sequence)",
     ),
+    4: (
+        "CREATE TABLE IF NOT EXISTS learned (target TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, "
+        "PRIMARY KEY (target, kind))",
+        "CREATE TABLE IF NOT EXISTS opinions (incident TEXT PRIMARY KEY, at DOUBLE PRECISION NOT NULL, "
+        "body TEXT NOT NULL)",
+    ),
 }
-"""Schema -> what it added. 1: the first; 2: obligations and costs; 3: the journal of steps and the audit log."""
+"""Schema -> what it added. 1: the first; 2: obligations and costs; 3: the journal of steps and the audit log;
+4: what was learned of healthy servers, and what engineers said of verdicts."""
 
 
 def statements(serial: str) -> list[str]:

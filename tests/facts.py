@@ -66,6 +66,11 @@ _NAMES = {
     "flame_graph": "top top_share tokenizer_share json_share scheduler_share",
     "system": "cpu_busy cpu_steal cpu_iowait io_pressure memory_pressure disk_latency tcp_retransmits fds_share_max",
     "nsys": "under_nsys can_capture relaunch layerwise top_kernel",
+    "changes": "known start_before_onset_s healthy_before_onset_s restarted options version environment models ranks "
+    "gpus count deploy_before_onset_s from_siblings summary",
+    "expected": "source samples itl_s itl_ratio itl_residual_sigmas ttft_s ttft_ratio ttft_residual_sigmas "
+    "arrival_rate_vs_yesterday generation_rate_vs_yesterday prompt_token_rate_vs_yesterday running_vs_yesterday "
+    "itl_mean_vs_yesterday ttft_mean_vs_yesterday",
     "canary": "ok status seconds ttft_s text_empty token_id nan error ttft_over_server",
 }
 FACTS = tuple(f"{prefix}.{name}" for prefix, names in _NAMES.items() for name in names.split()) + tuple(

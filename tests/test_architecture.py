@@ -22,10 +22,11 @@ CORE = {
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
     "store", "store_db", "store_tables", "store_work",
     "words", "words.en", "words.zh",
-    "absence", "cover",
+    "absence", "cover", "changes", "expected",
 }  # fmt: skip
 WIRING = {
     "resume",
+    "learner",
     "where",
     "pressed",
     "offers",
@@ -64,6 +65,7 @@ SHARED_EDGES = {
     "charts_draw",
     "ptrace",
     "pyspy",
+    "snapshot",
     "runner_ssh",
     "runner_pod",
     "startuplog",

@@ -113,6 +113,8 @@ class Scene:
     duties: Duties | None = None
     """None where nothing may be begun that must be ended."""
     incident: str = ""
+    remembered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Target name -> what the daemon learned of it in healthy times: kind -> JSON."""
     kept: dict[str, bytes] = field(default_factory=dict)
     """Files so far: what is left of a step that is ended early is evidence, too."""
 

@@ -78,6 +78,7 @@ WORDS: dict[str, str] = {
     "since.over": "; over at {at} UTC after {length}",
     "since.open": ", {length} before this report",
     "since.noticed": "{lead}. Noticed {length} after it began.",
+    "since.changed": "Changed since it was last well: {what}.",
     "since.acknowledged": "{who} has taken it at {at} UTC.",
     "cause.none": "No cause is named.",
     "cause.none_yet": "No cause is named yet; captures are running.",
