@@ -39,6 +39,7 @@ SIGNALS: dict[str, About] = {
     "iteration_rate": About("steps/s", "engine steps"),
     "tokens_per_iteration": About("tokens", "tokens per engine step"),
     "engine_busy": About("share", "time spent in decode steps"),
+    "occupancy": About("share", "batch and time in steps against the usual"),
     "spec_acceptance": About("share", "speculated tokens accepted"),
     "progress": About("", "movement of the engine"),
     "progress_total": About("", "movement of the engine since it started"),

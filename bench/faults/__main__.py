@@ -44,9 +44,15 @@ def row(outcome: Outcome) -> dict[str, Any]:
     ranked = [[h["cause"], h["status"], round(h["probability"], 3)] for h in report["hypotheses"][:3]] if report else []
     return {
         "scenario": outcome.scenario.name,
+        "family": outcome.scenario.family,
         "part": truth.part,
+        "author": truth.author,
         "truth": truth.cause,
+        "truth_causes": list(truth.causes),
         "truth_class": truth.class_,
+        "also_class": list(truth.also_class),
+        "onset_at": round(outcome.began, 3),
+        "ended_at": round(outcome.ended, 3),
         "felt": words(outcome.felt),
         "counts": outcome.was_felt,
         "problem": outcome.problem,

@@ -85,6 +85,8 @@ async def play(scenario: Scenario, pool: Pool, folder: pathlib.Path) -> Outcome:
             loads.append(await stack.enter_async_context(usual))
         since = time.time()
         await asyncio.sleep(scenario.truth.baseline_s)
+        if receiver.received:
+            raise RuntimeError(f"an incident before the fault: {receiver.told()[-1]}")
         right = await asyncio.to_thread(_answer, replicas[0])
         changed = await _fault(scenario, outcome, replicas[0], loads, receiver, pool, right)
         calls = loads[0].calls
