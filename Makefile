@@ -15,6 +15,7 @@ help:                 ## this list
 
 setup: .venv/.done    ## our environment, Prometheus, and real vLLM on CPU
 	@scripts/setup-prometheus
+	@scripts/setup-postgres
 	@scripts/setup-vllm
 
 demo: setup           ## a real incident on a real vLLM: detection, captures, report
@@ -25,6 +26,7 @@ test: setup           ## all tests, the live ones (real vLLM, real Prometheus) i
 
 test-fast: .venv/.done  ## the tests that start no vLLM
 	@scripts/setup-prometheus
+	@scripts/setup-postgres
 	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
 
 lint: .venv/.done     ## ruff and mypy

@@ -23,6 +23,10 @@ app.add_typer(canary_app, name="canary")
 Format = Annotated[str, typer.Option("--format", help="text or json")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option("--database", help="postgresql://…, for several replicas and agents", envvar="RESPONDER_DATABASE"),
+]
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="URL of a vLLM server; repeat it or separate by commas", envvar="RESPONDER_TARGET"),
@@ -41,6 +45,7 @@ def run(
     data_dir: DataDir = None,
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="host:port of our own HTTP", envvar="RESPONDER_LISTEN")] = None,
+    database: DatabaseUrl = None,
     log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what playbooks would run, and end")] = False,
 ) -> None:  # fmt: skip
@@ -53,7 +58,7 @@ def run(
         raise typer.Exit(plans(None, _split(target), config))
 
     flags = {"target": _split(target), "prometheus": prometheus, "webhook": webhook, "data_dir": data_dir,
-             "listen": listen}  # fmt: skip
+             "listen": listen, "database": database}  # fmt: skip
     raise typer.Exit(daemon(config, flags, log_level))
 
 

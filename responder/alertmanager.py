@@ -55,6 +55,20 @@ def from_alertmanager(payload: object, targets: Collection[Target], now: float, 
     return Intake(firing=tuple(firing), resolved=tuple(resolved), refused=tuple(refused))
 
 
+def split(payload: Any, targets: Collection[Target]) -> dict[str, Any]:
+    """The alerts of a payload by the name of their target, each part a payload of its own; '' is for those of none."""
+    alerts = payload.get("alerts") if isinstance(payload, dict) else None
+    if not isinstance(alerts, list):
+        return {"": payload}
+    parts: dict[str, list[Any]] = {}
+    for alert in alerts:
+        labels = alert.get("labels") if isinstance(alert, dict) else None
+        named = {str(k): str(v)[:MAX_TEXT] for k, v in labels.items()} if isinstance(labels, dict) else {}
+        target = _target(named, targets)
+        parts.setdefault(target.name if target else "", []).append(alert)
+    return {name: {**payload, "alerts": some} for name, some in parts.items()} or {"": payload}
+
+
 def keep_told(told: Iterable[Symptom], intake: Intake, now: float) -> tuple[Symptom, ...]:
     """What others have told us and not taken back; `fired_at` is when we first heard of it."""
     by_key = {key_of(s.alert, s.target, s.labels): s for s in told if now - s.fired_at <= FOREVER_S}

@@ -44,6 +44,8 @@ class Allowance:
         self.muted: dict[str, float] = {}
         """Target -> until when its metrics show our own capture."""
         self._disturbed: dict[str, str] = {}
+        self.elsewhere: Callable[[], Collection[str]] = tuple
+        """Servers that other replicas of ours disturb."""
 
     async def budget(self, target: Target, rung: int | None, *, approved: Collection[str] = ()) -> Budget:
         """What a plan for this server may use up now."""
@@ -77,6 +79,9 @@ class Allowance:
         for name in replicas:
             if name in self._disturbed:
                 return f"{self._disturbed[name]} is running on {name}, a replica of the same model"
+        for name in replicas:
+            if name in self.elsewhere():
+                return f"a capture is running on {name}, a replica of the same model"
         policy = target.capture or CapturePolicy()
         if not policy.last_replica and not any(name in self.healthy() for name in replicas):
             return (
@@ -84,6 +89,10 @@ class Allowance:
                 "`capture: {last_replica: true}` allows it"
             )
         return ""
+
+    def disturbed(self) -> set[str]:
+        """Servers a capture of ours disturbs at this moment."""
+        return set(self._disturbed)
 
     def replicas(self, target: Target) -> tuple[str, ...]:
         """Other targets that serve one of its models."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from responder.case import Kit
 from responder.config import Config, secret
 from responder.content import ContentRefused, load, tongue
 from responder.correlate import Policy
+from responder.known_values import known_values
 from responder.learner import Learner
-from responder.metrics import Prometheus, PrometheusSilent
+from responder.metrics import Prometheus, asked_interval
 from responder.model import Change, Content, Target
 from responder.notify import build as build_notifier
-from responder.notify import known_secrets
 from responder.notify.slack_bot import SlackBot
 from responder.notify.slack_clicks import Clicks
 from responder.outbox import Outbox
@@ -40,6 +39,7 @@ from responder.respond import Responder
 from responder.rules import expand, widen
 from responder.runner import LocalRunner
 from responder.safety import Safety
+from responder.sharing import fleet_of
 from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
@@ -80,7 +80,8 @@ class App:
         self.again = again
         self.clock = clock
         self.telemetry = Telemetry()
-        self.store: Store = SqliteStore(loaded.config.data_dir)
+        self.fleet = fleet_of(loaded.config, lambda: self.loaded.targets)
+        self.store: Store = self.fleet.store if self.fleet else SqliteStore(loaded.config.data_dir)
         self.scheduler = AsyncIOScheduler(
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
@@ -96,7 +97,7 @@ class App:
     async def start(self) -> None:
         """Start everything; on an exception `stop` undoes what was started."""
         config = self.loaded.config
-        self.store.open()
+        await asyncio.to_thread(self.store.open)
         self._closers.append(self._close_store)
         self.http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=200, limit_per_host=16),
@@ -111,6 +112,8 @@ class App:
         await self._serve(config)
         await self._metrics_source(config)
         self.outbox = Outbox(self.store, self.http, self._notifiers(), config.data_dir, self.clock, self._told)
+        if self.fleet:
+            self.outbox.may_tell, self.outbox.fetch = self.fleet.may_tell, self.fleet.fetch
         self._closers.append(self.outbox.stop)
         self.desk, receiver = await open_desk(
             config.requests, self.http, self.clock, alone=len(self.loaded.targets) == 1, closers=self._closers
@@ -134,9 +137,16 @@ class App:
         self.learner = Learner(self.kit, self.safety.healthy, lambda: self.watch.muted)
         await self.learner.restore()
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
-        await self._adopt_targets()
-        await self.watch.restore()
-        await self._take_up_again()
+        if self.fleet:
+            await self.fleet.start(self.watch, self.responder, self.safety)
+            self._closers.append(self.fleet.stop)
+            self.safety.join(self.fleet.healthy_elsewhere, self.fleet.disturbed_elsewhere)
+            await self.fleet.change_hands()
+            await self._adopt_targets()
+        else:
+            await self._adopt_targets()
+            await self.watch.restore()
+            await self._take_up_again()
         self.outbox.start()
         self.clicks.listen()
         self._schedule(config)
@@ -166,7 +176,7 @@ class App:
         surface = Surface(
             data_dir=config.data_dir,
             token=_plain(secret(config.http.token, config.http.token_file)),
-            metrics=self._metrics_page,
+            metrics=self.telemetry.page,
             ready=self._ready,
             accept=self._accept,
             incidents=self.store.incidents,
@@ -196,20 +206,12 @@ class App:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=headers)
         self._closers.append(self._close_prometheus)
-        self.scrape_s = part.scrape_interval or (DEFAULT_SCRAPE_S if self.private else await self._asked_interval())
+        self.scrape_s = part.scrape_interval or (
+            DEFAULT_SCRAPE_S if self.private else await asked_interval(self.prometheus, self.loaded.targets)
+        )
 
     async def _close_prometheus(self) -> None:
         self.prometheus.close()
-
-    async def _asked_interval(self) -> float:
-        try:
-            found = await self.prometheus.scrape_interval([t.match for t in self.loaded.targets.values()])
-        except PrometheusSilent as error:
-            log.warning("prometheus.silent", reason=str(error))
-            found = None
-        if found is None:
-            log.warning("scrape_interval.unknown", assumed_s=5.0, hint="set prometheus.scrape_interval")
-        return found or 5.0
 
     def _kit(self, config: Config) -> Kit:
         return Kit(
@@ -226,13 +228,15 @@ class App:
             outbox=self.outbox,
             telemetry=self.telemetry,
             clock=self.clock,
-            secrets=self._secrets(),
+            secrets=known_values(self.loaded.config, self.loaded.targets),
             signals=self._signals(self.loaded.content),
             scrape_interval_s=self.scrape_s,
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
             requests=self.desk.rows if self.desk else None,
             languages=self._languages(config),
+            may_act=self.fleet.may_act if self.fleet else None,
+            mirror=self.fleet.mirror if self.fleet else None,
         )
 
     def _languages(self, config: Config) -> tuple[Language, ...]:
@@ -261,16 +265,26 @@ class App:
         if self.private and await self.private.ensure():
             log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
             self.prometheus.url = self.private.url
+        if self.fleet and await self.fleet.change_hands():
+            await self._adopt_targets()
         self.telemetry.probes.samples = tuple(s for p in self.probes.values() for s in p.samples(self.clock()))
-        changes = await self.watch.tick(self.loaded.content, self.loaded.targets, self.probes, self.upkeep.stopping)
+        changes = await self.watch.tick(
+            self.loaded.content, self._ours(), self.probes, self.upkeep.stopping, everywhere=self.loaded.targets,
+            sound=self.fleet.healthy_elsewhere() if self.fleet else (),
+        )  # fmt: skip
         for change, incident in changes:
             self.responder.handle(change, incident)
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
 
+    def _ours(self) -> dict[str, Target]:
+        """The targets this replica looks after; all of them when there is no other."""
+        fleet = self.fleet
+        return {name: t for name, t in self.loaded.targets.items() if fleet is None or fleet.holds(name)}
+
     async def _walk(self) -> None:
-        self.patrol.walk(self.loaded.targets)
+        self.patrol.walk(self._ours())
         for name, probe in self.probes.items():
             probe.canary_values(self.patrol.values(name))
 
@@ -291,7 +305,7 @@ class App:
             self.telemetry.reload_ok.set(0)
             log.error("config.refused", problems=str(error))
             return str(error)
-        fixed = {"data_dir", "http", "prometheus"}
+        fixed = {"data_dir", "http", "prometheus", "database", "database_file", "artifacts"}
         kept = {name: getattr(self.loaded.config, name) for name in fixed}
         if any(getattr(fresh.config, name) != value for name, value in kept.items()):
             log.warning("config.needs_restart", keys=sorted(fixed))
@@ -300,7 +314,7 @@ class App:
         self.kit.languages = self._languages(fresh.config)
         await close_runners(self.kit.runners)
         self.kit.runners = runners(fresh.config, self.http)
-        self.kit.secrets = self._secrets()
+        self.kit.secrets = known_values(self.loaded.config, self.loaded.targets)
         self.kit.signals = self._signals(fresh.content)
         self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
         self.patrol.interval_s = fresh.config.canaries.interval
@@ -322,7 +336,8 @@ class App:
             alive=inventories.alive,
         )  # fmt: skip
         stored = await self.store.inventories()
-        for name, target in self.loaded.targets.items():
+        ours = self._ours()
+        for name, target in ours.items():
             if name not in self.probes or self.probes[name].target != target:
                 interval = self.loaded.config.capture.canary_interval
                 self.probes[name] = Probe(target, senses, canary_interval_s=interval)
@@ -330,7 +345,7 @@ class App:
                 self.kit.inventories.setdefault(name, stored[name])
                 self.probes[name].processes = stored[name].processes
             asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
-        for name in set(self.probes) - set(self.loaded.targets):
+        for name in set(self.probes) - set(ours):
             await self.probes.pop(name).stop()
         self.watch.adopt(self.loaded.targets.values(), self.loaded.config.windows())
         self.telemetry.probes.instances = {
@@ -362,20 +377,6 @@ class App:
 
     def _told(self, receiver: str, outcome: str, _: str) -> None:
         self.telemetry.notifications.labels(receiver, outcome).inc()
-
-    def _secrets(self) -> tuple[str, ...]:
-        config = self.loaded.config
-        values = [s.get_secret_value() for s in config.redact]
-        values += known_secrets(config.receivers)
-        values += [t.api_key.get_secret_value() for t in self.loaded.targets.values() if t.api_key]
-        for part in (secret(config.http.token, config.http.token_file),
-                     secret(config.prometheus.bearer_token, config.prometheus.bearer_token_file)):  # fmt: skip
-            values += [part.get_secret_value()] if part else []
-        values += [v for k, v in os.environ.items() if k in ("HF_TOKEN", "VLLM_API_KEY", "OPENAI_API_KEY") and v]
-        return tuple(sorted({v for v in values if len(v) >= 4}))
-
-    def _metrics_page(self) -> bytes:
-        return self.telemetry.page()
 
     async def _ready(self) -> str:
         return self.missing

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import structlog
 
 from responder.allowance import Allowance
 from responder.approvals import Approvals
+from responder.artifacts import ArtifactsSilent, Mirror
 from responder.canaries.pins import Pinned
 from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
@@ -18,9 +20,12 @@ from responder.model import Content, Evidence, Incident, Inventory, Plan, StepCa
 from responder.obligations import Obligations
 from responder.outbox import Outbox
 from responder.sentry import Sentry
+from responder.shares import LeaseLost
 from responder.store import Store
 from responder.telemetry import Telemetry
 from responder.words import ENGLISH, Language
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -60,6 +65,15 @@ class Kit:
     """The one of the reports first, then those that single receivers are told in."""
     remembered: dict[str, dict[str, str]] = field(default_factory=dict)
     """Target -> what was learned of it in healthy times: kind -> JSON."""
+    may_act: Callable[[str], Awaitable[bool]] | None = None
+    """Whether a target is still ours, when there are other replicas."""
+    mirror: Mirror | None = None
+    """Where other replicas see incident folders."""
+
+    async def must_hold(self, target: str) -> None:
+        """Before each act. LeaseLost when the target is another replica's by now."""
+        if self.may_act is not None and not await self.may_act(target):
+            raise LeaseLost(f"{target} is another replica's by now")
 
 
 @dataclass
@@ -96,3 +110,12 @@ class Case:
     def weighed(self) -> tuple[Evidence, ...]:
         """The evidence a verdict rests on."""
         return tuple(item for item in self.evidence if item.id not in self.set_aside)
+
+
+async def show_others(kit: Kit, case: Case) -> None:
+    """Whoever takes over must find what is promised next; if that fails now, the next time brings it."""
+    if kit.mirror is not None:
+        try:
+            await kit.mirror.push(case.folder)
+        except (ArtifactsSilent, OSError) as error:
+            log.error("artifacts.silent", reason=str(error))

@@ -59,6 +59,9 @@ def _laid_over(tree: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]
         tree["receivers"] = receivers
     if flags.get("data_dir"):
         tree["data_dir"] = str(flags["data_dir"])
+    if flags.get("database"):
+        tree["database"] = flags["database"]
+        tree.pop("database_file", None)
     if flags.get("listen"):
         tree["http"] = {**tree.get("http", {}), "listen": flags["listen"]}
     return tree
@@ -109,7 +112,11 @@ async def _serve(loaded: Any, load: Any) -> int:
     from responder.prometheus_child import PrometheusMissing
     from responder.store_db import StoreRefused
 
-    app = App(loaded, load)
+    try:
+        app = App(loaded, load)
+    except StoreRefused as error:
+        typer.echo(f"cannot start: {error}", err=True)
+        return RUNTIME
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopped.set)

@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
+from responder.config_shared import AgentPart, ArtifactsPart, S3Part
+from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
+from responder.config_values import http_url as http_url
+from responder.config_values import seconds as seconds
+from responder.config_values import secret as secret
+from responder.config_values import size as size
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
 from responder.words import CODES
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$")
-UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-UNIT_B = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-def seconds(value: object) -> object:
-    """`30s`, `1h30m` or a plain number of seconds."""
-    if not isinstance(value, str):
-        return value
-    parts = DURATION.findall(value)
-    if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
-        raise ValueError(f"{value!r} is not a duration; write for example 30s, 5m or 1h30m")
-    return sum(float(n) * UNIT_S[u] for n, u in parts)
-
-
-def size(value: object) -> object:
-    """`5GiB` or a plain number of bytes."""
-    if not isinstance(value, str):
-        return value
-    got = SIZE.match(value.strip())
-    if not got:
-        raise ValueError(f"{value!r} is not a size; write for example 500MiB or 5GiB")
-    return int(float(got[1]) * UNIT_B[got[2]])
-
-
-def http_url(value: str) -> str:
-    """An absolute http(s) URL without trailing slash and without credentials."""
-    url = urlsplit(value)
-    try:
-        port_ok = url.port is None or url.port > 0
-    except ValueError:
-        port_ok = False
-    if url.scheme not in ("http", "https") or not url.hostname or not port_ok:
-        raise ValueError(f"{value!r} is not a URL; write for example http://127.0.0.1:8000")
-    if url.username or url.password:
-        raise ValueError("no user or password in a URL: use a secret option or a *_file option")
-    return value.rstrip("/")
 
 
 def known_language(value: str) -> str:
@@ -64,15 +31,6 @@ def known_language(value: str) -> str:
 
 
 Spoken = Annotated[str, AfterValidator(known_language)]
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(size), Field(gt=0)]
-HttpUrl = Annotated[str, AfterValidator(http_url)]
-
-
-class Part(BaseModel):
-    """Base of every section: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PrometheusPart(Part):
@@ -136,6 +94,8 @@ class TargetPart(Part):
     recorder: str | None = None
     where: WherePart | Literal["local"] = "local"
     """Where its captures run: this host (or its PID namespace), over SSH, or inside its pod."""
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")] | None = None
+    """The node it runs on: its captures are done by `responder agent --node NAME` there. Needs `database`."""
     labels: dict[str, str] = Field(default_factory=dict)
     capture: TargetCapturePart | None = None
 
@@ -161,17 +121,6 @@ class HttpPart(Part):
         """(host, port)."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
-
-
-def host_port(value: str) -> str:
-    """host:port."""
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{value!r} is not host:port; write for example 0.0.0.0:4317")
-    return value
-
-
-HostPort = Annotated[str, AfterValidator(host_port)]
 
 
 class RequestsPart(Part):
@@ -266,6 +215,14 @@ class Config(Part):
     playbooks: tuple[Path, ...] = ()
     disable_alerts: tuple[str, ...] = ()
     data_dir: Path = Path("responder-data")
+    database: SecretStr | None = None
+    """postgresql://user:password@host/name, for several replicas and capture agents; default: a file in data_dir."""
+    database_file: Path | None = None
+    """The same, in a file."""
+    lease: Annotated[float, BeforeValidator(seconds), Field(ge=2.0, le=300.0)] = 12.0
+    """With several replicas: after this time without a word of a replica the others take over its targets."""
+    artifacts: ArtifactsPart | None = None
+    agent: AgentPart = AgentPart()
     evaluation_interval: Duration | None = None
     """Default: the scrape interval, at most 5s."""
     http: HttpPart = HttpPart()
@@ -278,6 +235,32 @@ class Config(Part):
     """More values that must never reach the disk."""
     hold_down: Duration = 30.0
     """A symptom must be gone this long before its incident is resolved."""
+
+    @validates(mode="after")
+    def _shared(self) -> Config:
+        if self.database and self.database_file:
+            raise ValueError("give `database` itself or `database_file`, not both")
+        url = self.database.get_secret_value() if self.database else "postgresql:"
+        if not url.startswith(("postgresql:", "postgres:")):
+            raise ValueError("database: not a PostgreSQL URL; write for example postgresql://responder@db/responder")
+        for part in self.targets:
+            if part.node and (self.database is None and self.database_file is None or self.artifacts is None):
+                raise ValueError(f"targets: {part.url} has a `node`: that needs `database` and `artifacts`")
+            if part.node and part.where != "local":
+                raise ValueError(f"targets: {part.url} has `node` and `where`: give one of them")
+        return self
+
+    def database_url(self) -> str | None:
+        """URL of the shared PostgreSQL; None: the file in data_dir. OSError when its file cannot be read."""
+        got = secret(self.database, self.database_file)
+        return got.get_secret_value() if got else None
+
+    def shared_secrets(self) -> list[str]:
+        """What must never reach the disk of what is shared: the database's password, the artifacts' key."""
+        words = [urlsplit(url).password or "" for url in [self.database_url()] if url]
+        s3 = self.artifacts.s3 if self.artifacts else None
+        key = secret(s3.secret_key, s3.secret_key_file) if s3 else None
+        return [*words, *([key.get_secret_value()] if key else [])]
 
     def watched(self) -> tuple[Target, ...]:
         """The targets as the flow knows them, secrets read. ValueError when two share a name."""
@@ -300,6 +283,7 @@ class Config(Part):
                 recorder=part.recorder,
                 labels=part.labels,
                 capture=self._policy(part.capture),
+                node=part.node or "",
             )
         return tuple(out.values())
 
@@ -319,15 +303,6 @@ class Config(Part):
             )
             for index, part in enumerate(self.silences)
         )
-
-
-def secret(value: SecretStr | None, file: Path | None) -> SecretStr | None:
-    """The secret, given as it is or as the file that holds it. ValueError for both; OSError as open() raises it."""
-    if value is not None and file is not None:
-        raise ValueError(f"give the secret itself or {file}, not both")
-    if file is not None:
-        return SecretStr(file.read_text().strip())
-    return value
 
 
 Locate = Callable[[tuple[str | int, ...]], tuple[int, int]]
@@ -364,7 +339,7 @@ def _near(path: tuple[str | int, ...]) -> str:
 
     parts: list[type[BaseModel]] = [
         Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart,
-        RequestsPart, SilencePart, RetentionPart, Expectation,
+        RequestsPart, SilencePart, RetentionPart, Expectation, ArtifactsPart, S3Part, AgentPart,
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

@@ -7,7 +7,7 @@ rather than anew. A restart somebody wanted is none.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
@@ -54,6 +54,19 @@ class Memory(Noun):
     """Target -> when its server was last seen to stop on request."""
     excused: dict[str, tuple[float, ...]] = {}
     """Target -> when the restarts began that were taken for wanted ones."""
+
+    def joined(self, other: Memory) -> Memory:
+        """Both as one."""
+        return Memory(calm_since={**self.calm_since, **other.calm_since}, excused={**self.excused, **other.excused},
+                      stopping_since={**self.stopping_since, **other.stopping_since})  # fmt: skip
+
+    def only(self, stays: Callable[[str], bool], targets: Mapping[str, str]) -> Memory:
+        """What is remembered of some targets; `targets`: incident id -> target."""
+        return Memory(
+            calm_since={i: at for i, at in self.calm_since.items() if i in targets and stays(targets[i])},
+            stopping_since={t: at for t, at in self.stopping_since.items() if stays(t)},
+            excused={t: at for t, at in self.excused.items() if stays(t)},
+        )
 
 
 class Decision(NamedTuple):

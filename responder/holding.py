@@ -7,7 +7,7 @@ the server is known to be idle and well.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from responder.evaluate import Observation
 from responder.model import Noun, Rule, Symptom, Truth
@@ -59,6 +59,20 @@ class States(Noun):
     """Targets Prometheus has ever known."""
 
 
+def joined(states: States, others: States, now: float) -> States:
+    """Both as one, the others' as if the time nobody watched them had not passed."""
+    late = fitted(others, now)
+    seen = tuple(sorted({*states.seen, *late.seen}))
+    return States(at=now if states.at is None and others.at is not None else states.at, held=states.held + late.held,
+                  seen=seen)  # fmt: skip
+
+
+def only(states: States, stays: Callable[[str], bool]) -> States:
+    """What is remembered of some targets."""
+    held = tuple(one for one in states.held if stays(one.target))
+    return States(at=states.at, held=held, seen=tuple(name for name in states.seen if stays(name)))
+
+
 def key_of(alert: str, target: str, labels: Mapping[str, str]) -> tuple[str, ...]:
     """Identity of a symptom; equal for our own evaluation and for an Alertmanager's word about the same."""
     return (alert, target, labels.get("model_name", ""), labels.get("engine", ""))
@@ -81,7 +95,7 @@ def advance(
     well. States of rules or targets that no longer exist are dropped.
     """
     book = {rule.alert: rule for rule in rules}
-    before = _fitted(states, now)
+    before = fitted(states, now)
     held = {h.key: h for h in before.held if h.alert in book and h.target in targets}
     after: dict[tuple[str, ...], Held] = {}
     seen_now: set[tuple[str, ...]] = set()
@@ -149,7 +163,7 @@ def _unknown(was: Held, now: float, *, answered: bool, quiet: bool, hold_s: floa
     return was
 
 
-def _fitted(states: States, now: float) -> States:
+def fitted(states: States, now: float) -> States:
     """The states as if the time nobody watched had not passed: after a restart, a suspend, a clock set back."""
     if states.at is None:
         return states

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import requests
+import structlog
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from requests.adapters import HTTPAdapter
 
+from responder.model import Target
+
+log = structlog.get_logger()
+ASSUMED_S = 5.0
 MAX_BODY = 16 << 20
 """Bytes of one answer; 5,000 series with their labels are about 1 MB."""
 MAX_SERIES = 20_000
@@ -150,6 +155,18 @@ class Prometheus:
         if len(rows) > MAX_SERIES:
             raise PrometheusSilent(f"{len(rows)} series refused (at most {MAX_SERIES})")
         return rows
+
+
+async def asked_interval(prometheus: Prometheus, targets: Mapping[str, Target]) -> float:
+    """How often these are scraped, seconds; 5, loudly, where it cannot be found out."""
+    try:
+        found = await prometheus.scrape_interval([t.match for t in targets.values()])
+    except PrometheusSilent as error:
+        log.warning("prometheus.silent", reason=str(error))
+        found = None
+    if found is None:
+        log.warning("scrape_interval.unknown", assumed_s=ASSUMED_S, hint="set prometheus.scrape_interval")
+    return found or ASSUMED_S
 
 
 def _labels(metric: object) -> Labels:

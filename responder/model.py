@@ -105,6 +105,8 @@ class Target(Noun):
     labels: dict[str, str] = Field(default_factory=dict)
     """Free labels of the operator (team, tier), for routing and silences."""
     capture: CapturePolicy | None = None
+    node: str = ""
+    """Node whose agent does the captures; empty: the responder itself does."""
 
 
 class ProcessInfo(Noun):
@@ -351,6 +353,8 @@ class Obligation(Noun):
     settled_at: float | None = None
     by: Literal["", "daemon", "guard"] = ""
     note: str = ""
+    place: str = ""
+    """The responder or agent whose guard watches over it; empty: written when there was only one."""
 
 
 class Approval(Noun):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -15,6 +15,7 @@ import structlog
 from responder.folder import folder_of
 from responder.model import Button, Delivery
 from responder.notify.notifier import Message, Notifier
+from responder.shares import LeaseLost
 from responder.store import Store
 
 log = structlog.get_logger()
@@ -41,6 +42,8 @@ class Outbox:
         data_dir: Any,
         clock: Callable[[], float],
         on_result: Callable[[str, str, str], None] = lambda *_: None,
+        may_tell: Callable[[str], bool] = lambda _: True,
+        fetch: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self.store = store
         self.http = http
@@ -48,6 +51,10 @@ class Outbox:
         self.data_dir = data_dir
         self.clock = clock
         self.on_result = on_result
+        self.may_tell = may_tell
+        """Whether an incident is still ours to tell of, when there are other replicas."""
+        self.fetch = fetch
+        """Brings an incident's folder here that another replica has written."""
         self._wake: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -88,6 +95,9 @@ class Outbox:
             wait = 30.0
             try:
                 wait = await self._round(name)
+            except LeaseLost as lost:
+                log.info("outbox.handed_over", receiver=name, reason=str(lost))
+                wait = 1.0
             except Exception:  # a full disk or a bug in one notifier must not end this receiver's queue
                 log.exception("outbox.failed", receiver=name)
             self._wake[name].clear()
@@ -108,6 +118,8 @@ class Outbox:
                 await self.store.save_delivery(item.model_copy(update={"state": "dead", "error": "superseded"}))
                 continue
             wait = item.next_at - self.clock()
+            if wait <= 0 and not self.may_tell(item.incident):
+                wait = 1.0
             if wait <= 0:
                 done = await self._send(self.notifiers[name], item)
                 wait = 0.0 if done is None else done
@@ -153,11 +165,16 @@ class Outbox:
     async def _message(self, item: Delivery) -> Message | None:
         folder = folder_of(self.data_dir, item.incident)
         receipt = await self.store.receipt(item.incident, item.receiver)
-        try:
-            language = getattr(getattr(self.notifiers[item.receiver], "settings", None), "language", "")
-            return await asyncio.to_thread(read_message, folder.path, item, receipt, language)
-        except (OSError, ValueError, KeyError):
-            return None
+        language = getattr(getattr(self.notifiers[item.receiver], "settings", None), "language", "")
+        for last in (self.fetch is None, True):
+            try:
+                return await asyncio.to_thread(read_message, folder.path, item, receipt, language)
+            except (OSError, ValueError, KeyError):
+                if last:
+                    return None
+            if self.fetch is not None:
+                await self.fetch(item.incident)
+        return None
 
 
 def read_message(folder: Any, item: Delivery, receipt: str, language: str = "") -> Message:

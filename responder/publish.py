@@ -12,7 +12,7 @@ from responder import __version__, charts
 from responder.buttons import Buttons
 from responder.capture.metrics_window import series_of
 from responder.capture.step_recorder import charts as steps_of
-from responder.case import Case, Kit
+from responder.case import Case, Kit, show_others
 from responder.diagnose import diagnose
 from responder.killpoint import reach
 from responder.model import Button, Report, Series, TimelineEntry
@@ -76,6 +76,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
                                       offers(kit, case, report))  # fmt: skip
     await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
     reach("publish.written")
+    await show_others(kit, case)
     case.final_told = case.final_told or stage == "final"
     # What is final stays final through later updates: a restart must not make it anew.
     kept = "final" if stage == "update" and case.final_told else stage

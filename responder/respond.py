@@ -38,6 +38,7 @@ from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, weigh
 from responder.resume import begin, end, recall
 from responder.sentry import Sentry
+from responder.shares import LeaseLost
 
 log = structlog.get_logger()
 FIRST_WORD_S = 4.0
@@ -95,6 +96,18 @@ class Responder:
         )
         case.news.set()
 
+    def at_work(self) -> set[str]:
+        """Targets something is being done about."""
+        return {case.incident.target for case in self._cases.values()}
+
+    async def drop(self, targets: Collection[str], *, wait: bool) -> None:
+        """End everything about these targets, and say nothing: another replica goes on."""
+        tasks = [self._tasks[name] for name, case in self._cases.items() if case.incident.target in targets]
+        for task in tasks:
+            task.cancel()
+        if wait:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def stop(self) -> None:
         """End the captures in flight; their incidents stay open and are taken up again at the next start."""
         for task in self._tasks.values():
@@ -106,6 +119,8 @@ class Responder:
             await self.respond(case)
         except asyncio.CancelledError:
             raise
+        except LeaseLost as lost:
+            log.info("incident.handed_over", incident=case.incident.id, reason=str(lost))
         except Exception:  # a bug in the flow must cost one report, never the daemon; it is loud in the log
             log.exception("incident.failed", incident=case.incident.id)
         finally:
@@ -223,10 +238,12 @@ class Responder:
     async def _run(self, case: Case, call: StepCall, slots: asyncio.Semaphore) -> None:
         async with slots:
             kit, step = self.kit, self.kit.steps[call.step]
+            await kit.must_hold(case.target.name)
             evidence_id = numbered(step.name, case.manifest)
             case.manifest[evidence_id] = {}
             brief = self._brief(case)
             await begin(kit, case, call, evidence_id, self._allowed(case, call))
+            await kit.must_hold(case.target.name)  # the commit may have taken a while
             try:
                 got = await carefully(
                     step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id, secrets=kit.secrets,

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from responder.case import Case, Kit
+from responder.case import Case, Kit, show_others
 from responder.killpoint import reach
 from responder.model import Evidence, Outcome, Plan, StepCall, TimelineEntry, Timings
 from responder.replay import evidence_again
@@ -41,6 +41,7 @@ async def end(kit: Kit, case: Case, item: Evidence) -> None:
     """Write down how a step ended; its files are on disk."""
     audit = {"what": "step ended", "step": item.step, "rung": item.rung, "target": case.target.name,
              "outcome": item.outcome.value, "seconds": item.seconds, "pause_s": item.pause_seconds}  # fmt: skip
+    await show_others(kit, case)
     await kit.store.end_step(case.incident.id, item.id, case.manifest[item.id], (kit.clock(), audit))
     reach("step.done")
 

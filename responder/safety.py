@@ -30,11 +30,12 @@ class Safety:
         self.clock, self.targets = clock, targets
         self.duties = Obligations(store, http, data_dir / "obligations", clock, keys=self._keys,
                                   count=telemetry.obligations.set)  # fmt: skip
-        self.allowance = Allowance(store, clock, targets, self.healthy, self._models)
+        self.allowance = Allowance(store, clock, targets, self._healthy_anywhere, self._models)
         self.approvals = Approvals(data_dir / "approvals")
         self._watch: Watch | None = None
         self._kit: Kit | None = None
         self._probes: Mapping[str, Probe] = {}
+        self._healthy_elsewhere: Callable[[], set[str]] = set
 
     def attach(self, kit: Kit, watch: Watch, probes: Mapping[str, Probe]) -> None:
         """Once there is a flow and a watch."""
@@ -42,6 +43,10 @@ class Safety:
         kit.duties, kit.allowance, kit.approvals = self.duties, self.allowance, self.approvals
         kit.firing = lambda incident: incident not in watch.memory.calm_since
         watch.muted = self.allowance.muted
+
+    def join(self, healthy: Callable[[], set[str]], disturbed: Callable[[], set[str]]) -> None:
+        """What other replicas say of their targets."""
+        self._healthy_elsewhere, self.allowance.elsewhere = healthy, disturbed
 
     async def capture(self, target: str, step: str, params: dict[str, Any]) -> dict[str, Any]:
         """One step by hand. LookupError in words."""
@@ -67,6 +72,13 @@ class Safety:
         if self._watch is not None and held is not None:
             changed = {"acknowledged": taken, "timeline": (*held.timeline, entry)}
             self._watch.incidents[incident] = held.model_copy(update=changed)
+
+    def _healthy_anywhere(self) -> set[str]:
+        return self.healthy() | self._healthy_elsewhere()
+
+    def disturbed(self) -> set[str]:
+        """Our targets that a capture disturbs at this moment."""
+        return self.allowance.disturbed()
 
     def _keys(self) -> dict[str, str]:
         return {t.name: t.api_key.get_secret_value() for t in self.targets().values() if t.api_key}

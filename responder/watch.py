@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -12,13 +13,14 @@ import structlog
 from responder.alertmanager import fold, from_alertmanager, keep_told
 from responder.correlate import Memory, Policy, correlate
 from responder.evaluate import mute, observe, present, quiet
-from responder.holding import States, advance
+from responder.holding import States, advance, joined, only
 from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
 from responder.onset import Direction, earliest, last_moved, onset
 from responder.probe import Probe, merge
 from responder.rules import expand, widen
+from responder.shares import LeaseLost, share_of
 from responder.store import Store
 from responder.telemetry import Telemetry
 
@@ -62,6 +64,8 @@ class Watch:
         self.states = States()
         self.memory = Memory()
         self.told: tuple[Symptom, ...] = ()
+        self.shares: set[int] | None = None
+        """With other replicas: those that are ours; None: everything is, and is remembered as one."""
         self.incidents: dict[str, Incident] = {}
         """Open ones and those resolved lately."""
         self.muted: Mapping[str, float] = {}
@@ -70,7 +74,7 @@ class Watch:
         """Target -> names of the models it serves."""
         self.known: frozenset[str] = frozenset()
         """Targets whose metrics Prometheus had in the last round."""
-        self._written: dict[str, str] = {}
+        self._written: dict[int | None, tuple[str, str, str]] = {}
         self._match_of: dict[str, dict[str, str]] = {}
 
     @property
@@ -78,27 +82,53 @@ class Watch:
         """How many incidents are open."""
         return sum(incident.state == "open" for incident in self.incidents.values())
 
-    async def restore(self) -> None:
-        """Go on where the last daemon ended; what cannot be read is started anew, loudly."""
-        rows = await self.store.timers()
-        try:
-            if STATES in rows:
-                self.states = States.model_validate_json(rows[STATES])
-            if MEMORY in rows:
-                self.memory = Memory.model_validate_json(rows[MEMORY])
-            if TOLD in rows:
-                self.told = _Told.model_validate_json(rows[TOLD]).symptoms
-        except ValueError:
-            log.exception("timers.unreadable")
-        now = self.clock()
-        for incident, _, _ in await self.store.incidents(limit=500):
+    async def restore(self, shares: Collection[int] | None = None) -> None:
+        """Go on where the last daemon, or the replica that had these shares, ended; what cannot be read is started
+        anew, loudly."""
+        rows, now = await self.store.timers(), self.clock()
+        for share in shares or (None,):
+            try:
+                if text := rows.get(_key(STATES, share)):
+                    self.states = joined(self.states, States.model_validate_json(text), now)
+                if text := rows.get(_key(MEMORY, share)):
+                    self.memory = self.memory.joined(Memory.model_validate_json(text))
+                if text := rows.get(_key(TOLD, share)):
+                    self.told += _Told.model_validate_json(text).symptoms
+            except ValueError:
+                log.exception("timers.unreadable", share=share)
+        known = [*await self.store.incidents(limit=500), *await self.store.incidents(only_open=True)]
+        for incident, _, _ in known:
+            if shares is not None and share_of(incident.target) not in shares:
+                continue
             if incident.state == "open" or now - (incident.resolved_at or 0) <= self.policy.reopen_s:
                 self.incidents[incident.id] = incident
+        if self.shares is not None:
+            self.shares |= set(shares or ())
+
+    def forget(self, shares: Collection[int]) -> None:
+        """Another replica goes on with these: nothing of them is remembered here."""
+
+        def stays(target: str) -> bool:
+            return share_of(target) not in shares
+
+        self.states = only(self.states, stays)
+        self.memory = self.memory.only(stays, {i.id: i.target for i in self.incidents.values()})
+        self.told = tuple(s for s in self.told if stays(s.target))
+        self.incidents = {name: i for name, i in self.incidents.items() if stays(i.target)}
+        self._written = {}
+        if self.shares is not None:
+            self.shares -= set(shares)
 
     async def tick(
-        self, content: Content, targets: Mapping[str, Target], probes: Mapping[str, Probe], stopping: Collection[str]
-    ) -> list[Changed]:
-        """One round; what opened, grew or was resolved."""
+        self, content: Content, targets: Mapping[str, Target], probes: Mapping[str, Probe], stopping: Collection[str],
+        *, everywhere: Mapping[str, Target] | None = None, sound: Collection[str] = (),
+    ) -> list[Changed]:  # fmt: skip
+        """One round; what opened, grew or was resolved.
+
+        `everywhere`: with other replicas, all targets, of which `targets` are ours; `sound`: those of others' that are
+        well.
+        """
+        everywhere = targets if everywhere is None else everywhere
         began = time.monotonic()
         answers = await self.ask(content)
         now = self.clock()
@@ -116,11 +146,12 @@ class Watch:
         )  # fmt: skip
         decisions, self.memory = correlate(
             fold(own, self.told), tuple(self.incidents.values()), self.memory, now,
-            targets=tuple(targets.values()), silences=await self._silences(now), healthy=responsive & here,
+            targets=tuple(everywhere.values()), silences=await self._silences(now),
+            healthy=(responsive & here) | set(sound),
             stopping=stopping, policy=self.policy,
         )  # fmt: skip
         changed = [await self._adopt(d.change, d.incident, content) for d in decisions]
-        changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(targets, now)]
+        changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(everywhere, now)]
         await self._remember(now)
         self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
         return [change for change in changed if change is not None]
@@ -200,7 +231,12 @@ class Watch:
                 log.warning("alert.unusable", reason=reason)
         if rows:
             # On disk as what they mean before they are forgotten as what they were.
-            await self._write({TOLD: _Told(symptoms=self.told).model_dump_json()})
+            await self._write(
+                {
+                    _key(TOLD, share): _Told(symptoms=tuple(s for s in self.told if mine(s.target))).model_dump_json()
+                    for share, mine in self._parts()
+                }
+            )
             await self.store.drop_intake(row[0] for row in rows)
 
     async def _silences(self, now: float) -> tuple[Silence, ...]:
@@ -227,7 +263,11 @@ class Watch:
             return None
         reach("incident.before_save")
         back = was is not None and was.state == "resolved" and incident.state == "open"
-        await self.store.save_incident(incident, stage="reopened" if back else "")
+        try:
+            await self.store.save_incident(incident, stage="reopened" if back else "")
+        except LeaseLost:
+            self.incidents.pop(incident.id)
+            return None
         reach("incident.saved")
         event = log.warning if change is Change.OPENED else log.info
         event(
@@ -288,15 +328,35 @@ class Watch:
             if incident.state == "resolved" and now - (incident.resolved_at or 0) > self.policy.reopen_s:
                 del self.incidents[name]
         # `at` alone is no news worth a write to disk each round; half a minute old is fresh enough for a restart.
-        states = self.states.model_copy(update={"at": None}).model_dump_json()
-        memory = self.memory.model_dump_json()
-        stamp = f"{int(now // 15)}"
-        if (states, memory, stamp) != tuple(self._written.get(k, "") for k in ("s", "m", "t")):
-            self._written = {"s": states, "m": memory, "t": stamp}
-            await self._write({STATES: self.states.model_dump_json(), MEMORY: memory})
+        stamp, rows = f"{int(now // 15)}", {}
+        owners = {i.id: i.target for i in self.incidents.values()}
+        for share, mine in self._parts():
+            states = self.states if share is None else only(self.states, mine)
+            memory = (self.memory if share is None else self.memory.only(mine, owners)).model_dump_json()
+            seen = (states.model_copy(update={"at": None}).model_dump_json(), memory, stamp)
+            if self._written.get(share) != seen:
+                self._written[share] = seen
+                rows.update({_key(STATES, share): states.model_dump_json(), _key(MEMORY, share): memory})
+        if rows:
+            await self._write(rows)
+
+    def _parts(self) -> list[tuple[int | None, Callable[[str], bool]]]:
+        """What is remembered apart: the shares that are ours, each with whether a target is in it."""
+        if self.shares is None:
+            return [(None, lambda _: True)]
+        return [(share, partial(_in, share)) for share in sorted(self.shares)]
 
     async def _write(self, rows: dict[str, str]) -> None:
         await self.store.save_timers(rows, ())
+
+
+def _key(what: str, share: int | None) -> str:
+    """Where it is remembered; the store knows a share by the number at the end."""
+    return what if share is None else f"{what}/{share}"
+
+
+def _in(share: int, target: str) -> bool:
+    return share_of(target) == share
 
 
 def _of(target: Target, samples: Iterable[Sample]) -> list[Sample]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import uuid
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
@@ -30,3 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.path.name in BY_HAND and os.environ.get("RESPONDER_LIVE") != "all":
                 item.add_marker(pytest.mark.skip(reason="no run on a quiet machine yet: RESPONDER_LIVE=all runs it"))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real PostgreSQL for all tests that need one; each makes a database of its own in it."""
+    try:
+        with running() as made:
+            yield made
+    except PostgresMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> str:
+    """URL of an empty database."""
+    return cluster.new_database(f"t{uuid.uuid4().hex[:12]}")

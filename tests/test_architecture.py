@@ -20,13 +20,16 @@ CORE = {
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
-    "store", "store_db", "store_tables", "store_work",
+    "store", "store_db", "store_tables", "store_work", "shares",
     "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected",
 }  # fmt: skip
 WIRING = {
     "resume",
     "learner",
+    "fleet",
+    "known_values",
+    "sharing",
     "where",
     "pressed",
     "offers",
@@ -52,6 +55,9 @@ WIRING = {
 }
 """Here edges meet."""
 SHARED_EDGES = {
+    "config_values",
+    "config_shared",
+    "artifacts",
     "ask",
     "canary",
     "canaries.ask",
@@ -75,6 +81,10 @@ SHARED_EDGES = {
 }
 """Neutral ways into the world that several edges share; each has one job and imports no edge but another of these."""
 ONE_IMPORTER = {
+    "psycopg": {"postgres"},
+    "psycopg_pool": {"postgres"},
+    "boto3": {"artifacts_s3"},
+    "botocore": {"artifacts_s3"},
     "prometheus_api_client": {"metrics"},
     "yaml": {"load"},
     "apscheduler": {"app"},
@@ -263,7 +273,7 @@ def test_importing_the_daemon_loads_no_heavy_library() -> None:
     import subprocess
     import sys
 
-    heavy = ("matplotlib", "numpy", "pandas", "torch", "grpc", "vllm")
+    heavy = ("matplotlib", "numpy", "pandas", "torch", "grpc", "vllm", "psycopg", "boto3")
     code = f"import sys, responder.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"

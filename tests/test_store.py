@@ -7,11 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Severity, Silence
+from responder.postgres.store import PostgresStore
+from responder.store import Store
 from responder.store_db import StoreRefused
 from responder.store_sqlite import SqliteStore
 from responder.store_tables import SCHEMA
@@ -24,15 +27,17 @@ def incident(name: str = "20260101-000000-a", state: str = "open", opened: float
     )  # fmt: skip
 
 
-@pytest.fixture
-def store(tmp_path: Path):
-    store = SqliteStore(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Every question is asked of both engines."""
+    sqlite = request.param == "sqlite"
+    store: Store = SqliteStore(tmp_path) if sqlite else PostgresStore(request.getfixturevalue("database"))
     store.open()
     yield store
     store.close()
 
 
-async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_asked(store: SqliteStore) -> None:
+async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_asked(store: Store) -> None:
     """Listing shows the newest first; only_open leaves out what is resolved."""
     await store.save_incident(incident("i1", opened=1.0))
     await store.save_incident(incident("i2", opened=2.0))
@@ -41,14 +46,14 @@ async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_aske
     assert [i.id for i, _, _ in await store.incidents(only_open=True)] == ["i2"]
 
 
-async def test_stage_and_revision_never_go_back(store: SqliteStore) -> None:
+async def test_stage_and_revision_never_go_back(store: Store) -> None:
     """A later save without a stage keeps the report stage that people have been told."""
     await store.save_incident(incident(), stage="final", revision=3)
     await store.save_incident(incident())
     assert (await store.incidents())[0][1:] == ("final", 3)
 
 
-async def test_a_delivery_is_queued_once_whatever_happens(store: SqliteStore) -> None:
+async def test_a_delivery_is_queued_once_whatever_happens(store: Store) -> None:
     """Adding the same delivery again neither doubles nor resets it."""
     item = Delivery(id="i.1.hook", incident="i", revision=1, receiver="hook", stage="first")
     await store.add_deliveries([item])
@@ -59,7 +64,7 @@ async def test_a_delivery_is_queued_once_whatever_happens(store: SqliteStore) ->
     assert await store.receipt("i", "other") == ""
 
 
-async def test_intake_is_bounded_and_first_in_first_out(store: SqliteStore) -> None:
+async def test_intake_is_bounded_and_first_in_first_out(store: Store) -> None:
     """Beyond the limit nothing is kept and the caller is told, so that it can answer 503."""
     assert await store.add_intake({"n": 1}, 1.0, limit=2)
     assert await store.add_intake({"n": 2}, 2.0, limit=2)
@@ -119,7 +124,7 @@ async def test_a_file_of_schema_1_is_taken_over(tmp_path: Path) -> None:
     db.close()
 
 
-async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: SqliteStore) -> None:
+async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Store) -> None:
     """What was owed and how it ended stays on record."""
     owed = Obligation(id="o", target="a", url="http://a", step="torch_profiler", opened_at=1.0, due_at=61.0)
     await store.save_obligation(owed)
@@ -128,17 +133,20 @@ async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Sqli
     assert [item.by for item in await store.obligations(only_open=False)] == ["guard"]
 
 
-async def test_costs_are_kept_a_month(store: SqliteStore) -> None:
+async def test_costs_are_kept_a_month(store: Store) -> None:
     """Budgets need a day, learning a little more."""
     await store.add_cost(1.0, "a", "h", "stacks", 1, Cost(pause_s=0.1))
     await store.add_cost(40 * 86400.0, "a", "h", "torch_profiler", 2, Cost(pause_s=0.4))
     assert await store.costs(0.0) == [(40 * 86400.0, "a", "h", "torch_profiler", 2, 0.4)]
 
 
-def test_a_second_daemon_on_the_same_folder_is_refused(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     """The message says what to do."""
+    store = SqliteStore(tmp_path)
+    store.open()
     with pytest.raises(StoreRefused, match="--data-dir"):
         SqliteStore(tmp_path).open()
+    store.close()
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What do several responders share? One PostgreSQL: memory, leases of targets, work of capture agents."""
