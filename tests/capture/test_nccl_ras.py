@@ -85,7 +85,7 @@ async def test_healthy() -> None:
     assert found.pop("seconds") is not None
     assert found == {
         "listening": True, "answered": True, "communicators": 1, "missing_ranks": 0, "mismatch": False,
-        "summary": "RUNNING OK",
+        "first_diverging_rank": "", "summary": "RUNNING OK",
     }  # fmt: skip
 
 
@@ -95,6 +95,7 @@ async def test_one_stopped_rank_does_not_hide_the_others(monkeypatch: pytest.Mon
     fetched, found = await ask(stopped, stopped, says(STOPPED), stopped)
     assert fetched.outcome is Outcome.OK
     assert (found["answered"], found["missing_ranks"], found["mismatch"]) == (True, 1, False)
+    assert found["first_diverging_rank"] == "Rank 1 -- GPU 1 managed by process 585 on node 192.0.2.2"
     assert found["summary"] == (
         "RUNNING INCOMPLETE; missing: Process 585 on node 192.0.2.2 managing GPU 1; "
         "Rank 1 -- GPU 1 managed by process 585 on node 192.0.2.2"
@@ -118,11 +119,50 @@ async def test_silence_is_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "communicators" not in found
 
 
-async def test_ranks_out_of_step() -> None:
-    """A mismatch of operation counts is told."""
-    _, found = await ask(says(MISMATCH))
-    assert found["mismatch"] is True
+@pytest.mark.parametrize(
+    ("again", "mismatch", "named"),
+    [
+        (MISMATCH, True, "Rank 1 -- GPU 1 managed by 993: 4 collectives behind the others"),
+        (MISMATCH.replace(b"operation 64", b"operation 70"), True, "Rank 1 -- GPU 1 managed by 993: 10 collectives "
+         "behind the others"),
+        (MISMATCH.replace(b"operation 6", b"operation 16"), False, ""),
+        (IDLE, False, ""),
+    ],
+)  # fmt: skip
+async def test_ranks_out_of_step_are_looked_at_twice(
+    monkeypatch: pytest.MonkeyPatch, again: bytes, mismatch: bool, named: str
+) -> None:
+    """A rank is named when its count stands still; a busy healthy server's ranks differ for moments and go on."""
+    monkeypatch.setattr(nccl_ras, "LOOK_AGAIN_S", 0.01)
+    fetched, found = await ask(*[says(MISMATCH)] * nccl_ras.CONNECTIONS, says(again))
+    assert fetched.outcome is Outcome.OK
+    assert found["mismatch"] is mismatch
     assert found["missing_ranks"] == 0
+    assert found["first_diverging_rank"] == named
+
+
+async def test_one_look_accuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look was not answered: unknown, not yes."""
+    monkeypatch.setattr(nccl_ras, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(nccl_ras, "DEADLINE_S", 0.3)
+    fetched, found = await ask(*[says(MISMATCH)] * nccl_ras.CONNECTIONS, stopped)
+    assert fetched.outcome is Outcome.PARTIAL
+    assert found["mismatch"] is None
+    assert found["first_diverging_rank"] is None
+
+
+def test_ranks_listed_below_their_count() -> None:
+    """The wording of larger jobs: how many ranks are where, and the names of the fewer ones."""
+    text = (
+        "#1-0 (27a079b828ff1a75) MISMATCH\n  Communicator ranks have different AllReduce operation counts\n"
+        "  26 ranks have launched up to operation 6650\n  2 ranks have launched up to operation 6649\n"
+        "  Rank 0 -- GPU 0 managed by process 7 on node n\n  Rank 2 -- GPU 2 managed by process 9 on node n\n"
+    )
+    (ranks,) = nccl_ras.counts(text).values()
+    assert ranks == {
+        "26 ranks": 6650, "Rank 0 -- GPU 0 managed by process 7 on node n": 6649,
+        "Rank 2 -- GPU 2 managed by process 9 on node n": 6649,
+    }  # fmt: skip
 
 
 async def test_dead_process_without_a_row() -> None:
