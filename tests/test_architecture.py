@@ -58,6 +58,8 @@ SHARED_EDGES = {
     "config_values",
     "config_shared",
     "artifacts",
+    "nsight",
+    "profilesession",
     "ask",
     "canary",
     "canaries.ask",

@@ -18,14 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from pydantic import BaseModel
 
-from responder.ask import credentials, get, reach_of
+from responder.ask import credentials, get
 from responder.capture.step import Brief, DutyRefused, FactSpec, Fetched, Scene, Step, skipped
 from responder.harm import Tick, tick_of
-from responder.logsigns import signs_of
 from responder.model import Fact, Obligation, Outcome
+from responder.profilesession import begin, session_open
 from responder.profiling import ProfilePlan, Surroundings, options_from, plan_profile
 from responder.serverconfig import Sources, merge
 from responder.startuplog import startup_lines
@@ -36,13 +35,11 @@ APART_S = 0.7
 WINDOW_S = 6.0
 """Longest time between start and stop: the steps are made in a fraction of a second, or the engine is slow."""
 OWED_WITHIN_S = 60.0
-START_TIMEOUT_S = 15.0
 STOP_WAIT_S = 15.0
 FILES_WITHIN_S = 4.0
 MAX_FILE = 16 << 20
 ANALYSIS_S = 12.0
 MEMORY_BYTES = 200 << 20
-LOG_TAIL = 256 << 10
 
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
@@ -68,7 +65,8 @@ async def _profile(scene: Scene, plan: ProfilePlan, owed: Obligation, workers: i
     assert scene.duties is not None
     begun = True
     try:
-        wrong = await _start(scene, plan, owed)
+        body = {**plan.body, "profile_prefix": _prefix(owed)} if plan.body else {}
+        wrong = await begin(scene, owed, body)
         if wrong:
             begun = False
             return Fetched(dict(scene.kept), Outcome.SKIPPED, wrong)
@@ -87,35 +85,6 @@ async def _profile(scene: Scene, plan: ProfilePlan, owed: Obligation, workers: i
     ended_at = time.time()
     fetched = await _traces(scene, plan, owed, workers)
     return replace(fetched, disturbed=(owed.opened_at, ended_at))
-
-
-async def _start(scene: Scene, plan: ProfilePlan, owed: Obligation) -> str:
-    """'' when a session is open now, or may be; else why there is none, and then nothing is owed."""
-    assert scene.duties is not None
-    body: dict[str, Any] = dict(plan.body)
-    if body:
-        body["profile_prefix"] = _prefix(owed)
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            async with scene.http.post(
-                f"{scene.target.url}/start_profile", json=body or None, headers=credentials(scene.target),
-                timeout=aiohttp.ClientTimeout(total=None), allow_redirects=False,
-            ) as answer:  # fmt: skip
-                status, text = answer.status, (await answer.content.read(2000)).decode("utf-8", "replace")
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        reach, words = reach_of(error)
-        if reach == "refused":
-            await scene.duties.void(owed.id, "nobody listened: nothing was begun")
-            return f"nobody listened: {words}"
-        return ""  # it may have begun all the same
-    if status == 409:
-        await scene.duties.void(owed.id, "409: somebody else's session, never ours to stop")
-        return "somebody else's profile is open on this server (409): never touched"
-    if 400 <= status < 500:
-        await scene.duties.void(owed.id, f"HTTP {status}: nothing was begun")
-        hint = " (the server was launched without a profiler)" if status == 404 else ""
-        return f"the server refused: HTTP {status}{hint} {text[:200]}"
-    return ""
 
 
 async def _steps(scene: Scene, plan: ProfilePlan) -> None:
@@ -232,7 +201,7 @@ async def surroundings(scene: Scene) -> tuple[Surroundings, bool]:
         options_complete=sources.complete,
         execute_timeout_s=float(timeout) if isinstance(timeout, int | float) else None,
         cpu_only=facts["device"] == "cpu" if facts["device"] else None,
-        session_open=await _session_open(scene),
+        session_open=await session_open(scene),
         memory_available=await _memory(scene),
         load_per_core=await _load(scene),
         load_limit=policy.cpu_load if policy else 1.5,
@@ -253,18 +222,6 @@ def _moved(one: Tick | None, two: Tick | None) -> bool | None:
     if one is None or two is None or (two.steps is None and two.tokens is None):
         return None
     return one.steps != two.steps or one.tokens != two.tokens
-
-
-async def _session_open(scene: Scene) -> bool | None:
-    path = scene.target.log_file or (scene.inventory.log_file if scene.inventory else None)
-    if path is None:
-        return None
-    try:
-        raw = await scene.runner.read(path, max_bytes=LOG_TAIL, tail=True)
-    except OSError:
-        return None
-    offset = float(time.localtime().tm_gmtoff)
-    return signs_of(raw.decode("utf-8", "replace").split("\n"), scene.now, scene.now, offset).profiler_open
 
 
 async def _memory(scene: Scene) -> int | None:

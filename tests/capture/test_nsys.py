@@ -59,7 +59,8 @@ async def test_a_plain_server_gets_the_command_to_start_with() -> None:
 
 async def test_a_server_under_nsys_with_a_range_can_be_captured() -> None:
     """Found among its parents; the range needs both sides."""
-    argv = ("/usr/bin/nsys", "profile", "-c", "cudaProfilerApi", "-o", "/traces/run", *VLLM)
+    argv = ("/usr/bin/nsys", "profile", "-c", "cudaProfilerApi", "--capture-range-end=stop", "-o", "/traces/run",
+            *VLLM)  # fmt: skip
     _, said = await run(Files(under(*argv)), (*VLLM, '--profiler-config={"profiler":"cuda"}'))
     assert said["under_nsys"][0] is True
     assert said["can_capture"][0] is True
