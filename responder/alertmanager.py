@@ -26,8 +26,8 @@ class Intake(Noun):
     """What one payload said."""
 
     firing: tuple[Symptom, ...] = ()
-    resolved: tuple[tuple[str, ...], ...] = ()
-    """Identities (`holding.key_of`) that are over."""
+    resolved: tuple[Symptom, ...] = ()
+    """As they were, of those that are over."""
     refused: tuple[str, ...] = ()
     """Why an alert, or all of it, is of no use to us."""
 
@@ -40,14 +40,14 @@ def from_alertmanager(payload: object, targets: Collection[Target], now: float, 
         return Intake(refused=(f"payload version {payload.get('version')!r}: only version 4 is known",))
     book = {rule.alert: rule for rule in rules}
     firing: list[Symptom] = []
-    resolved: list[tuple[str, ...]] = []
+    resolved: list[Symptom] = []
     refused: list[str] = []
     for alert in payload["alerts"][:MAX_ALERTS]:
         got = _alert(alert, targets, now, book)
         if isinstance(got, str):
             refused.append(got)
         elif alert.get("status") == "resolved":
-            resolved.append(key_of(got.alert, got.target, got.labels))
+            resolved.append(got)
         else:
             firing.append(got)
     if len(payload["alerts"]) > MAX_ALERTS:
@@ -67,18 +67,6 @@ def split(payload: Any, targets: Collection[Target]) -> dict[str, Any]:
         target = _target(named, targets)
         parts.setdefault(target.name if target else "", []).append(alert)
     return {name: {**payload, "alerts": some} for name, some in parts.items()} or {"": payload}
-
-
-def keep_told(told: Iterable[Symptom], intake: Intake, now: float) -> tuple[Symptom, ...]:
-    """What others have told us and not taken back; `fired_at` is when we first heard of it."""
-    by_key = {key_of(s.alert, s.target, s.labels): s for s in told if now - s.fired_at <= FOREVER_S}
-    for symptom in intake.firing:
-        key = key_of(symptom.alert, symptom.target, symptom.labels)
-        first = by_key[key].fired_at if key in by_key else symptom.fired_at
-        by_key[key] = symptom.model_copy(update={"fired_at": first})
-    for key in intake.resolved:
-        by_key.pop(key, None)
-    return tuple(by_key.values())
 
 
 def fold(own: Iterable[Symptom], told: Iterable[Symptom]) -> tuple[Symptom, ...]:

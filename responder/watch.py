@@ -10,33 +10,30 @@ from pathlib import Path
 
 import structlog
 
-from responder.alertmanager import fold, from_alertmanager, keep_told
+from responder.alertmanager import fold, from_alertmanager
 from responder.correlate import Memory, Policy, correlate
 from responder.evaluate import mute, observe, present, quiet
 from responder.holding import States, advance, joined, only
 from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
-from responder.model import Change, Content, Incident, Noun, Sample, Silence, Symptom, Target, TimelineEntry
+from responder.model import Change, Content, Incident, Rule, Sample, Silence, Target, TimelineEntry
 from responder.onset import Direction, earliest, last_moved, onset
 from responder.probe import Probe, merge
 from responder.rules import expand, widen
 from responder.shares import LeaseLost, share_of
 from responder.store import Store
 from responder.telemetry import Telemetry
+from responder.told import Told, hear
 
 log = structlog.get_logger()
 PROGRESS = "progress_total"
 ALWAYS = ("up", "in_flight", PROGRESS)
 ONSET_WINDOW_S = 600.0
 ONSET_TIMEOUT_S = 2.0
+INTAKE_PAGES = 20
+"""Of 500 payloads each, in one round."""
 STATES, MEMORY, TOLD = "states", "memory", "told"
 Changed = tuple[Change, Incident]
-
-
-class _Told(Noun):
-    """What others have told us, as stored."""
-
-    symptoms: tuple[Symptom, ...] = ()
 
 
 class Watch:
@@ -63,7 +60,7 @@ class Watch:
         self.configured_silences: tuple[Silence, ...] = ()
         self.states = States()
         self.memory = Memory()
-        self.told: tuple[Symptom, ...] = ()
+        self.told = Told()
         self.shares: set[int] | None = None
         """With other replicas: those that are ours; None: everything is, and is remembered as one."""
         self.incidents: dict[str, Incident] = {}
@@ -93,7 +90,7 @@ class Watch:
                 if text := rows.get(_key(MEMORY, share)):
                     self.memory = self.memory.joined(Memory.model_validate_json(text))
                 if text := rows.get(_key(TOLD, share)):
-                    self.told += _Told.model_validate_json(text).symptoms
+                    self.told = self.told.joined(Told.model_validate_json(text))
             except ValueError:
                 log.exception("timers.unreadable", share=share)
         known = [*await self.store.incidents(limit=500), *await self.store.incidents(only_open=True)]
@@ -113,7 +110,7 @@ class Watch:
 
         self.states = only(self.states, stays)
         self.memory = self.memory.only(stays, {i.id: i.target for i in self.incidents.values()})
-        self.told = tuple(s for s in self.told if stays(s.target))
+        self.told = self.told.only(stays)
         self.incidents = {name: i for name, i in self.incidents.items() if stays(i.target)}
         self._written = {}
         if self.shares is not None:
@@ -145,13 +142,14 @@ class Watch:
             quiet=quiet(answers, targets.values(), responsive),
         )  # fmt: skip
         decisions, self.memory = correlate(
-            fold(own, self.told), tuple(self.incidents.values()), self.memory, now,
+            fold(own, self.told.shown), tuple(self.incidents.values()), self.memory, now,
             targets=tuple(everywhere.values()), silences=await self._silences(now),
             healthy=(responsive & here) | set(sound),
             stopping=stopping, policy=self.policy,
         )  # fmt: skip
         changed = [await self._adopt(d.change, d.incident, content) for d in decisions]
         changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(everywhere, now)]
+        await self._forget_seen()
         await self._remember(now)
         self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
         return [change for change in changed if change is not None]
@@ -222,22 +220,30 @@ class Watch:
     # --------------------------------------------------------------------------------------- others, silences
 
     async def _take_in(self, content: Content, targets: Mapping[str, Target], now: float) -> None:
-        rows = await self.store.intake()
-        for _, received_at, payload in rows:
-            intake = from_alertmanager(payload, tuple(targets.values()), received_at, content.rules)
-            self.told = keep_told(self.told, intake, now)
-            for reason in intake.refused:
+        for _ in range(INTAKE_PAGES):
+            rows = await self.store.intake()
+            if not rows:
+                break
+            # In a thread: a storm must not hold up the loop that answers it.
+            self.told, refused = await asyncio.to_thread(
+                _heard, self.told, rows, tuple(targets.values()), content.rules, now
+            )
+            for reason in refused:
                 self.telemetry.alerts.labels("unusable").inc()
                 log.warning("alert.unusable", reason=reason)
-        if rows:
             # On disk as what they mean before they are forgotten as what they were.
-            await self._write(
-                {
-                    _key(TOLD, share): _Told(symptoms=tuple(s for s in self.told if mine(s.target))).model_dump_json()
-                    for share, mine in self._parts()
-                }
-            )
+            await self._write_told()
             await self.store.drop_intake(row[0] for row in rows)
+
+    async def _forget_seen(self) -> None:
+        """The incidents of this round are on disk: what was over before it need not be shown again."""
+        after = self.told.seen()
+        if after is not self.told:
+            self.told = after
+            await self._write_told()
+
+    async def _write_told(self) -> None:
+        await self._write({_key(TOLD, share): self.told.only(mine).model_dump_json() for share, mine in self._parts()})
 
     async def _silences(self, now: float) -> tuple[Silence, ...]:
         return (*self.configured_silences, *await self.store.silences(now), *await asyncio.to_thread(self._from_files))
@@ -357,6 +363,17 @@ def _key(what: str, share: int | None) -> str:
 
 def _in(share: int, target: str) -> bool:
     return share_of(target) == share
+
+
+def _heard(
+    told: Told,
+    rows: Iterable[tuple[int, float, object]],
+    targets: tuple[Target, ...],
+    rules: Iterable[Rule],
+    now: float,
+) -> tuple[Told, list[str]]:
+    intakes = [from_alertmanager(payload, targets, received_at, rules) for _, received_at, payload in rows]
+    return hear(told, intakes, now), [reason for intake in intakes for reason in intake.refused]
 
 
 def _of(target: Target, samples: Iterable[Sample]) -> list[Sample]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.alertmanager import FOREVER_S, fold, from_alertmanager, keep_told
+from responder.alertmanager import fold, from_alertmanager
 from responder.holding import key_of
 from responder.model import Rule, Severity, Symptom, Target
 
@@ -56,17 +56,6 @@ def test_both_fold_into_one() -> None:
     assert [(s.alert, s.source) for s in folded] == [("VLLMErrors", "alertmanager"), ("VLLMTTFTHigh", "rules")]
     assert folded[1].value == 2.2
     assert folded[1].since == told[0].since
-
-
-def test_told_symptoms_stay_until_taken_back_or_forgotten() -> None:
-    """Alertmanager repeats itself every few hours; a resolved message ends it, half a day of silence as well."""
-    first = keep_told((), from_alertmanager(payload(alert()), [A], NOW), NOW)
-    again = keep_told(first, from_alertmanager(payload(alert()), [A], NOW + 3600), NOW + 3600)
-    assert [s.fired_at for s in again] == [NOW]
-    resolved = from_alertmanager(payload(alert("resolved")), [A], NOW + 3700)
-    assert keep_told(again, resolved, NOW + 3700) == ()
-    nothing = from_alertmanager(payload(), [A], NOW)
-    assert keep_told(again, nothing, NOW + FOREVER_S + 1) == ()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ CORE = {
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
-    "store", "store_db", "store_tables", "store_work", "shares",
+    "told", "store", "store_db", "store_tables", "store_work", "shares",
     "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected",
 }  # fmt: skip

@@ -147,7 +147,7 @@ async def test_an_alertmanagers_word_opens_the_same_incident(world: World) -> No
     assert await world.store.intake() == []
     world.watch = world.new()
     await world.watch.restore()
-    assert len(world.watch.told) == 1
+    assert len(world.watch.told.symptoms) == 1
     world.waiting = 9
     assert await world.rounds(4) == []
     payload["alerts"][0]["status"] = "resolved"  # type: ignore[index]
