@@ -244,7 +244,7 @@ def _captures(report: Report) -> str:
             ("num", str(capture.rung)),
             ("word", text(outcome_words(capture.status))),
             ("", text(capture.cost)),
-            ("", text(capture.reason)),
+            ("", text(capture.reason or capture.why)),
         )
         for capture in grouped(captures(report))
     ]

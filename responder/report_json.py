@@ -66,6 +66,7 @@ def _contract(report: Report) -> dict[str, Any]:
                 "cost": capture.felt,
                 "bytes": capture.bytes,
                 "reason": capture.reason,
+                "why": capture.why,
             }
             for capture in captures(report)
         ],

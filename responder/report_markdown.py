@@ -140,7 +140,13 @@ def _rivals(report: Report) -> list[str]:
 
 def _captures(report: Report) -> list[str]:
     rows = [
-        [line(f"`{plain(c.step, 60)}`"), str(c.rung), outcome_words(c.status), escape(c.cost), escape(c.reason)]
+        [
+            line(f"`{plain(c.step, 60)}`"),
+            str(c.rung),
+            outcome_words(c.status),
+            escape(c.cost),
+            escape(c.reason or c.why),
+        ]
         for c in grouped(captures(report))
     ]
     head = [say(f"col.{name}") for name in ("step", "rung", "ended", "cost", "why")]

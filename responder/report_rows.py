@@ -69,6 +69,8 @@ class Capture:
     bytes: int = 0
     felt: str = ""
     """What the server's users felt of it, in words."""
+    why: str = ""
+    """What it was run for."""
 
 
 def proofs(report: Report, findings: Iterable[Finding]) -> tuple[Proof, ...]:
@@ -135,7 +137,8 @@ def _offset(seconds: float) -> str:
 
 def captures(report: Report) -> tuple[Capture, ...]:
     """Every capture: run, skipped, refused, and those still to run."""
-    rows = [_ran(e) for e in report.evidence]
+    for_what = {call.step: phrase(call.why, 300) for call in report.plan.chosen}
+    rows = [replace(_ran(e), why=for_what.get(e.step, "")) for e in report.evidence]
     denied = {e.step for e in report.evidence if e.outcome is Outcome.DENIED}
     ran = {e.step for e in report.evidence}
     for refusal in report.plan.refused:

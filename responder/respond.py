@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 import structlog
 
@@ -39,6 +39,7 @@ from responder.publish import publish, weigh
 from responder.resume import begin, end, recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
+from responder.worth import choose
 
 log = structlog.get_logger()
 FIRST_WORD_S = 4.0
@@ -193,13 +194,29 @@ class Responder:
                 for rung in range(highest + 1):
                     budget = await self._budget(case, rung)
                     now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
-                    self._remember_plan(case, now)
-                    await self._run_rung(case, now.chosen, speak=speak and rung == 0)
+                    self._remember_plan(case, now.model_copy(update={"chosen": now.chosen if rung == 0 else ()}))
+                    if rung == 0:
+                        await self._run_rung(case, now.chosen, speak=speak)
+                        weigh(self.kit, case)
+                    else:
+                        await self._run_worthwhile(case, now.chosen)
                     done |= {call.step for call in now.chosen}
-                    weigh(self.kit, case)
         except TimeoutError:
             log.warning("captures.deadline", seconds=self.kit.deadline_s)
         await self._ask_about_the_rest(case, done)
+
+    async def _run_worthwhile(self, case: Case, calls: Sequence[StepCall]) -> None:
+        """Calls of a rung that touches the server: best first, and none that tells nothing any more. What is safe side
+        by side runs at once; what disturbs runs one by one, weighed anew after each."""
+        left = list(calls)
+        while left:
+            found = choose(case.incident, left, case.verdict, self.kit.content.causes, self.kit.steps, case.weighed)
+            batch = found.chosen if all(call.rung < HEAVY_RUNG for call in left) else found.chosen[:1]
+            self._remember_plan(case, Plan(chosen=batch, refused=found.refused))
+            await self._run_rung(case, batch, speak=False)
+            weigh(self.kit, case)
+            ran = {call.step for call in batch} | {refusal.call.step for refusal in found.refused}
+            left = [call for call in left if call.step not in ran]
 
     async def _ask_about_the_rest(self, case: Case, done: Collection[str]) -> None:
         budget = await self._budget(case, None)

@@ -22,7 +22,7 @@ CORE = {
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
     "told", "store", "store_db", "store_tables", "store_work", "shares",
     "words", "words.en", "words.zh",
-    "absence", "cover", "changes", "expected",
+    "absence", "cover", "changes", "expected", "worth",
 }  # fmt: skip
 WIRING = {
     "resume",
