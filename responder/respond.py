@@ -19,6 +19,7 @@ from responder.capture.step import Brief, Scene, Step
 from responder.carefully import carefully
 from responder.case import Case, Kit
 from responder.collect import Collected, numbered
+from responder.first import first_of, quiet
 from responder.folder import folder_of
 from responder.model import (
     Acknowledged,
@@ -151,7 +152,7 @@ class Responder:
 
     async def _until_resolved(self, case: Case) -> None:
         while not case.resolved.is_set():
-            news = await _first_of(case.grew, case.answered, case.resolved, case.news)
+            news = await first_of(case.grew, case.answered, case.resolved, case.news)
             if news is case.news:
                 case.news.clear()
                 await publish(self.kit, case, "update")
@@ -161,7 +162,7 @@ class Responder:
             elif news is case.grew:
                 worse = case.told_class != case.incident.incident_class
                 if not worse:
-                    await _quiet(case.resolved, GREW_SETTLES_S)
+                    await quiet(case.resolved, GREW_SETTLES_S)
                 case.grew.clear()
                 # Another class is another trouble: look everywhere again, and say so at once.
                 await self._climb(case, done=() if worse else self._disturbing_already(case), speak=worse)
@@ -362,7 +363,7 @@ class Responder:
         """Not sure yet, and the episode is young: metrics say more a little later. Once, within the report's time."""
         if case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE):
             return
-        if await _quiet(case.resolved, SECOND_LOOK_S):
+        if await quiet(case.resolved, SECOND_LOOK_S):
             await self._climb(case, done=self._disturbing_already(case))
 
     def _disturbing_already(self, case: Case) -> set[str]:
@@ -392,23 +393,3 @@ class Responder:
 def _merged(old: Incident, new: Incident) -> tuple[TimelineEntry, ...]:
     seen = set(old.timeline)
     return tuple(sorted((*old.timeline, *(e for e in new.timeline if e not in seen)), key=lambda e: e.at))
-
-
-async def _first_of(*events: asyncio.Event) -> asyncio.Event:
-    """The first of these events that is set, in the order given when several are."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    return next(event for event in events if event.is_set())
-
-
-async def _quiet(unless: asyncio.Event, seconds: float) -> bool:
-    """Wait; True when the time has passed, False when the event came first."""
-    try:
-        await asyncio.wait_for(unless.wait(), seconds)
-    except TimeoutError:
-        return True
-    return False

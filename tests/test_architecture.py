@@ -27,6 +27,7 @@ CORE = {
 WIRING = {
     "resume",
     "learner",
+    "first",
     "fleet",
     "known_values",
     "sharing",

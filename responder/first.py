@@ -1,0 +1,25 @@
+"""Which of these happens first? Waiting for events, and for nothing to happen."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def first_of(*events: asyncio.Event) -> asyncio.Event:
+    """The first of these events that is set, in the order given when several are."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return next(event for event in events if event.is_set())
+
+
+async def quiet(unless: asyncio.Event, seconds: float) -> bool:
+    """Wait; True when the time has passed, False when the event came first."""
+    try:
+        await asyncio.wait_for(unless.wait(), seconds)
+    except TimeoutError:
+        return True
+    return False
