@@ -14,8 +14,9 @@ from responder.model import Scalar
 from responder.window import SCRAPED_AT, Window
 
 BASELINE_S = 600.0
-BASELINE_GUARD_S = 20.0
-"""Rates look back: points just before the onset already hold some of the incident."""
+BASELINE_GUARDS_S = (20.0, 10.0, 5.0)
+"""Rates look back, and an onset may be estimated late: points just before it already hold some of the incident. A server
+that has been watched for half a minute only has no others: the widest that leaves a baseline is used."""
 BASELINE_POINTS = 5
 RECENT_S = 30.0
 NEAR_ZERO = 1e-9
@@ -96,8 +97,16 @@ def summary(window: Window, signal: str) -> Summary:
 
 
 def _baseline(window: Window, signal: str) -> list[float]:
-    until = window.onset_at - BASELINE_GUARD_S
-    return [value for _, value in window.points(signal, window.onset_at - BASELINE_S, until)]
+    return [value for _, value in _before(window, signal)]
+
+
+def _before(window: Window, signal: str) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for guard in BASELINE_GUARDS_S:
+        found = window.points(signal, window.onset_at - BASELINE_S, window.onset_at - guard)
+        if len(found) >= BASELINE_POINTS:
+            break
+    return found
 
 
 def pinned(window: Window) -> bool | None:
@@ -234,7 +243,8 @@ def reset(window: Window) -> bool | None:
 
 def itl_at_equal_batch(window: Window) -> float | None:
     """Inter-token latency since the onset against before, at the same number of running requests (±25 %)."""
-    before = _paired(window, "running", "itl_mean", window.onset_at - BASELINE_S, window.onset_at - BASELINE_GUARD_S)
+    usual_itl = dict(_before(window, "itl_mean"))
+    before = [(load, usual_itl[at]) for at, load in _before(window, "running") if at in usual_itl]
     since = _paired(window, "running", "itl_mean", window.onset_at, window.end)
     matched = [
         (itl, [old for load, old in before if load > 0 and abs(load - running) <= SAME_LOAD * load])
@@ -287,7 +297,7 @@ def _left_band(window: Window, signal: str) -> tuple[float, str] | None:
     usual = median(before)
     spread = median(abs(value - usual) for value in before)
     width = max(MOVERS[signal], 0.25 * abs(usual), 5 * 1.4826 * spread)
-    since = window.points(signal, window.onset_at - BASELINE_GUARD_S, window.end)
+    since = window.points(signal, window.onset_at - BASELINE_GUARDS_S[0], window.end)
     for (at, value), (_, following) in zip(since, since[1:], strict=False):
         if all(point > usual + width for point in (value, following)):
             return at, "up"
