@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
 from responder.folder import IncidentFolder
-from responder.model import Content
+from responder.model import Content, Report
 from responder.replay import NotAnIncident, replay
 from responder.report import to_json
 
@@ -26,12 +28,18 @@ def content() -> Content:
     return load(Config(), STEPS)
 
 
+@pytest.fixture(scope="module")
+def replayed(content: Content) -> Callable[[str], Report]:
+    """The first replay of a folder, for all tests."""
+    return cache(lambda name: replay(FOLDER / name, STEPS, content))
+
+
 @pytest.mark.parametrize("name", RECORDED)
-def test_the_verdict_of_a_recorded_incident_is_its_truth(name: str, content: Content) -> None:
+def test_the_verdict_of_a_recorded_incident_is_its_truth(name: str, replayed: Callable[[str], Report]) -> None:
     """Real servers, known faults; recorded by the daemon itself. A fault that no playbook knows is not confirmed as
     something else; a `miss` says why this one is not found yet, and must go when it is."""
     truth = json.loads((FOLDER / name / "truth.json").read_text())
-    report = replay(FOLDER / name, STEPS, content)
+    report = replayed(name)
     top = report.verdict.hypotheses[0]
     assert report.incident.incident_class in truth.get("classes", [truth["class"]])
     right = top.cause in (truth["cause"], *truth.get("causes", ()))
@@ -46,15 +54,15 @@ def test_the_verdict_of_a_recorded_incident_is_its_truth(name: str, content: Con
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_replaying_twice_gives_the_same_bytes(name: str, content: Content) -> None:
+def test_replaying_twice_gives_the_same_bytes(name: str, content: Content, replayed: Callable[[str], Report]) -> None:
     """No clock, no order of a set, no randomness."""
-    assert to_json(replay(FOLDER / name, STEPS, content)) == to_json(replay(FOLDER / name, STEPS, content))
+    assert to_json(replayed(name)) == to_json(replay(FOLDER / name, STEPS, content))
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_every_cited_value_is_in_the_folder(name: str, content: Content) -> None:
+def test_every_cited_value_is_in_the_folder(name: str, replayed: Callable[[str], Report]) -> None:
     """A report cites raw files; each of them is there, unchanged since it was written."""
-    report = replay(FOLDER / name, STEPS, content)
+    report = replayed(name)
     hashes = {
         (entry["evidence"]["id"], file): digest
         for entry in json.loads((FOLDER / name / "manifest.json").read_text())["evidence"]
