@@ -15,8 +15,8 @@ from responder.window import SCRAPED_AT, Window
 
 BASELINE_S = 600.0
 BASELINE_GUARDS_S = (20.0, 10.0, 5.0)
-"""Rates look back, and an onset may be estimated late: points just before it already hold some of the incident. A server
-that has been watched for half a minute only has no others: the widest that leaves a baseline is used."""
+"""Rates look back, and an onset may be estimated late: points just before it hold some of the incident. A server
+that has been watched for half a minute has no others: the widest that leaves a baseline is used."""
 BASELINE_POINTS = 5
 RECENT_S = 30.0
 NEAR_ZERO = 1e-9
