@@ -327,6 +327,30 @@ def bisect(
 
 
 @app.command()
+def backtest(
+    since: Annotated[str, typer.Option("--from", help="RFC 3339, unix seconds, or how long ago: 7d")],
+    until: Annotated[str, typer.Option("--to", help="the same, or now")] = "now",
+    prometheus: Annotated[
+        str | None, typer.Option(help="anything that speaks its HTTP API", envvar="RESPONDER_PROMETHEUS_URL")
+    ] = None,
+    target: Targets = None,
+    step: Annotated[str | None, typer.Option(help="between rounds; default: the scrape interval, at most 2s")] = None,
+    folders: Annotated[Path | None, typer.Option(help="write every incident as a folder for `replay` here")] = None,
+    config: ConfigFile = None,
+    format: Format = "text",
+) -> None:
+    """What would have been reported of the past: incidents, causes from metrics alone, noise, cost of captures."""
+    from responder.backtest.command import backtest_command
+    from responder.cli import configured, refused
+
+    flags = {"prometheus": prometheus}
+    wanted = _split(target)
+    raise typer.Exit(
+        refused(lambda: backtest_command(configured(config, flags), since, until, wanted, step, folders, format))
+    )
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from responder import __version__

@@ -7,10 +7,10 @@ and with thresholds per target; any other shape is left to Prometheus as a whole
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
-from responder.model import Comparison, Operator
+from responder.model import Comparison, Operator, Rule, Signal
 
 SIGNAL = "signal:"
 WRITTEN_FOR_S = 5.0
@@ -100,6 +100,18 @@ def expand(expr: str, signals: Mapping[str, str]) -> str:
     """The expression with every `signal:name` replaced by that signal's own PromQL, so that it can be asked of a
     Prometheus that records nothing. Names not in `signals` stay. ValueError for a signal that needs itself."""
     return _expanded(expr, signals, ())
+
+
+def queries(rules: Iterable[Rule], signals: Iterable[Signal], always: Iterable[str]) -> dict[str, str]:
+    """What to ask Prometheus so that these rules can be evaluated: name of the signal (or the whole expression of a
+    rule of another shape) -> PromQL that needs nothing recorded."""
+    recorded = {signal.name: signal.expr for signal in signals}
+    wanted = {name: recorded[name] for name in always if name in recorded}
+    for rule in rules:
+        wanted.update({t.signal: recorded[t.signal] for t in rule.terms if t.signal in recorded})
+        if not rule.terms:
+            wanted[rule.expr] = rule.expr
+    return {name: expand(expr, recorded) for name, expr in wanted.items()}
 
 
 def _expanded(expr: str, signals: Mapping[str, str], inside: tuple[str, ...]) -> str:

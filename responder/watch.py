@@ -17,18 +17,16 @@ from responder.holding import States, advance, joined, only
 from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.model import Change, Content, Incident, Rule, Sample, Silence, Target, TimelineEntry
-from responder.onset import Direction, earliest, last_moved, onset
+from responder.onsets import PROGRESS, with_onset
 from responder.probe import Probe, merge
-from responder.rules import expand, widen
+from responder.rules import queries, widen
 from responder.shares import LeaseLost, share_of
 from responder.store import Store
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
 
 log = structlog.get_logger()
-PROGRESS = "progress_total"
 ALWAYS = ("up", "in_flight", PROGRESS)
-ONSET_WINDOW_S = 600.0
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 20
 """Of 500 payloads each, in one round."""
@@ -170,14 +168,9 @@ class Watch:
 
     async def ask(self, content: Content) -> dict[str, tuple[Sample, ...] | None]:
         """One query per signal the rules compare (and per rule of another shape), for all targets at once."""
-        recorded = {signal.name: signal.expr for signal in content.signals}
-        wanted: dict[str, str] = {name: recorded[name] for name in ALWAYS if name in recorded}
-        for rule in content.rules:
-            wanted.update({t.signal: recorded[t.signal] for t in rule.terms if t.signal in recorded})
-            if not rule.terms:
-                wanted[rule.expr] = rule.expr
+        wanted = queries(content.rules, content.signals, ALWAYS)
         names = list(wanted)
-        got = await asyncio.gather(*(self._one(name, expand(wanted[name], recorded)) for name in names))
+        got = await asyncio.gather(*(self._one(name, wanted[name]) for name in names))
         silent = sum(answer is None for answer in got)
         self.telemetry.evaluations.labels("ok" if silent == 0 else "partial" if silent < len(got) else "silent").inc()
         self.telemetry.prometheus_up.set(float(silent < len(got)))
@@ -262,7 +255,10 @@ class Watch:
 
     async def _adopt(self, change: Change, incident: Incident, content: Content) -> Changed | None:
         if change is Change.OPENED:
-            incident = await self._with_onset(incident, content)
+            match = self._match_of.get(next((s.target for s in incident.symptoms), incident.target), {})
+            incident = await with_onset(
+                incident, content, match, self.prometheus.range, self.scrape_interval_s, ONSET_TIMEOUT_S
+            )
         was = self.incidents.get(incident.id)
         self.incidents[incident.id] = incident
         if change is Change.UNCHANGED:
@@ -284,45 +280,6 @@ class Watch:
             symptoms=sorted({s.alert for s in incident.symptoms}),
         )
         return change, incident
-
-    async def _with_onset(self, incident: Incident, content: Content) -> Incident:
-        """When it began, from the data; at most two seconds are spent on it."""
-        recorded = {signal.name: signal.expr for signal in content.signals}
-        rules = {rule.alert: rule for rule in content.rules}
-        at = incident.opened_at
-        terms = [rules[s.alert].terms[0] for s in incident.symptoms if s.alert in rules and rules[s.alert].terms]
-        ways: dict[str, Direction] = {t.signal: "up" if t.op in (">", ">=") else "down" for t in terms}
-        if incident.incident_class == "hang_or_crash":
-            ways = {PROGRESS: "either"}
-        try:
-            async with asyncio.timeout(ONSET_TIMEOUT_S):
-                found = await asyncio.gather(
-                    *(
-                        self._onset_of(name, way, expand(recorded[name], recorded), incident)
-                        for name, way in sorted(ways.items())
-                        if name in recorded
-                    )
-                )
-        except TimeoutError:
-            found = []
-        first = min(s.since for s in incident.symptoms)
-        began = earliest([*found, first], at, at - ONSET_WINDOW_S) or first
-        entry = TimelineEntry(at=began, kind="onset", says="the first sign of it in the data")
-        return incident.model_copy(update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)})
-
-    async def _onset_of(self, name: str, way: Direction, expr: str, incident: Incident) -> float | None:
-        end = incident.opened_at
-        step = max(self.scrape_interval_s, 1.0)
-        target = next((s.target for s in incident.symptoms), incident.target)
-        try:
-            rows = await self.prometheus.range(widen(expr, self.scrape_interval_s), end - ONSET_WINDOW_S, end, step)
-        except PrometheusSilent:
-            return None
-        match = self._match_of.get(target, {})
-        mine = [points for labels, points in rows if all(labels.get(k) == v for k, v in match.items())]
-        if name == PROGRESS:
-            return earliest([last_moved(points, end) for points in mine], end)
-        return earliest([onset(points, end, way) for points in mine], end)
 
     def adopt(self, targets: Iterable[Target], silences: tuple[Silence, ...]) -> None:
         """Targets and configured silences from now on."""

@@ -23,6 +23,7 @@ CORE = {
     "told", "store", "store_db", "store_tables", "store_work", "shares",
     "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected", "worth",
+    "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts", "backtest.tally",
 }  # fmt: skip
 WIRING = {
     "resume",
@@ -53,6 +54,11 @@ WIRING = {
     "outbox",
     "canaries.command",
     "bisect.command",
+    "onsets",
+    "backtest.past",
+    "backtest.look",
+    "backtest.run",
+    "backtest.command",
 }
 """Here edges meet."""
 SHARED_EDGES = {
@@ -96,7 +102,7 @@ ONE_IMPORTER = {
     "standardwebhooks": {"notify.webhook"},
     "asyncssh": {"runner_ssh"},
     "pynvml": {"nvml_probe"},
-    "typer": {"__main__", "cli", "cli_captures", "traces", "requests", "canaries", "bisect"},
+    "typer": {"__main__", "cli", "cli_captures", "traces", "requests", "canaries", "bisect", "backtest"},
 }
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip

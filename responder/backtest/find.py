@@ -1,0 +1,139 @@
+"""Which servers does a history hold? Label sets of vLLM's series -> targets. Pure.
+
+Nobody promises that `instance` is host:port, or that it is there at all: servers are told apart by the fewest labels
+that do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from responder.evaluate import IDENTITY
+from responder.model import Target
+
+Labels = Mapping[str, str]
+SEEN = "vllm:num_requests_running"
+"""Every version exposes it from the start."""
+STAMP = f"timestamp({SEEN})"
+"""When each of its samples was taken: Prometheus goes on showing the last one for five minutes."""
+_CANDIDATES = (
+    ("instance",),
+    ("instance", "job"),
+    ("pod",),
+    ("namespace", "pod"),
+    ("instance", "job", "namespace", "pod"),
+)
+Row = tuple[Labels, Collection[float]]
+"""Labels of a series, and the moments at which it was there."""
+
+
+def find(rows: Sequence[Row]) -> list[Target]:
+    """One target per server. rows: of `SEEN`, all series of the history."""
+    names = _telling(rows)
+    servers: dict[tuple[str, ...], list[Row]] = {}
+    for labels, moments in rows:
+        servers.setdefault(tuple(labels.get(name, "") for name in names), []).append((labels, moments))
+    targets: dict[str, Target] = {}
+    for key in sorted(servers):
+        match = {name: value for name, value in zip(names, key, strict=True) if value}
+        models = sorted({labels["model_name"] for labels, _ in servers[key] if labels.get("model_name")})
+        name = _name(match, targets)
+        targets[name] = Target(name=name, url=_url(match), match=match, model=models[0] if len(models) == 1 else None)
+    return list(targets.values())
+
+
+def choose(found: Sequence[Target], wanted: Sequence[str], configured: Iterable[Target] = ()) -> list[Target]:
+    """The targets an operator asks for: URLs, names, or host names of found servers; configured ones lend what they
+    say (thresholds, expectations, names). ValueError in words when one is not in the history."""
+    known = list(configured)
+    if not wanted and known:
+        return [_lent(target, found) for target in known]
+    if not wanted:
+        return list(found)
+    out: dict[str, Target] = {}
+    for text in wanted:
+        own = next((t for t in known if text.rstrip("/") in (t.name, t.url)), None)
+        target = _lent(own, found) if own else _found(text, found)
+        out[target.name] = target
+    return list(out.values())
+
+
+def _lent(own: Target, found: Sequence[Target]) -> Target:
+    """A configured target with the labels its series really have."""
+    if any(_covers(own.match, target.match) for target in found):
+        return own
+    try:
+        return own.model_copy(update={"match": _found(own.url, found).match})
+    except ValueError:
+        return own
+
+
+def _covers(match: Labels, labels: Labels) -> bool:
+    return bool(match) and all(labels.get(name) == value for name, value in match.items())
+
+
+def _found(text: str, found: Sequence[Target]) -> Target:
+    url = urlsplit(text if "//" in text else f"//{text}")
+    host, address = url.hostname or "", url.netloc.rstrip("/")
+    looked_for = (
+        [t for t in found if address in (t.name, t.match.get("instance"))],
+        [t for t in found if text in t.match.values()],
+        [t for t in found if host and host == host_of(t.match.get("instance", ""))],
+    )
+    for fitting in looked_for:
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            names = ", ".join(target.name for target in fitting)
+            raise ValueError(f"--target {text}: several servers of the history fit ({names}); write one of their names")
+    names = ", ".join(target.name for target in found) or "none"
+    raise ValueError(f"--target {text}: not in the history, which holds {names}")
+
+
+def host_of(instance: str) -> str:
+    """The host of `host:port`, `[v6]:port` or of a bare host name."""
+    host, colon, port = instance.rpartition(":")
+    return (host if colon and port.isdigit() else instance).strip("[]")
+
+
+def _telling(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The fewest labels under which no two servers look like one."""
+    everywhere = [names for names in _CANDIDATES if all(labels.get(names[0]) for labels, _ in rows)]
+    for names in everywhere:
+        if not _mixed(rows, names):
+            return names
+    every = sorted({name for labels, _ in rows for name in labels} - {*IDENTITY, "__name__"})
+    return tuple(every) or ("instance",)
+
+
+def _mixed(rows: Sequence[Row], names: tuple[str, ...]) -> bool:
+    """Whether two series of the same model and engine exist at the same time under the same values of these labels.
+
+    The same host:port scraped by two jobs is one server all the same.
+    """
+    seen: dict[tuple[str, ...], list[Row]] = {}
+    for labels, moments in rows:
+        key = tuple(labels.get(name, "") for name in (*names, *IDENTITY))
+        for other, when in seen.setdefault(key, []):
+            address = labels.get("instance", "")
+            twice = address.rpartition(":")[2].isdigit() and labels.get("job") != other.get("job")
+            if set(when) & set(moments) and not twice:
+                return True
+        seen[key].append((labels, moments))
+    return False
+
+
+def _name(match: Labels, taken: Mapping[str, Any]) -> str:
+    first = match.get("instance") or match.get("pod") or "/".join(match.values()) or "server"
+    if first not in taken:
+        return first
+    whole = "/".join(match.values())
+    return next(name for name in (whole, *(f"{whole}#{n}" for n in range(2, 10_000))) if name not in taken)
+
+
+def _url(match: Labels) -> str:
+    instance = match.get("instance", "")
+    host, _, port = instance.rpartition(":")
+    return f"http://{instance}" if host and port.isdigit() else ""

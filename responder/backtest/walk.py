@@ -1,0 +1,112 @@
+"""What would each round of the daemon have decided? The evaluation's state machines, stepped in virtual time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from responder.correlate import Memory, Policy, correlate
+from responder.evaluate import UP, observe, present
+from responder.holding import States, advance
+from responder.model import Change, Content, Incident, Sample, Silence, Symptom, Target
+
+Answers = dict[str, tuple[Sample, ...] | None]
+Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
+
+
+class Rounds:
+    """Answers of range queries, handed out round by round: what an instant query would have said at each moment."""
+
+    def __init__(self, start: float, step: float, length: int, silent: Collection[str] = ()) -> None:
+        self.start, self.step, self.length = start, step, length
+        self.silent = frozenset(silent)
+        """Signals nobody answered for: unknown, and known to be."""
+        self._rows: dict[str, list[tuple[dict[str, str], dict[int, float | None]]]] = {}
+
+    def put(self, signal: str, rows: Rows) -> None:
+        """The answer for one signal."""
+        self._rows[signal] = [
+            (dict(labels), {round((at - self.start) / self.step): value for at, value in points})
+            for labels, points in rows
+        ]
+
+    def at(self, index: int) -> Answers:
+        """All answers of one round."""
+        now = self.start + index * self.step
+        out: Answers = {
+            signal: tuple(
+                Sample.model_construct(signal=signal, labels=labels, value=values[index], at=now)
+                for labels, values in rows
+                if index in values
+            )
+            for signal, rows in self._rows.items()
+        }
+        out.update(dict.fromkeys(self.silent))
+        return out
+
+
+@dataclass
+class Walk:
+    """A virtual daemon between two rounds."""
+
+    content: Content
+    targets: Sequence[Target]
+    policy: Policy
+    silences: Sequence[Silence] = ()
+    states: States = States()
+    memory: Memory = Memory()
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    """Open ones and those resolved lately."""
+    fired: tuple[Symptom, ...] = ()
+    """Symptoms of the last round."""
+
+    def step(self, answers: Answers, now: float, active: Collection[str]) -> list[tuple[Change, Incident]]:
+        """One round at `now`: what opened, grew or was resolved. Only `active` targets are evaluated; of the others
+        nothing is held, and no rule can be true now.
+
+        Leaving service discovery is no symptom here: a history cannot tell a scale-down from a loss.
+        """
+        mine = [target for target in self.targets if target.name in active]
+        seen = observe(self.content.rules, answers, mine, now)
+        self.states, self.fired = advance(
+            self.states, seen, now, self.content.rules, targets={t.name for t in self.targets},
+            present=present(answers, mine),
+        )  # fmt: skip
+        there = present(answers, self.targets) | {i.target for i in self.incidents.values()} | set(active)
+        decisions, self.memory = correlate(
+            self.fired, tuple(self.incidents.values()), self.memory, now,
+            targets=[target for target in self.targets if target.name in there],
+            silences=self.silences, healthy=_up(answers, self.targets), policy=self.policy,
+        )  # fmt: skip
+        changed: list[tuple[Change, Incident]] = []
+        for decision in decisions:
+            self.incidents[decision.incident.id] = decision.incident
+            if decision.change is not Change.UNCHANGED:
+                changed.append((decision.change, decision.incident))
+        return changed
+
+    def forget(self, now: float) -> list[Incident]:
+        """Let go of incidents that cannot come back any more; they are returned."""
+        over = [
+            incident
+            for incident in self.incidents.values()
+            if incident.state == "resolved" and now - (incident.resolved_at or now) > self.policy.reopen_s
+        ]
+        for incident in over:
+            del self.incidents[incident.id]
+        return over
+
+    def busy(self) -> set[str]:
+        """Targets with something held or open: they need every round."""
+        held = {held.target for held in self.states.held}
+        return held | {incident.target for incident in self.incidents.values() if incident.state == "open"}
+
+
+def _up(answers: Answers, targets: Iterable[Target]) -> set[str]:
+    """Targets whose last scrape worked. A history has no canary to prove more."""
+    samples = answers.get(UP) or ()
+    return {
+        target.name
+        for target in targets
+        if any(s.value == 1 and all(s.labels.get(k) == v for k, v in target.match.items()) for s in samples)
+    }
