@@ -23,7 +23,8 @@ CORE = {
     "told", "store", "store_db", "store_tables", "store_work", "shares",
     "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected", "worth",
-    "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts", "backtest.tally",
+    "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
+    "backtest.tally",
 }  # fmt: skip
 WIRING = {
     "resume",
