@@ -60,6 +60,7 @@ INVENTORY_EVERY_S = 30.0
 LEARN_EVERY_S = 60.0
 RETENTION_EVERY_S = 600.0
 CANARIES_EVERY_S = 2.0
+QUEUES_EVERY_S = 10.0
 STOP_WITHIN_S = 8.0
 
 
@@ -250,12 +251,14 @@ class App:
 
     def _schedule(self, config: Config) -> None:
         every = config.evaluation_interval or min(self.scrape_s, ROUND_S)
-        self.scheduler.add_job(self.tick, "interval", seconds=every, id="tick")
-        self.scheduler.add_job(self.upkeep.look, "interval", seconds=ROUND_S, id="probe")
-        self.scheduler.add_job(self.upkeep.take_stock, "interval", seconds=INVENTORY_EVERY_S, id="inventory")
-        self.scheduler.add_job(self.learner.round, "interval", seconds=LEARN_EVERY_S, id="learner")
-        self.scheduler.add_job(self._walk, "interval", seconds=CANARIES_EVERY_S, id="canaries")
-        self.scheduler.add_job(self._clear_up, "interval", seconds=RETENTION_EVERY_S, id="retention")
+        for work, seconds in (
+            (self.tick, every), (self.upkeep.look, ROUND_S), (self.upkeep.take_stock, INVENTORY_EVERY_S),
+            (self.learner.round, LEARN_EVERY_S), (self._walk, CANARIES_EVERY_S), (self._clear_up, RETENTION_EVERY_S),
+            (self.upkeep.count_queues, QUEUES_EVERY_S),
+        ):  # fmt: skip
+            self.scheduler.add_job(work, "interval", seconds=seconds, id=work.__qualname__)
+        if beat := config.heartbeat:
+            self.scheduler.add_job(self.upkeep.beat, "interval", [beat.url], seconds=beat.interval, id="heartbeat")
         self.scheduler.start()
 
     # ------------------------------------------------------------------------------------------------ rounds

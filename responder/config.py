@@ -194,6 +194,13 @@ class SilencePart(Part):
     comment: str = ""
 
 
+class HeartbeatPart(Part):
+    """A dead man's switch: a service that raises the alarm when we no longer call."""
+
+    url: HttpUrl
+    interval: Duration = 60.0
+
+
 class RetentionPart(Part):
     """How long incident folders stay; open incidents are never removed."""
 
@@ -231,6 +238,8 @@ class Config(Part):
     canaries: CanariesPart = CanariesPart()
     silences: tuple[SilencePart, ...] = ()
     retention: RetentionPart = RetentionPart()
+    heartbeat: HeartbeatPart | None = None
+    """Called with GET as long as the loop runs and the store can be written."""
     redact: tuple[SecretStr, ...] = ()
     """More values that must never reach the disk."""
     hold_down: Duration = 30.0

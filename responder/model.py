@@ -603,7 +603,7 @@ class Delivery(Noun):
     revision: int
     receiver: str
     stage: Literal["first", "update", "final", "resolved"]
-    state: Literal["pending", "delivered", "dead"] = "pending"
+    state: Literal["pending", "delivered", "dead", "superseded"] = "pending"
     attempts: int = 0
     next_at: float = 0.0
     error: str = ""

@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 
 from responder.folder import folder_of
+from responder.killpoint import reach
 from responder.model import Button, Delivery
 from responder.notify.notifier import Message, Notifier
 from responder.shares import LeaseLost
@@ -21,8 +22,9 @@ from responder.store import Store
 log = structlog.get_logger()
 FIRST_RETRY_S = 2.0
 MAX_RETRY_S = 900.0
-GIVE_UP_AFTER = 60
-"""Attempts; with the backoff below that is most of a day."""
+GIVE_UP_S = 75 * 3600.0
+"""A receiver that is dead over a long weekend still gets its messages."""
+IN_DOUBT = "ambiguous: the responder ended while it was sent"
 SEND_TIMEOUT_S = 60.0
 
 
@@ -55,6 +57,8 @@ class Outbox:
         """Whether an incident is still ours to tell of, when there are other replicas."""
         self.fetch = fetch
         """Brings an incident's folder here that another replica has written."""
+        self._rests_until: dict[str, float] = {}
+        """Receivers that have asked to be left alone, until when."""
         self._wake: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -93,6 +97,7 @@ class Outbox:
     async def _serve(self, name: str) -> None:
         while True:
             wait = 30.0
+            self._wake[name].clear()  # before the round: what is queued during it must not be slept over
             try:
                 wait = await self._round(name)
             except LeaseLost as lost:
@@ -100,12 +105,14 @@ class Outbox:
                 wait = 1.0
             except Exception:  # a full disk or a bug in one notifier must not end this receiver's queue
                 log.exception("outbox.failed", receiver=name)
-            self._wake[name].clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake[name].wait(), wait)
 
     async def _round(self, name: str) -> float:
         """Send what is due, in order per incident; returns seconds until something is due again."""
+        rest = self._rests_until.get(name, 0.0) - self.clock()
+        if rest > 0:
+            return rest
         soonest = 30.0
         blocked: set[str] = set()
         pending = await self.store.deliveries(receiver=name, state="pending")
@@ -115,7 +122,7 @@ class Outbox:
                 continue
             if item.stage == "update" and newest[item.incident] > item.revision:
                 # A newer revision says everything this one says: telling people twice late helps nobody.
-                await self.store.save_delivery(item.model_copy(update={"state": "dead", "error": "superseded"}))
+                await self.store.save_delivery(item.model_copy(update={"state": "superseded"}))
                 continue
             wait = item.next_at - self.clock()
             if wait <= 0 and not self.may_tell(item.incident):
@@ -126,6 +133,8 @@ class Outbox:
             if wait > 0:
                 blocked.add(item.incident)
                 soonest = min(soonest, wait)
+            if name in self._rests_until:
+                return max(self._rests_until[name] - self.clock(), 0.05)
         return max(soonest, 0.05)
 
     async def _send(self, notifier: Notifier, item: Delivery) -> float | None:
@@ -134,6 +143,10 @@ class Outbox:
         if message is None:
             await self._end(item, "dead", "its report is no longer there")
             return None
+        self._rests_until.pop(item.receiver, None)
+        # In doubt on disk before it leaves: if we end now, the next attempt looks whether this one has arrived.
+        await self.store.save_delivery(item.model_copy(update={"error": IN_DOUBT}))
+        reach("outbox.sending")
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 sent = await notifier.send(self.http, message)
@@ -143,24 +156,47 @@ class Outbox:
             outcome, reason, after, receipt = "retry", f"{type(error).__name__}: {error}"[:300], None, ""
         else:
             outcome, reason, after, receipt = sent.outcome, sent.reason, sent.retry_after_s, sent.receipt
+        reach("outbox.sent")
         self.on_result(item.receiver, outcome, reason)
+        item = item.model_copy(update={"doubtful": item.doubtful or message.possible_duplicate})
         if outcome == "delivered":
             await self._end(item, "delivered", "", receipt)
             return None
-        if outcome == "dead" or item.attempts + 1 >= GIVE_UP_AFTER:
+        if outcome == "dead" or (item.queued_at and self.clock() - item.queued_at > GIVE_UP_S):
             await self._end(item, "dead", reason)
+            await self._fall_back(notifier, item, for_good=True)
             return None
         wait = max(after or 0.0, backoff_s(item.attempts + 1, random.random()))  # noqa: S311
         log.warning("delivery.retry", delivery=item.id, reason=reason, wait_s=round(wait, 1))
         update = {"attempts": item.attempts + 1, "next_at": self.clock() + wait, "error": f"{outcome}: {reason}"}
         await self.store.save_delivery(item.model_copy(update=update), receipt)
+        await self._fall_back(notifier, item, for_good=False)
+        if after is not None:  # it says itself when it wants to hear of us again: everything waits, in order
+            self._rests_until[item.receiver] = self.clock() + wait
         return wait
+
+    async def _fall_back(self, notifier: Notifier, item: Delivery, *, for_good: bool) -> None:
+        """Tell another receiver what this one does not take; once, and not what it is told anyway."""
+        settings = getattr(notifier, "settings", None)
+        other, patience = getattr(settings, "fallback", ""), getattr(settings, "fallback_after", 0)
+        if other not in self.notifiers or other == item.receiver:
+            return
+        if not for_good and item.attempts + 1 < patience:
+            return
+        instead = Delivery(id=f"{item.incident}.{item.revision}.{other}", incident=item.incident,
+                           revision=item.revision, receiver=other, stage=item.stage,
+                           queued_at=self.clock())  # fmt: skip
+        await self.store.add_deliveries([instead])
+        log.error("delivery.fallback", delivery=item.id, instead=other)
+        if other in self._wake:
+            self._wake[other].set()
 
     async def _end(self, item: Delivery, state: str, error: str, receipt: str = "") -> None:
         event = log.info if state == "delivered" else log.error
         event(f"delivery.{state}", delivery=item.id, incident=item.incident, reason=error)
         update = {"state": state, "attempts": item.attempts + 1, "error": error}
         await self.store.save_delivery(item.model_copy(update=update), receipt)
+        reach("outbox.acked")
 
     async def _message(self, item: Delivery) -> Message | None:
         folder = folder_of(self.data_dir, item.incident)

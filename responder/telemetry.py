@@ -64,6 +64,9 @@ class Telemetry:
         self.queue = Gauge(
             "responder_notification_queue_length", "Undelivered messages.", ["receiver"], registry=self.registry
         )
+        self.dead_letters = Gauge(
+            "responder_notifications_dead", "Messages given up.", ["receiver"], registry=self.registry
+        )
         self.alerts = Counter(
             "responder_alerts_received", "Alerts from Alertmanager, by result.", ["result"], registry=self.registry
         )

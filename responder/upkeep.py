@@ -10,6 +10,7 @@ import structlog
 
 from responder import inventory as inventories
 from responder import logwatch
+from responder.ask import get
 from responder.case import Kit
 from responder.config import RetentionPart
 from responder.folder import expire
@@ -20,6 +21,7 @@ from responder.where import discover_there
 log = structlog.get_logger()
 DISCOVERY_TIMEOUT_S = 10.0
 LAG_EVERY_S = 0.5
+HEARTBEAT_TIMEOUT_S = 10.0
 
 
 class Upkeep:
@@ -85,13 +87,28 @@ class Upkeep:
         return await discover_there(target, runner, self.kit.clock())
 
     async def clear_up(self, part: RetentionPart) -> None:
-        """Delete the oldest closed incidents past age or size."""
-        open_ids = [incident.id for incident, _, _ in await self.kit.store.incidents(only_open=True)]
+        """Delete the oldest closed incidents past age or size; none that somebody has still to be told of."""
+        open_ids = [incident.id for incident, _, _ in await self.kit.store.incidents(untold=True)]
+        open_ids += [item.incident for item in await self.kit.store.deliveries(state="pending")]
         gone = await asyncio.to_thread(
             expire, self.kit.data_dir, open_ids=open_ids, now=self.kit.clock(), max_age_s=part.age, max_bytes=part.size
         )
         if gone:
             log.info("folders.expired", incidents=gone)
+
+    async def count_queues(self) -> None:
+        """How many messages wait for each receiver, and how many have been given up, as our own metrics."""
+        counts = await self.kit.store.delivery_counts()
+        for name in {*self.kit.outbox.notifiers, *(receiver for receiver, _ in counts)}:
+            self.kit.telemetry.queue.labels(name).set(counts.get((name, "pending"), 0))
+            self.kit.telemetry.dead_letters.labels(name).set(counts.get((name, "dead"), 0))
+
+    async def beat(self, url: str) -> None:
+        """Tell the dead man's switch that we live: this runs on the loop, and only after a write to the store."""
+        await self.kit.store.ping()
+        answer = await get(self.kit.http, url, timeout=HEARTBEAT_TIMEOUT_S, max_bytes=1 << 16)
+        if answer.reach != "ok" or answer.status is None or answer.status >= 400:
+            log.warning("heartbeat.failed", reach=answer.reach, status=answer.status)
 
     async def measure_lag(self) -> None:
         """How late the event loop runs, for our own metrics."""

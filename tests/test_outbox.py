@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ import pytest
 
 from responder import outbox as module
 from responder.folder import folder_of
+from responder.model import Delivery
 from responder.notify.notifier import Message, Sent
 from responder.outbox import Outbox, backoff_s
 from responder.store_sqlite import SqliteStore
@@ -27,6 +29,7 @@ class Receiver:
         self.answers = list(answers)
         self.told: list[Message] = []
         self.hold: asyncio.Event | None = None
+        self.settings: Any = None
 
     async def send(self, _: aiohttp.ClientSession, message: Message) -> Sent:
         if self.hold:
@@ -53,7 +56,10 @@ class Scene:
         )  # fmt: skip
 
     def write(self, revision: int) -> None:
-        folder = folder_of(self.folder, "i")
+        self.write_for("i", revision)
+
+    def write_for(self, incident: str, revision: int) -> None:
+        folder = folder_of(self.folder, incident)
         for name, text in (("report.json", b"{}"), ("summary.txt", b"s"), ("report.md", b"m")):
             folder.write(f"revisions/{revision}/{name}", text)
 
@@ -183,3 +189,83 @@ def test_backoff_grows_to_a_quarter_of_an_hour() -> None:
     assert backoff_s(1, 0.5) == 2.0
     assert backoff_s(2, 0.5) == 4.0
     assert backoff_s(500, 1.0) == 1125.0
+
+
+async def test_an_attempt_cut_off_by_our_end_is_in_doubt(scene: Scene) -> None:
+    """Killed between sending and noting: the next attempt says that it may be the second, and is flagged."""
+    receiver = Receiver("a")
+    receiver.hold = asyncio.Event()
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    work = asyncio.create_task(box._round("a"))
+    while not (await scene.store.deliveries())[0].error:
+        await asyncio.sleep(0.01)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    again = Receiver("a")
+    await scene.outbox(None, again)._round("a")
+    assert [m.possible_duplicate for m in again.told] == [True]
+    assert [(d.state, d.doubtful) for d in await scene.store.deliveries()] == [("delivered", True)]
+
+
+async def test_a_receiver_that_says_when_is_left_alone_altogether(scene: Scene) -> None:
+    """Retry-After is the channel's, not one message's; order is kept."""
+    scene.write_for("j", 1)
+    receiver = Receiver("a", Sent("retry", "429", retry_after_s=30.0))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box.add("j", 1, "first")
+    await box._round("a")
+    await box._round("a")
+    assert [m.incident for m in receiver.told] == ["i"]
+    scene.now += 31
+    await box._round("a")
+    assert [m.incident for m in receiver.told] == ["i", "i", "j"]
+
+
+async def test_another_receiver_is_told_what_one_does_not_take(scene: Scene) -> None:
+    """After so many failures, once; and at once when it refuses for good."""
+    first = Receiver("a", *[Sent("retry", "503")] * 3, Sent("dead", "410"))
+    first.settings = SimpleNamespace(fallback="b", fallback_after=2)
+    second = Receiver("b")
+    box = scene.outbox(None, first, second)
+    await scene.store.add_deliveries(
+        [Delivery(id="i.1.a", incident="i", revision=1, receiver="a", stage="first", queued_at=scene.now)]
+    )
+    told = []
+    for _ in range(4):
+        scene.now += 1000
+        await box._round("a")
+        await box._round("b")
+        told.append(len(second.told))
+    assert told == [0, 1, 1, 1]
+    assert {d.receiver: d.state for d in await scene.store.deliveries()} == {"a": "dead", "b": "delivered"}
+
+
+async def test_it_is_given_up_after_days_not_before(scene: Scene) -> None:
+    """A receiver that is down over the weekend has its messages on Monday."""
+    receiver = Receiver("a", *[Sent("retry", "down")] * 1000)
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    began = scene.now
+    while (await scene.store.deliveries())[0].state == "pending":
+        scene.now += max(await box._round("a"), 1.0)
+    assert 75 * 3600 < scene.now - began < 77 * 3600
+    assert await scene.store.delivery_counts() == {("a", "dead"): 1}
+
+
+async def test_what_is_queued_while_others_are_sent_is_not_slept_over(scene: Scene) -> None:
+    """The wake-up of a message that comes during a round counts for the next one."""
+    receiver = Receiver("a")
+    box = scene.outbox(None, receiver)
+    receiver.hold = asyncio.Event()
+    box.start()
+    await box.add("i", 1, "first")
+    while not (await scene.store.deliveries())[0].error:
+        await asyncio.sleep(0.01)
+    await box.add("i", 2, "final")
+    receiver.hold.set()
+    async with asyncio.timeout(10):
+        while len(receiver.told) < 2:
+            await asyncio.sleep(0.01)
+    await box.stop()

@@ -54,6 +54,11 @@ def check(receivers: Mapping[str, Mapping[str, Any]], file: str = "") -> tuple[P
             kind.settings.model_validate(dict(settings))
         except ValidationError as error:
             problems += [_problem(file, where, kind.settings, dict(detail)) for detail in error.errors()]
+        other = settings.get("fallback")
+        if other and (other == name or other not in receivers):
+            others = ", ".join(sorted(set(receivers) - {name})) or "there is no other receiver"
+            problems.append(Problem(file=file, what=f"{where}.fallback: no other receiver of that name",
+                                    instead=others))  # fmt: skip
     return tuple(problems)
 
 

@@ -99,6 +99,9 @@ class Receiver(BaseModel):
 
     timeout_s: float = Field(default=10.0, gt=0, le=50)
     """Of one request."""
+    fallback: str = ""
+    """Another receiver that is told when this one has failed `fallback_after` times, or for good."""
+    fallback_after: int = Field(default=5, ge=1)
     language: str = ""
     """Of its messages; as configured for all when empty."""
 
