@@ -1,17 +1,21 @@
 """Does anything of ours stay behind when we are killed in the middle? Profiles, ptrace captures, commands that cling.
 
-    python -m bench.kill_captures [profiles=20] [never=3] [ptrace=100] [commands=20]
+    python -m bench.kill_captures [profiles=20] [never=3] [daemon=10] [ptrace=100] [commands=20] [jobs=2]
 
 profiles: `responder capture … --step torch_profiler` on a real vLLM (started here), SIGKILLed at a random moment
 while a profile is owed; then the daemon starts. Counted: from its start to the stop arriving at the server.
 never: the same, and nobody comes back: the guard.
+daemon: the same, but the daemon itself makes the profile and is killed; the one started then is the next victim.
 ptrace: py-spy dumps killed at a random moment; counted: targets left stopped two seconds later.
 commands: each hostile pattern so many times; survivors two seconds after the deadline.
+jobs: how many ptrace targets, and how many patterns, at a time. Profiles go one after another: one server, one profile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -22,7 +26,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -147,9 +153,89 @@ def profiles(url: str, log: pathlib.Path, folder: pathlib.Path, count: int, neve
     return back, gone
 
 
-async def ptraces(count: int) -> tuple[int, int, int]:
+class Daemon:
+    """`responder run` in a process of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.url = f"http://127.0.0.1:{find.free_port()}"
+        argv = [sys.executable, "-m", "responder", "run", "--config", str(folder / "responder.yaml"), "--listen",
+                self.url.removeprefix("http://")]  # fmt: skip
+        self.began = time.monotonic()
+        self.child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ready(self) -> bool:
+        """Whether it takes requests."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def profile(self) -> threading.Thread:
+        """Ask it for a profile; the answer comes when it is done, or never."""
+
+        def ask() -> None:
+            body = json.dumps({"target": "t", "step": "torch_profiler", "params": {}}).encode()
+            headers = {"Content-Type": "application/json"}
+            request = urllib.request.Request(f"{self.url}/api/v1/captures", data=body, headers=headers)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                urllib.request.urlopen(request, timeout=120).close()
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        return thread
+
+    def kill(self) -> None:
+        """SIGKILL, no last words."""
+        self.child.kill()
+        self.child.wait()
+
+
+def daemons(url: str, log: pathlib.Path, folder: pathlib.Path, count: int, completes: Callable[[], bool]) -> Profiles:
+    """Kill the daemon in the middle of its own profile, start it again, see the stop arrive; `count` times."""
+    draw, result = random.Random(11), Profiles()
+    settings(folder, url)
+    starts_in, stops_in = "Starting profiler", "api_router.py.*Stopping profiler"
+
+    def seen(words: str) -> int:
+        return len(re.findall(words, log.read_text(errors="replace")))
+
+    daemon = Daemon(folder)
+    try:
+        for number in range(count):
+            waited(daemon.ready, 60, time.monotonic())
+            starts, stops = seen(starts_in), seen(stops_in)
+            asked = daemon.profile()
+            waited(lambda n=starts: seen(starts_in) > n, 60, time.monotonic())  # type: ignore[misc]
+            time.sleep(draw.uniform(0.0, 1.5))
+            daemon.kill()
+            open_end = bool(owed(folder))
+            asked.join(10)
+            daemon = Daemon(folder)
+            result.rounds += 1
+            result.owed += open_end
+            if open_end:
+                took = waited(lambda n=stops: seen(stops_in) > n, 60, daemon.began)  # type: ignore[misc]
+                result.lost += took is None
+                result.seconds += [] if took is None else [took]
+                waited(lambda: not owed(folder), 60, time.monotonic())
+            result.dead += not completes()
+            print(f"  daemon {number + 1}/{count}: owed {open_end}, {result.seconds[-1:]}", flush=True)
+    finally:
+        daemon.kill()
+    return result
+
+
+async def ptraces(count: int, jobs: int) -> tuple[int, int, int]:
+    """Of all jobs together: what `_ptraces` counts."""
+    parts = [count // jobs + (k < count % jobs) for k in range(jobs)]
+    told = await asyncio.gather(*(_ptraces(part, seed) for seed, part in enumerate(parts, 3)))
+    return sum(t[0] for t in told), sum(t[1] for t in told), sum(t[2] for t in told)
+
+
+async def _ptraces(count: int, seed: int) -> tuple[int, int, int]:
     """(kills that met a running tracer, targets stopped two seconds later, set going by us)."""
-    tool, draw, runner = find_tool(), random.Random(3), LocalRunner()
+    tool, draw, runner = find_tool(), random.Random(seed), LocalRunner()
     if tool is None:
         raise SystemExit("py-spy is not installed")
     with subprocess.Popen([sys.executable, "-c", BUSY]) as child:  # noqa: ASYNC220 - a benchmark may wait
@@ -177,21 +263,29 @@ async def ptraces(count: int) -> tuple[int, int, int]:
             child.kill()
 
 
-async def commands(count: int, deadline_s: float = 0.3) -> dict[str, tuple[int, float]]:
+async def commands(count: int, jobs: int, deadline_s: float = 0.3) -> dict[str, tuple[int, float]]:
     """Pattern -> (survivors two seconds after the deadline, longest time the call took)."""
-    runner, out = LocalRunner(), {}
-    for name, pattern in PATTERNS.items():
-        survivors, longest = 0, 0.0
-        for number in range(count):
-            mark = f"{600 + number}.{os.getpid() % 100000:05d}"
-            began = time.monotonic()
-            await runner.run([part.replace("{mark}", mark) for part in pattern], timeout=deadline_s)
-            longest = max(longest, time.monotonic() - began)
-            while (left := living(mark)) and time.monotonic() < began + deadline_s + 2.0:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            survivors += left
-        out[name] = survivors, longest
-    return out
+    room = asyncio.Semaphore(jobs)
+
+    async def one(name: str, tag: int) -> tuple[int, float]:
+        async with room:
+            return await _command(PATTERNS[name], count, tag, deadline_s)
+
+    told = await asyncio.gather(*(one(name, tag) for tag, name in enumerate(PATTERNS, 1)))
+    return dict(zip(PATTERNS, told, strict=True))
+
+
+async def _command(pattern: list[str], count: int, tag: int, deadline_s: float) -> tuple[int, float]:
+    runner, survivors, longest = LocalRunner(), 0, 0.0
+    for number in range(count):
+        mark = f"{600 + number}.{tag}{os.getpid() % 100000:05d}"
+        began = time.monotonic()
+        await runner.run([part.replace("{mark}", mark) for part in pattern], timeout=deadline_s)
+        longest = max(longest, time.monotonic() - began)
+        while (left := living(mark)) and time.monotonic() < began + deadline_s + 2.0:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        survivors += left
+    return survivors, longest
 
 
 def living(mark: str) -> int:
@@ -209,23 +303,27 @@ def say(what: str, result: Profiles, unit: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Run what is asked for and print the figures."""
-    asked = {"profiles": "20", "never": "3", "ptrace": "100", "commands": "20"} | dict(a.split("=", 1) for a in argv)
+    asked = {"profiles": "20", "never": "3", "daemon": "10", "ptrace": "100", "commands": "20", "jobs": "2"} | dict(
+        a.split("=", 1) for a in argv
+    )
     print(machine.describe())
-    count, never = int(asked["profiles"]), int(asked["never"])
+    count, never, through, jobs = (int(asked[name]) for name in ("profiles", "never", "daemon", "jobs"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        if count + never:
+        if count + never + through:
             options = json.dumps({**SAFE, "torch_profiler_dir": str(folder / "traces")})
             with VllmServer(folder, (*scenarios.ROOMY, "--profiler-config", options)) as server:
                 back, gone = profiles(server.url, server.log, folder, count, never, server.completes)
+                killed = daemons(server.url, server.log, folder, through, server.completes) if through else Profiles()
             say("profile, daemon restarted", back, "after the daemon's start")
+            say("the daemon's own profile, daemon restarted", killed, "after the daemon's start")
             say("profile, nobody comes back", gone, "after the kill, by the guard")
     if int(asked["ptrace"]):
-        met, stopped, helped = asyncio.run(ptraces(int(asked["ptrace"])))
+        met, stopped, helped = asyncio.run(ptraces(int(asked["ptrace"]), jobs))
         print(f"ptrace: {asked['ptrace']} dumps, {met} killed in flight; left stopped over 2 s: {stopped}; "
               f"set going by us: {helped}")  # fmt: skip
     if int(asked["commands"]):
-        for name, (left, longest) in asyncio.run(commands(int(asked["commands"]))).items():
+        for name, (left, longest) in asyncio.run(commands(int(asked["commands"]), jobs)).items():
             print(f"command, {name}: {asked['commands']} times, survivors {left}, longest call {longest:.2f} s")
 
 
