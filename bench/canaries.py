@@ -62,7 +62,8 @@ async def main(probes: int, pairs: int) -> None:
                 await healthy_day(http, folder, target, probes)
                 for damage in DAMAGE:
                     await damaged(http, folder, target, switch, damage)
-                await cost(http, folder, target, server, pairs)
+                if pairs:
+                    await cost(http, folder, target, server, pairs)
 
 
 async def healthy_day(http: aiohttp.ClientSession, folder: pathlib.Path, target: Target, probes: int) -> None:

@@ -234,7 +234,7 @@ async def ptraces(count: int, jobs: int) -> tuple[int, int, int]:
 
 
 async def _ptraces(count: int, seed: int) -> tuple[int, int, int]:
-    """(kills that met a running tracer, targets stopped two seconds later, set going by us)."""
+    """Until so many kills met a running tracer: (dumps begun, targets stopped two seconds later, set going by us)."""
     tool, draw, runner = find_tool(), random.Random(seed), LocalRunner()
     if tool is None:
         raise SystemExit("py-spy is not installed")
@@ -245,8 +245,9 @@ async def _ptraces(count: int, seed: int) -> tuple[int, int, int]:
             assert seen is not None
             target = ProcessInfo(pid=child.pid, ppid=0, started_at=seen.started_at, role="worker", name="busy")
             whole = (await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=20)).seconds
-            met = stopped = helped = 0
-            for _ in range(count):
+            dumps = met = stopped = helped = 0
+            while met < count:
+                dumps += 1
                 soon = draw.uniform(0.05, 0.6) * whole
                 said = await runner.run([tool, "dump", "--pid", str(child.pid)], timeout=soon)
                 met += said.code is None
@@ -258,7 +259,7 @@ async def _ptraces(count: int, seed: int) -> tuple[int, int, int]:
                         os.kill(child.pid, signal.SIGCONT)
                         break
                     await asyncio.sleep(0.02)
-            return met, stopped, helped
+            return dumps, stopped, helped
         finally:
             child.kill()
 
@@ -319,8 +320,8 @@ def main(argv: list[str]) -> None:
             say("the daemon's own profile, daemon restarted", killed, "after the daemon's start")
             say("profile, nobody comes back", gone, "after the kill, by the guard")
     if int(asked["ptrace"]):
-        met, stopped, helped = asyncio.run(ptraces(int(asked["ptrace"]), jobs))
-        print(f"ptrace: {asked['ptrace']} dumps, {met} killed in flight; left stopped over 2 s: {stopped}; "
+        dumps, stopped, helped = asyncio.run(ptraces(int(asked["ptrace"]), jobs))
+        print(f"ptrace: {asked['ptrace']} killed in flight, of {dumps} dumps begun; left stopped over 2 s: {stopped}; "
               f"set going by us: {helped}")  # fmt: skip
     if int(asked["commands"]):
         for name, (left, longest) in asyncio.run(commands(int(asked["commands"]), jobs)).items():
