@@ -14,6 +14,8 @@ from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
+BY_HAND = {"test_profile.py", "test_wrong_output.py"}
+"""Live tests that have not had a run on a quiet machine yet: `RESPONDER_LIVE=all make test` runs them, too."""
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"
 
@@ -29,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(LIVE):
             item.add_marker(pytest.mark.live)
+            if item.path.name in BY_HAND and os.environ.get("RESPONDER_LIVE") != "all":
+                item.add_marker(pytest.mark.skip(reason="no run on a quiet machine yet: RESPONDER_LIVE=all runs it"))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
 
 
