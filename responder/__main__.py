@@ -17,6 +17,8 @@ incidents_app = typer.Typer(no_args_is_help=True, help="What happened.")
 silence_app = typer.Typer(no_args_is_help=True, help="Maintenance windows.")
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(silence_app, name="silence")
+notify_app = typer.Typer(no_args_is_help=True, help="Who is told.")
+app.add_typer(notify_app, name="notify")
 canary_app = typer.Typer(no_args_is_help=True, help="Pinned prompts: whether a server still gives its good answers.")
 app.add_typer(canary_app, name="canary")
 
@@ -191,6 +193,16 @@ def incidents_show(incident: str, data_dir: DataDir = None, format: Format = "te
     from responder.cli import show_incident
 
     raise typer.Exit(show_incident(data_dir, incident, format))
+
+
+@notify_app.command("test")
+def notify_test(
+    receiver: Annotated[str, typer.Argument(help="its name under `receivers:`")], config: ConfigFile = None
+) -> None:
+    """Send a message that is plainly marked as a test, opened and resolved, to one receiver."""
+    from responder.cli_notify import tell_receiver
+
+    raise typer.Exit(tell_receiver(receiver, config))
 
 
 @silence_app.command("add")

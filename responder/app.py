@@ -238,6 +238,7 @@ class App:
             languages=self._languages(config),
             may_act=self.fleet.may_act if self.fleet else None,
             mirror=self.fleet.mirror if self.fleet else None,
+            routes=tuple(part.route() for part in config.routes),
         )
 
     def _languages(self, config: Config) -> tuple[Language, ...]:
@@ -315,6 +316,7 @@ class App:
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
         self.kit.content, self.kit.targets = fresh.content, fresh.targets
         self.kit.languages = self._languages(fresh.config)
+        self.kit.routes = tuple(part.route() for part in fresh.config.routes)
         await close_runners(self.kit.runners)
         self.kit.runners = runners(fresh.config, self.http)
         self.kit.secrets = known_values(self.loaded.config, self.loaded.targets)

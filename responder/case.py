@@ -19,6 +19,7 @@ from responder.folder import IncidentFolder
 from responder.model import Content, Evidence, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
 from responder.obligations import Obligations
 from responder.outbox import Outbox
+from responder.routes import Route
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
 from responder.store import Store
@@ -61,6 +62,7 @@ class Kit:
     firing: Callable[[str], bool] | None = None
     """Whether an incident has symptoms at this moment."""
     pinned: Callable[[str], Pinned] | None = None
+    routes: tuple[Route, ...] = ()
     languages: tuple[Language, ...] = (ENGLISH,)
     """The one of the reports first, then those that single receivers are told in."""
     remembered: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -101,6 +103,8 @@ class Case:
     asked: dict[str, StepCall] = field(default_factory=dict)
     """Steps that wait for a person's answer."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    told: set[str] = field(default_factory=set)
+    """Receivers that have heard of it."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """A person did something that people should be told."""
     grew: asyncio.Event = field(default_factory=asyncio.Event)

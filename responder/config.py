@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from responder.config_values import seconds as seconds
 from responder.config_values import secret as secret
 from responder.config_values import size as size
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
+from responder.routing import HoursPart, RoutePart
 from responder.words import CODES
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -217,6 +218,8 @@ class Config(Part):
     receivers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     language: Spoken = "en"
     """Of reports and messages; a receiver may have its own. There is one file per language in `responder/words/`."""
+    routes: tuple[RoutePart, ...] = ()
+    """Who is told of what; without routes, and where none matches, every receiver is told."""
     rules: tuple[Path, ...] = ()
     """Directories or files beside the shipped rules; an alert of the same name replaces the shipped one."""
     playbooks: tuple[Path, ...] = ()
@@ -328,7 +331,19 @@ def parse(tree: Mapping[str, Any], file: str, locate: Locate) -> tuple[Config | 
     except (ValueError, OSError) as error:
         line, column = locate(("targets",))
         return None, (Problem(file=file, line=line, column=column, what=str(error)),)
-    return config, ()
+    wrong = tuple(_route_problems(config, file, locate))
+    return (None, wrong) if wrong else (config, ())
+
+
+def _route_problems(config: Config, file: str, locate: Locate) -> Iterator[Problem]:
+    """A route to a receiver that does not exist tells nobody, silently."""
+    for number, route in enumerate(config.routes):
+        for name in route.receivers:
+            if name not in config.receivers:
+                line, column = locate(("routes", number, "receivers"))
+                known = ", ".join(sorted(config.receivers)) or "there is none; add it under `receivers:`"
+                what = f"routes.{number}.receivers: no receiver {name!r}"
+                yield Problem(file=file, line=line, column=column, what=what, instead=known)
 
 
 def _problem(file: str, locate: Locate, detail: Any) -> Problem:
@@ -348,7 +363,7 @@ def _near(path: tuple[str | int, ...]) -> str:
 
     parts: list[type[BaseModel]] = [
         Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart,
-        RequestsPart, SilencePart, RetentionPart, Expectation, ArtifactsPart, S3Part, AgentPart,
+        RequestsPart, SilencePart, RetentionPart, Expectation, ArtifactsPart, S3Part, AgentPart, RoutePart, HoursPart,
     ]  # fmt: skip
     names = sorted({name for part in parts for name in part.model_fields})
     close = difflib.get_close_matches(str(path[-1]), names, n=1)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import aiohttp
@@ -76,17 +76,20 @@ class Outbox:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
 
-    async def add(self, incident: str, revision: int, stage: Any) -> None:
-        """Queue this revision for every receiver. Its message lies in the incident folder already."""
-        await self.store.add_deliveries(self.deliveries(incident, revision, stage))
+    async def add(self, incident: str, revision: int, stage: Any, to: Collection[str] | None = None) -> None:
+        """Queue this revision for these receivers (all, when left out). Its message lies in the incident folder."""
+        await self.store.add_deliveries(self.deliveries(incident, revision, stage, to))
         self.wake()
 
-    def deliveries(self, incident: str, revision: int, stage: Any) -> list[Delivery]:
-        """This revision's message for every receiver, to be committed together with what it tells."""
+    def deliveries(
+        self, incident: str, revision: int, stage: Any, to: Collection[str] | None = None
+    ) -> list[Delivery]:  # fmt: skip
+        """This revision's message for these receivers (all, when left out), to be committed with what it tells."""
         return [
             Delivery(id=f"{incident}.{revision}.{name}", incident=incident, revision=revision, receiver=name,
                      stage=stage, queued_at=self.clock())
             for name in self.notifiers
+            if to is None or name in to
         ]  # fmt: skip
 
     def wake(self) -> None:

@@ -19,6 +19,7 @@ from responder.model import Button, Report, Series, TimelineEntry
 from responder.offers import offers
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.requests.stepchart import draw as draw_steps
+from responder.routes import receivers_for
 
 log = structlog.get_logger()
 Stage = Literal["first", "update", "final", "resolved"]
@@ -72,6 +73,8 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     if stage == "final" and case.timings.report_s is None:
         case.timings = case.timings.model_copy(update={"report_s": round(now - case.incident.opened_at, 3)})
     report = report.model_copy(update={"generated_at": now, "timings": case.timings})
+    # Whoever was told of it once hears how it goes on, whatever the hour.
+    case.told |= set(receivers_for(report.incident, case.target, kit.routes, tuple(kit.outbox.notifiers), now))
     buttons = await asyncio.to_thread(Buttons(kit.data_dir / "buttons").offer, case.incident.id,
                                       offers(kit, case, report))  # fmt: skip
     await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
@@ -82,7 +85,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     kept = "final" if stage == "update" and case.final_told else stage
     await kit.store.publish(
         case.incident, stage=kept, revision=report.revision,
-        deliveries=kit.outbox.deliveries(case.incident.id, report.revision, stage),
+        deliveries=kit.outbox.deliveries(case.incident.id, report.revision, stage, case.told),
     )  # fmt: skip
     reach("publish.committed")
     kit.outbox.wake()
@@ -142,6 +145,7 @@ def _write(
             "signals": sorted(kit.signals),
             "scrape_interval_s": kit.scrape_interval_s,
             "weighed": weighed,
+            "told": sorted(case.told),
             "evidence": [case.manifest[e.id] for e in report.evidence],
         },
     )

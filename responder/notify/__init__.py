@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from responder.model import Problem
-from responder.notify import slack_bot, slack_webhook, webhook
+from responder.notify import alertmanager, apprise, pagerduty, slack_bot, slack_webhook, webhook
 from responder.notify.notifier import Message, Notifier, Receiver, Sent
 
 __all__ = ["KINDS", "Kind", "Message", "Notifier", "Receiver", "Sent", "build", "check", "known_secrets"]
@@ -29,6 +29,9 @@ KINDS: dict[str, Kind] = {
     webhook.KIND: Kind(webhook.WebhookReceiver, webhook.Webhook),
     slack_webhook.KIND: Kind(slack_webhook.SlackWebhookReceiver, slack_webhook.SlackWebhook),
     slack_bot.KIND: Kind(slack_bot.SlackBotReceiver, slack_bot.SlackBot),
+    pagerduty.KIND: Kind(pagerduty.PagerDutyReceiver, pagerduty.PagerDuty),
+    alertmanager.KIND: Kind(alertmanager.AlertmanagerReceiver, alertmanager.Alertmanager),
+    apprise.KIND: Kind(apprise.AppriseReceiver, apprise.AppriseUrls),
 }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -143,6 +143,35 @@ def web_address(value: str) -> str:
 def request_timeout(total: float) -> aiohttp.ClientTimeout:
     """A total limit and a shorter one for connecting."""
     return aiohttp.ClientTimeout(total=total, sock_connect=min(CONNECT_TIMEOUT_S, total))
+
+
+async def post_json(
+    http: aiohttp.ClientSession, url: str, body: Any, timeout: float, clock: Callable[[], float],
+    headers: Mapping[str, str] | None = None,
+) -> Sent:  # fmt: skip
+    """POST an object; what the answer means. Redirects are not followed, a refusal is told with its first words."""
+    try:
+        async with http.post(
+            url,
+            json=body,
+            headers={"User-Agent": USER_AGENT, **(headers or {})},
+            timeout=request_timeout(timeout),
+            allow_redirects=False,
+        ) as answer:
+            if 200 <= answer.status < 300:
+                return Sent("delivered")
+            words = " ".join((await answer.content.read(300)).decode(errors="replace").split())[:160]
+            reason = f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
+            if answer.status in (408, 425, 429) or answer.status >= 500:
+                return Sent("retry", reason, retry_after(answer.headers.get("Retry-After"), clock()))
+            return Sent("dead", reason)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return Sent("retry" if never_sent(error) else "ambiguous", said(error))
+
+
+def link_to(template: str, incident: str) -> str:
+    """The configured link with {id} filled in."""
+    return template.replace("{id}", quote(incident, safe=""))
 
 
 def retry_after(header: str | None, now: float) -> float | None:
