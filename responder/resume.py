@@ -69,6 +69,7 @@ async def recall(kit: Kit, case: Case) -> str:
         case.timings = Timings.model_validate(told["timings"])
         case.plan = Plan.model_validate(told["plan"])
         case.told_class = told["incident"]["incident_class"]
+        case.told = set(manifest.get("told", ()))
         weighed = set(manifest["weighed"])
         case.set_aside = {entry["evidence"]["id"] for entry in manifest["evidence"]} - weighed
     if stage != "reopened":
