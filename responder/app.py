@@ -21,7 +21,7 @@ from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
-from responder.content import ContentRefused, load, tongue
+from responder.content import ContentRefused, load, tongue, tongues
 from responder.correlate import Policy
 from responder.known_values import known_values
 from responder.learner import Learner
@@ -48,7 +48,6 @@ from responder.watch import Watch
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
 from responder.where import runners
-from responder.words import Language
 
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
@@ -235,16 +234,11 @@ class App:
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
             requests=self.desk.rows if self.desk else None,
-            languages=self._languages(config),
+            languages=tongues(config),
             may_act=self.fleet.may_act if self.fleet else None,
             mirror=self.fleet.mirror if self.fleet else None,
             routes=tuple(part.route() for part in config.routes),
         )
-
-    def _languages(self, config: Config) -> tuple[Language, ...]:
-        """The language of the reports, then those of single receivers."""
-        codes = [config.language, *(str(part.get("language") or "") for part in config.receivers.values())]
-        return tuple(tongue(code) for code in dict.fromkeys(codes) if code)
 
     def _signals(self, content: Content) -> dict[str, str]:
         recorded = {signal.name: signal.expr for signal in content.signals}
@@ -315,7 +309,7 @@ class App:
             log.warning("config.needs_restart", keys=sorted(fixed))
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
         self.kit.content, self.kit.targets = fresh.content, fresh.targets
-        self.kit.languages = self._languages(fresh.config)
+        self.kit.languages = tongues(fresh.config)
         self.kit.routes = tuple(part.route() for part in fresh.config.routes)
         await close_runners(self.kit.runners)
         self.kit.runners = runners(fresh.config, self.http)

@@ -77,3 +77,9 @@ def tongue(code: str) -> Language:
         raise ContentRefused(tuple(problems))
     groups = [group for group in tree.values() if isinstance(group, dict)]
     return language(code, {str(said): str(ours) for group in groups for said, ours in group.items()})
+
+
+def tongues(config: Config) -> tuple[Language, ...]:
+    """The language of the reports, then those of single receivers."""
+    codes = [config.language, *(str(part.get("language") or "") for part in config.receivers.values())]
+    return tuple(tongue(code) for code in dict.fromkeys(codes) if code)
