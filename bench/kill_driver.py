@@ -145,7 +145,13 @@ class Life:
 
 
 class _NoPrometheus:
-    """Nothing is asked: there are no rules of our own here."""
+    """There are no rules of our own here, and it remembers nothing."""
+
+    async def raw(self, expr: str, at: float) -> list[Any]:
+        return []
+
+    async def instant(self, expr: str) -> list[Any]:
+        return []
 
 
 class _Params(BaseModel):

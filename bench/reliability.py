@@ -1,6 +1,6 @@
 """What holds under kills, faults and storms? Figures for docs/reliability.md; small counts are in the tests.
 
-python -m bench.reliability [--kills N] [--lanes N]
+python -m bench.reliability [--kills N] [--lanes N] [--missed N]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import time
 
 from bench.kills import kill_often, tell
+from bench.missed import dead_receiver
 
 
 def main() -> int:
@@ -18,6 +19,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs on SQLite, over all named places")
     parser.add_argument("--lanes", type=int, default=2, help="side by side")
+    parser.add_argument("--missed", type=int, default=0, help="alerts while the receiver is dead")
+    parser.add_argument("--dead", type=float, default=30.0, help="seconds it is dead, for --missed")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')} · {os.cpu_count()} cores · load average {os.getloadavg()[0]:.1f}")
@@ -27,6 +30,12 @@ def main() -> int:
         tally = asyncio.run(kill_often(given.kills, given.lanes, seed=given.seed))
         print(tell(tally, time.monotonic() - began))
         wrong += tally.wrong
+    if given.missed:
+        got = dead_receiver(given.missed, given.dead, given.seed)
+        print(f"receiver dead for {given.dead:.0f} s (time scaled), {got.alerts} alerts, half of them short: "
+              f"{got.recovered} recovered ({got.late} of them from ALERTS), {got.doubled} doubled, "
+              f"{got.seconds:.1f} s after the start")  # fmt: skip
+        wrong += got.alerts - got.recovered + got.doubled
     return 1 if wrong else 0
 
 

@@ -22,12 +22,22 @@ MAX_ALERTS = 1000
 MAX_TEXT = 500
 
 
+FOUND_LATE = "found late"
+"""Source of a symptom, and receiver of a payload, that comes from Prometheus' memory (`missed.py`)."""
+
+
+class Ended(Noun):
+    """An alert that is over, and when it ended, as far as is known."""
+
+    symptom: Symptom
+    at: float
+
+
 class Intake(Noun):
     """What one payload said."""
 
     firing: tuple[Symptom, ...] = ()
-    resolved: tuple[Symptom, ...] = ()
-    """As they were, of those that are over."""
+    resolved: tuple[Ended, ...] = ()
     refused: tuple[str, ...] = ()
     """Why an alert, or all of it, is of no use to us."""
 
@@ -40,14 +50,15 @@ def from_alertmanager(payload: object, targets: Collection[Target], now: float, 
         return Intake(refused=(f"payload version {payload.get('version')!r}: only version 4 is known",))
     book = {rule.alert: rule for rule in rules}
     firing: list[Symptom] = []
-    resolved: list[Symptom] = []
+    resolved: list[Ended] = []
+    source = FOUND_LATE if payload.get("receiver") == FOUND_LATE else "alertmanager"
     refused: list[str] = []
     for alert in payload["alerts"][:MAX_ALERTS]:
-        got = _alert(alert, targets, now, book)
+        got = _alert(alert, targets, now, book, source)
         if isinstance(got, str):
             refused.append(got)
         elif alert.get("status") == "resolved":
-            resolved.append(got)
+            resolved.append(Ended(symptom=got, at=max(got.since, min(_time(alert.get("endsAt")) or now, now))))
         else:
             firing.append(got)
     if len(payload["alerts"]) > MAX_ALERTS:
@@ -80,7 +91,7 @@ def fold(own: Iterable[Symptom], told: Iterable[Symptom]) -> tuple[Symptom, ...]
     return tuple(sorted(by_key.values(), key=lambda s: (s.since, s.target, s.alert)))
 
 
-def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[str, Rule]) -> Symptom | str:
+def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[str, Rule], source: str) -> Symptom | str:
     """The symptom, or why it cannot be one."""
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
         return "an alert without labels"
@@ -110,7 +121,7 @@ def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[st
         fired_at=now,
         unit=notes.get("unit", rule.unit if rule else ""),
         summary=notes.get("summary", "") or notes.get("description", "") or name,
-        source="alertmanager",
+        source=source,
     )
 
 

@@ -105,6 +105,15 @@ class Prometheus:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
 
+    async def raw(self, expr: str, at: float) -> list[tuple[Labels, list[Point]]]:
+        """The samples themselves of a range selector like `ALERTS[1h]`, up to `at` (unix seconds)."""
+        params = {"time": f"{at:.3f}"}
+        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))  # type: ignore[arg-type]
+        try:
+            return [(_labels(row["metric"]), [(float(t), number(v)) for t, v in row["values"]]) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
     async def range(self, expr: str, start: float, end: float, step: float) -> list[tuple[Labels, list[Point]]]:
         """Evaluate PromQL over [start, end] (unix seconds) every `step` seconds: (labels, points)."""
         raw = self._connect._session  # the library's range helper insists on datetimes and chunks; its session is ours

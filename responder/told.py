@@ -20,6 +20,7 @@ class Over(Noun):
 
     key: Key
     since: float
+    until: float
     at: float
     """When we were told."""
 
@@ -65,23 +66,26 @@ class Told(Noun):
 def hear(told: Told, intakes: Iterable[Intake], now: float) -> Told:
     """What is known after these payloads, in the order they came."""
     firing = {_key(s): s for s in told.symptoms if now - s.fired_at <= FOREVER_S}
-    over = {(o.key, o.since): o for o in told.over if now - o.at <= FOREVER_S}
+    over: dict[Key, list[Over]] = {}
+    for item in told.over:
+        if now - item.at <= FOREVER_S:
+            over.setdefault(item.key, []).append(item)
     fresh, passing = set(told.fresh), list(told.passing)
     for intake in intakes:
         for symptom in intake.firing:
             key = _key(symptom)
             known = firing.get(key)
-            if (key, symptom.since) in over or (known and symptom.since < known.since):
+            if _within(over, key, symptom.since) or (known and symptom.since < known.since):
                 continue
             if known is None:
                 fresh.add(key)
             first = known.fired_at if known else symptom.fired_at
             firing[key] = symptom.model_copy(update={"fired_at": first})
-        for symptom in intake.resolved:
-            key = _key(symptom)
-            if (key, symptom.since) in over:
+        for ended in intake.resolved:
+            symptom, key = ended.symptom, _key(ended.symptom)
+            if _within(over, key, symptom.since):
                 continue
-            over[key, symptom.since] = Over(key=key, since=symptom.since, at=now)
+            over.setdefault(key, []).append(Over(key=key, since=symptom.since, until=ended.at, at=now))
             known = firing.get(key)
             if known is None:  # we have never heard of its beginning
                 passing.append(symptom)
@@ -91,8 +95,13 @@ def hear(told: Told, intakes: Iterable[Intake], now: float) -> Told:
                     passing.append(known)
     return Told(
         symptoms=tuple(firing.values()), fresh=tuple(sorted(fresh & set(firing))), passing=tuple(passing),
-        over=tuple(over.values()),
+        over=tuple(item for items in over.values() for item in items),
     )  # fmt: skip
+
+
+def _within(over: dict[Key, list[Over]], key: Key, since: float) -> bool:
+    """Whether an episode that began then is one that is over: two tellers may differ a little about when it began."""
+    return any(item.since <= since <= item.until for item in over.get(key, ()))
 
 
 def _key(symptom: Symptom) -> Key:

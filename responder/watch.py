@@ -10,12 +10,13 @@ from pathlib import Path
 
 import structlog
 
-from responder.alertmanager import fold, from_alertmanager
+from responder.alertmanager import FOUND_LATE, fold, from_alertmanager
 from responder.correlate import Memory, Policy, correlate
 from responder.evaluate import mute, observe, present, quiet
 from responder.holding import States, advance, joined, only
 from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
+from responder.missed import Missed
 from responder.model import Change, Content, Incident, Rule, Sample, Silence, Target, TimelineEntry
 from responder.onsets import PROGRESS, with_onset
 from responder.probe import Probe, merge
@@ -59,6 +60,7 @@ class Watch:
         self.states = States()
         self.memory = Memory()
         self.told = Told()
+        self.missed = Missed(prometheus, store)
         self.shares: set[int] | None = None
         """With other replicas: those that are ours; None: everything is, and is remembered as one."""
         self.incidents: dict[str, Incident] = {}
@@ -84,7 +86,9 @@ class Watch:
         for share in shares or (None,):
             try:
                 if text := rows.get(_key(STATES, share)):
-                    self.states = joined(self.states, States.model_validate_json(text), now)
+                    earlier = States.model_validate_json(text)
+                    self.states = joined(self.states, earlier, now)
+                    self.missed.since = min(filter(None, (earlier.at, self.missed.since)), default=None)
                 if text := rows.get(_key(MEMORY, share)):
                     self.memory = self.memory.joined(Memory.model_validate_json(text))
                 if text := rows.get(_key(TOLD, share)):
@@ -130,6 +134,7 @@ class Watch:
         self._tell_probes(answers, targets, probes, now)
         answers |= merge(probes.values(), now)
         self._count(content, answers, targets)
+        await self.missed.round(self.told, now, content, targets)
         await self._take_in(content, targets, now)
         responsive = {name for name, probe in probes.items() if probe.responsive(now)}
         here = present(answers, targets.values())
@@ -263,6 +268,9 @@ class Watch:
         self.incidents[incident.id] = incident
         if change is Change.UNCHANGED:
             return None
+        if change is Change.OPENED and all(s.source == FOUND_LATE for s in incident.symptoms):
+            incident = _found_late(incident)
+            self.incidents[incident.id] = incident
         reach("incident.before_save")
         back = was is not None and was.state == "resolved" and incident.state == "open"
         try:
@@ -311,6 +319,12 @@ class Watch:
 
     async def _write(self, rows: dict[str, str]) -> None:
         await self.store.save_timers(rows, ())
+
+
+def _found_late(incident: Incident) -> Incident:
+    says = "found late in Prometheus' ALERTS: it began while the responder did not run"
+    note = TimelineEntry(at=incident.opened_at, kind="note", says=says)
+    return incident.model_copy(update={"timeline": (*incident.timeline, note)})
 
 
 def _key(what: str, share: int | None) -> str:

@@ -28,6 +28,7 @@ CORE = {
 }  # fmt: skip
 WIRING = {
     "resume",
+    "missed",
     "learner",
     "first",
     "fleet",

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from responder.alertmanager import FOREVER_S, Intake
+from responder.alertmanager import FOREVER_S, Ended, Intake
 from responder.correlate import Memory, Policy, correlate
 from responder.model import Change, Incident, Severity, Symptom, Target
 from responder.told import Told, hear
@@ -26,7 +26,7 @@ def firing(*symptoms: Symptom) -> Intake:
 
 
 def over(*symptoms: Symptom) -> Intake:
-    return Intake(resolved=symptoms)
+    return Intake(resolved=tuple(Ended(symptom=s, at=s.since + 1) for s in symptoms))
 
 
 def test_told_symptoms_stay_until_taken_back_or_forgotten() -> None:

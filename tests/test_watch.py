@@ -42,6 +42,8 @@ class World:
         self.garbage: set[str] = set()
         self.history: list[tuple[float, float | None]] = []
         self.asked: list[str] = []
+        self.remembered: list[tuple[dict[str, str], list[float]]] = []
+        """Series of ALERTS and when they fired."""
         self.store = SqliteStore(folder)
         self.store.open()
         self.watch = self.new()
@@ -58,6 +60,11 @@ class World:
             raise PrometheusSilent("down")
         value = {"up": 1.0, "w": self.waiting, "p": self.now}.get(expr)
         return [] if value is None and expr != "w" else [(LABELS, self.now, value)]
+
+    async def raw(self, expr: str, at: float) -> list[Any]:
+        if self.silent:
+            raise PrometheusSilent("down")
+        return [(labels, [(t, 1.0) for t in times if t <= at]) for labels, times in self.remembered]
 
     async def range(self, expr: str, start: float, end: float, step: float) -> list[Any]:
         return [(LABELS, self.history)]
