@@ -32,6 +32,17 @@ def find_tool() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
 
 
+def cannot(inventory: Inventory | None, program: str) -> str:
+    """Why this tracer (py-spy, gdb, gcore) could not look at the server now, with what to add; '' when it could."""
+    if inventory is None or not inventory.processes:
+        return f"no processes known: {inventory.why_not if inventory else 'the server was never seen alive'}"
+    if not inventory.local:
+        return "the server runs on another host: run a responder there"
+    if program == "py-spy":
+        return "" if find_tool() else "py-spy is not installed: pip install py-spy, next to the responder or on PATH"
+    return "" if shutil.which(program) else f"{program} is not installed: apt-get install gdb"
+
+
 def complaint(code: int | None, said: bytes, timeout: float) -> str:
     """Why a tool brought nothing, in its own words."""
     if code is None:

@@ -14,7 +14,7 @@ from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
-BY_HAND = {"test_profile.py", "test_wrong_output.py"}
+BY_HAND = {"test_profile.py"}
 """Live tests that have not had a run on a quiet machine yet: `RESPONDER_LIVE=all make test` runs them, too."""
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"

@@ -76,3 +76,19 @@ def test_complaints_are_the_tools_own_words() -> None:
     assert ptrace.complaint(7, b"", 3.0) == "exit 7"
     assert "CAP_SYS_PTRACE" in ptrace.hint(["Permission Denied"])
     assert ptrace.hint(["Bad address"]) == ""
+
+
+def test_doctor_does_not_promise_what_cannot_run() -> None:
+    """No processes, another host, no program: each in words; a step that traces asks before it says yes."""
+    from responder.capture import STEPS
+    from responder.model import Inventory, ProcessInfo
+    from responder.ptrace import cannot
+
+    one = ProcessInfo(pid=1, ppid=0, started_at=1.0, role="worker", name="w")
+    assert "never seen alive" in cannot(None, "gdb")
+    assert "no processes known" in cannot(Inventory(at=0, local=True), "py-spy")
+    assert "another host" in cannot(Inventory(at=0, local=False, processes=(one,)), "gdb")
+    assert "not installed" in cannot(Inventory(at=0, local=True, processes=(one,)), "no-such-tracer")
+    assert cannot(Inventory(at=0, local=True, processes=(one,)), "py-spy") == ""
+    for name in ("stacks_blocking", "stacks_native", "flame_graph", "gdb", "gcore"):
+        assert STEPS[name].ready is not None

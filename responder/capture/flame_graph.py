@@ -112,6 +112,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("scheduler_share", round(flame.share_of(flames, "vllm/v1/core/"), 4), "share")
 
 
+async def ready(scene: Scene) -> str:
+    """'' when py-spy could look at the server now."""
+    return ptrace.cannot(scene.inventory, "py-spy")
+
+
 STEP = Step(
     name="flame_graph",
     rung=2,
@@ -131,4 +136,5 @@ STEP = Step(
     worst_pause_s=0.05,
     needs=("same host", "py-spy", "root or CAP_SYS_PTRACE"),
     params=What,
+    ready=ready,
 )

@@ -127,6 +127,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield Fact(name="gcore.bytes", value=meta["bytes"], unit="bytes", step="gcore", file=META, at=brief.now)
 
 
+async def ready(scene: Scene) -> str:
+    """'' when gcore could look at the server now."""
+    return ptrace.cannot(scene.inventory, "gcore")
+
+
 STEP = Step(
     name="gcore",
     rung=3,
@@ -142,4 +147,5 @@ STEP = Step(
     worst_pause_s=55.0,
     needs=("same host", "gcore (gdb)", "root or CAP_SYS_PTRACE", "a person's approval"),
     params=CoreOf,
+    ready=ready,
 )

@@ -157,6 +157,11 @@ def _place(stack: list[str]) -> str:
     return "other"
 
 
+async def ready(scene: Scene) -> str:
+    """'' when gdb could look at the server now."""
+    return ptrace.cannot(scene.inventory, "gdb")
+
+
 STEP = Step(
     name="gdb",
     rung=2,
@@ -174,4 +179,5 @@ STEP = Step(
     worst_pause_s=5.0,
     needs=("same host", "gdb", "root or CAP_SYS_PTRACE"),
     params=Whom,
+    ready=ready,
 )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact
-from responder.ptrace import candidates, find_tool
+from responder.ptrace import candidates, cannot, find_tool
 from responder.pyspy import Dumping, dump_all
 from responder.stackfacts import read_stacks, specs
 
@@ -59,6 +59,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     return read_stacks(files, brief.now, "stacks_blocking")
 
 
+async def ready(scene: Scene) -> str:
+    """'' when py-spy could look at the server now."""
+    return cannot(scene.inventory, "py-spy")
+
+
 STEP = Step(
     name="stacks_blocking",
     rung=2,
@@ -71,4 +76,5 @@ STEP = Step(
     worst_pause_s=0.5,
     needs=("same host", "py-spy", "root or CAP_SYS_PTRACE"),
     params=Which,
+    ready=ready,
 )
