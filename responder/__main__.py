@@ -65,6 +65,20 @@ def run(
 
 
 @app.command()
+def agent(
+    node: Annotated[str, typer.Option(help="this node, as targets name it in `node:`", envvar="RESPONDER_NODE")],
+    database: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
+) -> None:
+    """Do the captures of this node's targets for responders elsewhere. Ends on SIGTERM."""
+    from responder.cli_agent import agent as serve
+
+    raise typer.Exit(serve(node, config, {"database": database, "data_dir": data_dir}, log_level))
+
+
+@app.command()
 def plan(
     playbook: Annotated[str | None, typer.Argument(help="its id or class; all of them when left out")] = None,
     target: Targets = None,

@@ -105,7 +105,7 @@ class App:
         )  # fmt: skip
         self._closers.append(self.http.close)
         self.safety = Safety(self.store, self.http, config.data_dir, self.clock, self.telemetry,
-                             lambda: self.loaded.targets)  # fmt: skip
+                             lambda: self.loaded.targets, self.fleet.place if self.fleet else "")  # fmt: skip
         self._closers.append(self.safety.duties.stop)
         # Before anything else: what an earlier life began and did not end.
         await self.safety.duties.restore()
@@ -138,7 +138,7 @@ class App:
         await self.learner.restore()
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         if self.fleet:
-            await self.fleet.start(self.watch, self.responder, self.safety)
+            await self.fleet.start(self.watch, self.responder, self.safety, self.safety.duties.take_over)
             self._closers.append(self.fleet.stop)
             self.safety.join(self.fleet.healthy_elsewhere, self.fleet.disturbed_elsewhere)
             await self.fleet.change_hands()
@@ -235,9 +235,8 @@ class App:
             deadline_s=config.capture.deadline,
             requests=self.desk.rows if self.desk else None,
             languages=tongues(config),
-            may_act=self.fleet.may_act if self.fleet else None,
-            mirror=self.fleet.mirror if self.fleet else None,
             routes=tuple(part.route() for part in config.routes),
+            **(self.fleet.tools() if self.fleet else {}),
         )
 
     def _signals(self, content: Content) -> dict[str, str]:
@@ -334,7 +333,7 @@ class App:
             http=self.http, clock=self.clock, canary=self._canary, connections=inventories.established,
             alive=inventories.alive,
         )  # fmt: skip
-        stored = await self.store.inventories()
+        stored = await self.store.inventories() | (await self.fleet.stock() if self.fleet else {})
         ours = self._ours()
         for name, target in ours.items():
             if name not in self.probes or self.probes[name].target != target:
@@ -342,7 +341,7 @@ class App:
                 self.probes[name] = Probe(target, senses, canary_interval_s=interval)
             if name in stored:
                 self.kit.inventories.setdefault(name, stored[name])
-                self.probes[name].processes = stored[name].processes
+                self.probes[name].processes = stored[name].processes if stored[name].local else ()
             asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
         for name in set(self.probes) - set(ours):
             await self.probes.pop(name).stop()

@@ -69,6 +69,10 @@ class Kit:
     """Target -> what was learned of it in healthy times: kind -> JSON."""
     may_act: Callable[[str], Awaitable[bool]] | None = None
     """Whether a target is still ours, when there are other replicas."""
+    elsewhere: Callable[[Step, str, Target], Step] = lambda step, _, __: step
+    """A step as it is run for a target: (step, evidence id, target) -> the same, on the target's node if it has one."""
+    stock: Callable[[], Awaitable[dict[str, Inventory]]] | None = None
+    """What agents have found on their nodes."""
     mirror: Mirror | None = None
     """Where other replicas see incident folders."""
 

@@ -85,7 +85,7 @@ def refused(work: Callable[[], int]) -> int:
 
 def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
     """`responder run`."""
-    _log_to_stderr(level)
+    log_to_stderr(level)
     from responder.app import load_all
     from responder.notify import check as check_receivers
 
@@ -139,7 +139,7 @@ async def _serve(loaded: Any, load: Any) -> int:
         await app.stop()
 
 
-def _log_to_stderr(level: str) -> None:
+def log_to_stderr(level: str) -> None:
     number = getattr(logging, level.upper(), logging.INFO)
     structlog.configure(
         processors=[

@@ -13,16 +13,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Protocol
 
 import structlog
 
+from responder.agents import Agents, from_afar
 from responder.alertmanager import split
 from responder.artifacts import Artifacts, ArtifactsSilent, FolderArtifacts, Mirror
 from responder.config import Config, secret
 from responder.folder import folder_of
-from responder.model import Change, Incident, Target
+from responder.model import Change, Incident, Inventory, Target
 from responder.postgres.database import Database
 from responder.postgres.leases import Leases
 from responder.postgres.store import PostgresStore
@@ -59,25 +60,43 @@ class Fleet:
         self.store.split = lambda payload: split(payload, tuple(targets().values()))
         artifacts = artifacts_of(config)
         self.mirror = Mirror(artifacts) if artifacts else None
+        self.agents = Agents(self.database, artifacts) if artifacts else None
+        self.place = f"{socket.gethostname()}:{config.data_dir.resolve()}"
+        """Where our guards are: the same after a restart."""
         self._new: set[int] = set()
         self._old: set[int] = set()
         self._watch: Watch | None = None
         self._responder: Responder | None = None
         self._local: Local | None = None
 
-    async def start(self, watch: Watch, responder: Responder, local: Local) -> None:
+    async def start(
+        self, watch: Watch, responder: Responder, local: Local, duties: Callable[[Collection[str]], Awaitable[None]]
+    ) -> None:
         """Join the others. DatabaseSilent when the database does not answer."""
-        self._watch, self._responder, self._local = watch, responder, local
+        self._watch, self._responder, self._local, self._duties = watch, responder, local, duties
         watch.shares = set()
         await self.database.open()
         await self.leases.start()
+        if self.agents:
+            self.agents.start()
 
     async def stop(self) -> None:
         """Give back what is ours; idempotent."""
+        if self.agents:
+            await self.agents.stop()
         await self.leases.stop()
         await self.database.close()
 
     # --------------------------------------------------------------------------------------------- what is ours
+
+    def tools(self) -> dict[str, Any]:
+        """What the flow gets of us (`case.Kit`)."""
+        there = self.agents.there if self.agents else lambda step, _, __: step
+        return {"may_act": self.may_act, "mirror": self.mirror, "elsewhere": there, "stock": self.stock}
+
+    async def stock(self) -> dict[str, Inventory]:
+        """What agents have found on their nodes."""
+        return from_afar(await self.store.inventories(), self.targets())
 
     def holds(self, target: str) -> bool:
         """Whether this target is ours, as far as we have heard."""
@@ -119,6 +138,7 @@ class Fleet:
         if new:
             self._watch.forget(new)
             await self._watch.restore(new)
+            await self._duties(self._of(new))
             await self._take_up(new)
         return bool(old or new)
 

@@ -94,6 +94,10 @@ class IncidentFolder:
         """Throw away what an unfinished step left."""
         shutil.rmtree(self.path / "raw" / safe_name(evidence), ignore_errors=True)
 
+    def remove(self) -> None:
+        """Throw all of it away."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def sweep(self) -> None:
         """Remove what a crash left of unfinished writes."""
         for path in self.path.rglob(".tmp-*"):

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 STOP_TIMEOUT_S = 1800.0
 """vLLM answers a stop when the trace is written: minutes have been seen. Asking twice instead is what crashes it."""
 REFUSED_FOR_S = 60.0
+OTHERS_GRACE_S = 15.0
+"""How long after it is due another host's guard is left to end what it watches over."""
 TRY_EVERY_S = 1.0
 START_TIME = re.compile(rb"^process_start_time_seconds ([0-9.e+]+)", re.MULTILINE)
 GUARD = Path(__file__).with_name("guard.py")
@@ -55,10 +57,10 @@ class Obligations:
 
     def __init__(
         self, shelf: Shelf, http: aiohttp.ClientSession, folder: Path, clock: Callable[[], float] = time.time, *,
-        keys: Callable[[], Mapping[str, str]] = dict, count: Callable[[float], None] = lambda _: None,
+        keys: Callable[[], Mapping[str, str]] = dict, count: Callable[[float], None] = lambda _: None, place: str = "",
     ) -> None:  # fmt: skip
         self.shelf, self.http, self.folder, self.clock = shelf, http, folder, clock
-        self.keys, self.count = keys, count
+        self.keys, self.count, self.place = keys, count, place
         self.open: dict[str, Obligation] = {}
         self.done: dict[str, Obligation] = {}
         """Settled in this life."""
@@ -69,6 +71,8 @@ class Obligations:
     async def restore(self) -> None:
         """First of all at a start: begin to settle what an earlier life of ours left open."""
         for item in await self.shelf.obligations():
+            if item.place not in ("", self.place):
+                continue  # its guard is on another host; `take_over` if that does not do its duty
             self.open[item.id] = item
             log.warning("obligation.found_open", id=item.id, target=item.target, step=item.step)
             self.settle(item.id)
@@ -76,15 +80,33 @@ class Obligations:
         if self._tasks:  # let the stops leave before we do anything else; their answers may take minutes
             await asyncio.wait(self._tasks.values(), timeout=TRY_EVERY_S)
 
+    async def take_over(self, targets: Collection[str]) -> None:
+        """Servers that are ours from now on: what others have begun there and their guards do not end, we end."""
+        for item in await self.shelf.obligations():
+            if item.target in targets and item.id not in self.open and item.id not in self._tasks:
+                self._tasks[item.id] = asyncio.create_task(self._overdue(item), name=f"overdue {item.id}")
+
+    async def _overdue(self, item: Obligation) -> Obligation:
+        await asyncio.sleep(max(0.0, item.due_at + OTHERS_GRACE_S - self.clock()))
+        still = {one.id: one for one in await self.shelf.obligations()}
+        if item.id not in still:
+            self._tasks.pop(item.id, None)
+            return item
+        log.warning("obligation.overdue", id=item.id, target=item.target, step=item.step, place=item.place)
+        self.open[item.id] = still[item.id]
+        return await self._settle(item.id)
+
     async def owe(self, target: Target, step: str, *, incident: str, within_s: float, repeat_safe: bool) -> Obligation:
         """Write down that we owe `target` an end within so many seconds. DutyRefused when it is owed one already."""
         born = await self._born(target.url, target.name)
         if any(item.target == target.name for item in self.open.values()):
             raise DutyRefused("the end of an earlier profile of this server is still outstanding")
+        if self.place and any(i.target == target.name for i in await self.shelf.obligations()):
+            raise DutyRefused("the end of an earlier profile of this server is still outstanding elsewhere")
         now = self.clock()
         item = Obligation(
             id=f"{int(now)}-{uuid.uuid4().hex[:8]}", target=target.name, url=target.url, step=step, incident=incident,
-            opened_at=now, due_at=now + within_s, born_at=born, repeat_safe=repeat_safe,
+            opened_at=now, due_at=now + within_s, born_at=born, repeat_safe=repeat_safe, place=self.place,
         )  # fmt: skip
         self.open[item.id] = item
         try:

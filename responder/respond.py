@@ -258,6 +258,7 @@ class Responder:
             kit, step = self.kit, self.kit.steps[call.step]
             await kit.must_hold(case.target.name)
             evidence_id = numbered(step.name, case.manifest)
+            step = kit.elsewhere(step, evidence_id, case.target)
             case.manifest[evidence_id] = {}
             brief = self._brief(case)
             await begin(kit, case, call, evidence_id, self._allowed(case, call))

@@ -25,11 +25,11 @@ class Safety:
 
     def __init__(
         self, store: Store, http: aiohttp.ClientSession, data_dir: Path, clock: Callable[[], float],
-        telemetry: Telemetry, targets: Callable[[], Mapping[str, Target]],
+        telemetry: Telemetry, targets: Callable[[], Mapping[str, Target]], place: str = "",
     ) -> None:  # fmt: skip
         self.clock, self.targets = clock, targets
         self.duties = Obligations(store, http, data_dir / "obligations", clock, keys=self._keys,
-                                  count=telemetry.obligations.set)  # fmt: skip
+                                  count=telemetry.obligations.set, place=place)  # fmt: skip
         self.allowance = Allowance(store, clock, targets, self._healthy_anywhere, self._models)
         self.approvals = Approvals(data_dir / "approvals")
         self._watch: Watch | None = None

@@ -42,7 +42,8 @@ class Upkeep:
         await probe.look()
         inventory = self.kit.inventories.get(name)
         path = probe.target.log_file or (inventory.log_file if inventory else None)
-        if path is None or (name in self.known() and probe.seen.reachable):
+        # A log on an agent's node is read when something has happened, not all the time.
+        if path is None or probe.target.node or (name in self.known() and probe.seen.reachable):
             probe.log_values({})
             self.stopping.discard(name)
             return
@@ -53,11 +54,16 @@ class Upkeep:
 
     async def take_stock(self) -> None:
         """Find every target's processes and log."""
-        for target in list(self.kit.targets.values()):
+        if self.kit.stock is not None:
+            self.kit.inventories.update(await self.kit.stock())
+        ours = [target for name, target in self.kit.targets.items() if name in self.probes]
+        for target in ours:
             await self.discover(target)
 
     async def discover(self, target: Target) -> None:
         """One target's processes and log, as they are while it is well."""
+        if target.node:
+            return  # its agent does
         known = self.kit.inventories.get(target.name)
         try:
             async with asyncio.timeout(DISCOVERY_TIMEOUT_S):

@@ -7,7 +7,7 @@ steps that only run commands and read files; the steps that look into processes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import aiohttp
 
 from responder import inventory as inventories
 from responder import proc, redact
-from responder.capture.step import Runner
+from responder.capture.step import Command, Runner
 from responder.config import Config, TargetPart
 from responder.model import Inventory, Target
 from responder.runner_pod import Pod, PodRunner
@@ -36,6 +36,21 @@ class Closes(Protocol):
         """Idempotent."""
 
 
+class AgentsNode:
+    """A node whose captures its agent does as a whole: nothing of it is run or read from here."""
+
+    def __init__(self, node: str) -> None:
+        self.via = f"agent on {node}"
+
+    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 1 << 20) -> Command:
+        """See Runner."""
+        raise FileNotFoundError(2, f"not run from here: {self.via}", argv[0])
+
+    async def read(self, path: str, *, max_bytes: int, tail: bool = False) -> bytes:
+        """See Runner."""
+        raise FileNotFoundError(2, f"not read from here: {self.via}", path)
+
+
 def runners(config: Config, http: aiohttp.ClientSession) -> dict[str, Runner]:
     """Target -> runner, for the targets that are not on this host."""
     made = {part.name or urlsplit(part.url).netloc: runner_of(part, http) for part in config.targets}
@@ -44,6 +59,8 @@ def runners(config: Config, http: aiohttp.ClientSession) -> dict[str, Runner]:
 
 def runner_of(part: TargetPart, http: aiohttp.ClientSession) -> Runner | None:
     """The runner of one target; None for this host."""
+    if part.node is not None:
+        return AgentsNode(part.node)
     if part.where == "local":
         return None
     if part.where.pod is not None:

@@ -140,3 +140,8 @@ async def finish(database: Database, agent: str, work: str, answer: str) -> None
         await db.execute("SELECT pg_notify(%s, %s)", (DONE, work))
 
     await database.ask(change, patience_s=60.0)
+
+
+async def leave(db: Connection, agent: str) -> None:
+    """The agent ends; what it had taken and not answered is interrupted at once."""
+    await db.execute("DELETE FROM agents WHERE name=%s", (agent,))

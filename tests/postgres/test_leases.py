@@ -1,0 +1,204 @@
+"""Leases on a real PostgreSQL: one holder per share, and nothing is written by one whose term is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any
+
+import pytest
+
+from responder.model import Delivery, Incident, Severity
+from responder.postgres.database import Database
+from responder.postgres.leases import Leases
+from responder.postgres.store import PostgresStore
+from responder.shares import SHARES, LeaseLost, share_of
+from responder.store_db import StoreRefused
+from responder.store_tables import SCHEMA
+from tests.cluster import Cluster
+
+
+class One:
+    """A replica without a flow."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.database = Database(url)
+        self.news: list[tuple[str, int]] = []
+        self.busy: set[int] = set()
+        self.leases = Leases(self.database, name, gained=self._gained, lost=self._lost, busy=lambda: self.busy,
+                             tell=lambda: f"{name} is well")  # fmt: skip
+        self.store = PostgresStore(url)
+        self.store.leases = self.leases
+
+    async def _gained(self, shares: Collection[int]) -> None:
+        self.news.append(("gained", len(shares)))
+
+    async def _lost(self, shares: Collection[int]) -> None:
+        self.news.append(("lost", len(shares)))
+
+    @property
+    def held(self) -> set[int]:
+        return set(self.leases.holdings.claims)
+
+    async def beat(self) -> None:
+        await self.leases.beat(patience_s=10.0)
+
+
+@pytest.fixture
+async def replica(database: str) -> AsyncIterator[Callable[[str], Any]]:
+    """Makes replicas on one database."""
+    made: list[One] = []
+
+    async def make(name: str) -> One:
+        one = One(database, name)
+        one.store.open()
+        await one.database.open()
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.store.close()
+        await one.database.close()
+
+
+def incident(name: str = "i", target: str = "t") -> Incident:
+    return Incident(id=name, target=target, incident_class="high_ttft", severity=Severity.WARNING, onset_at=1.0,
+                    opened_at=2.0)  # fmt: skip
+
+
+def silence(cluster: Cluster, url: str, name: str) -> None:
+    """As if nothing had been heard of a replica for longer than a lease."""
+    database = url.rpartition("/")[2]
+    cluster.sql(f"UPDATE replicas SET beat_at=now() - interval '1 hour' WHERE name='{name}'", database)
+    cluster.sql(f"UPDATE shares SET until=now() - interval '1 hour' WHERE holder='{name}'", database)
+
+
+async def test_two_share_everything_out_and_nothing_is_held_twice(replica: Any) -> None:
+    """The first has all; when the second comes the first gives back what is the second's."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    assert len(a.held) == SHARES
+    await b.beat()
+    assert b.held == set()
+    await a.beat()
+    await b.beat()
+    assert a.held.isdisjoint(b.held)
+    assert len(a.held) + len(b.held) == SHARES
+    assert min(len(a.held), len(b.held)) > SHARES / 4
+    assert a.leases.others == {"b": "b is well"}
+
+
+async def test_a_share_with_an_open_incident_stays_where_it_is(replica: Any) -> None:
+    """A newcomer waits until the incident is over."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    a.busy = set(range(SHARES))
+    await b.beat()
+    await a.beat()
+    await b.beat()
+    assert (len(a.held), len(b.held)) == (SHARES, 0)
+
+
+async def test_who_is_silent_loses_its_shares_and_may_write_nothing_any_more(
+    replica: Any, cluster: Cluster, database: str
+) -> None:
+    """Its term is over: incident, messages, steps and timers are refused, whatever it believes."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    await a.store.save_incident(incident())
+    silence(cluster, database, "a")
+    await b.beat()
+    assert len(b.held) == SHARES
+    assert len(a.held) == SHARES  # it does not know yet
+    item = Delivery(id="i.1.hook", incident="i", revision=1, receiver="hook", stage="first")
+    for write in (
+        a.store.save_incident(incident().model_copy(update={"state": "resolved"})),
+        a.store.publish(incident(), stage="first", revision=1, deliveries=[item]),
+        a.store.add_deliveries([item]),
+        a.store.begin_step("i", "stacks", {}, (1.0, {})),
+        a.store.end_step("i", "stacks", {}, (1.0, {})),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+    await a.store.save_timers({f"states/{share_of('t')}": "stale"}, ())
+    assert await b.store.timers() == {}
+    assert await b.store.deliveries() == []
+    assert [i.state for i, _, _ in await b.store.incidents()] == ["open"]
+    await b.store.save_incident(incident())
+    await a.beat()
+    assert ("lost", SHARES) in a.news
+
+
+async def test_who_comes_back_in_time_keeps_its_term(replica: Any, cluster: Cluster, database: str) -> None:
+    """A silence nobody has used changes nothing."""
+    a = await replica("a")
+    await a.beat()
+    silence(cluster, database, "a")
+    await a.beat()
+    assert a.news == [("gained", SHARES)]
+
+
+async def test_the_same_share_in_a_new_term_is_lost_and_gained(replica: Any, cluster: Cluster, database: str) -> None:
+    """Somebody had it meanwhile: what is remembered of it here is stale."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    silence(cluster, database, "a")
+    await b.beat()
+    silence(cluster, database, "b")
+    await a.beat()
+    assert a.news == [("gained", SHARES), ("lost", SHARES), ("gained", SHARES)]
+
+
+async def test_messages_and_alerts_are_seen_by_whose_they_are(replica: Any) -> None:
+    """An alert may come to any replica; it is dealt to the owner of its target."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    await b.beat()
+    await a.beat()
+    await b.beat()
+    names = [f"t{n}" for n in range(20)]
+    a.store.split = b.store.split = lambda payload: {name: {"for": name} for name in payload}
+    assert await a.store.add_intake(names, 1.0, limit=100)
+    seen = {one: {payload["for"] for _, _, payload in await one.store.intake()} for one in (a, b)}
+    assert seen[a] | seen[b] == set(names)
+    assert seen[a] == {name for name in names if share_of(name) in a.held}
+    assert seen[b] == {name for name in names if share_of(name) in b.held}
+    for one, mine in seen.items():
+        for name in mine:
+            await one.store.save_incident(incident(f"i-{name}", name))
+            item = Delivery(id=f"i-{name}.1.hook", incident=f"i-{name}", revision=1, receiver="hook", stage="first")
+            await one.store.add_deliveries([item])
+    assert {i.incident[2:] for i in await a.store.deliveries("hook", "pending")} == seen[a]
+    assert len(await a.store.deliveries("hook")) == 20
+
+
+async def test_a_server_that_restarts_costs_nothing(replica: Any, cluster: Cluster) -> None:
+    """`-m immediate`: what is asked meanwhile waits; an alert is refused rather than kept waiting."""
+    a = await replica("a")
+    await a.beat()
+    await a.store.save_incident(incident())
+    cluster.crash()
+    try:
+        assert await a.store.add_intake({"alerts": []}, 1.0, limit=10) is False
+    finally:
+        cluster.start()
+    await a.store.save_incident(incident("i2"))
+    await a.beat()
+    assert len(await a.store.incidents()) == 2
+    assert a.news == [("gained", SHARES)]
+
+
+async def test_a_newer_schema_is_refused(replica: Any, cluster: Cluster, database: str) -> None:
+    """An old responder must not damage what a newer one wrote."""
+    await replica("a")
+    cluster.sql(f"UPDATE meta SET value='{SCHEMA + 1}' WHERE key='schema'", database.rpartition("/")[2])
+    with pytest.raises(StoreRefused, match="newer"):
+        PostgresStore(database).open()
+
+
+def test_a_database_that_is_not_there_is_said_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host and database are named; the secret is not."""
+    monkeypatch.setattr("responder.postgres.store.START_PATIENCE_S", 0.0)
+    with pytest.raises(StoreRefused, match="db at 127.0.0.1:1") as refused:
+        PostgresStore("postgresql://u:hunter22@127.0.0.1:1/db").open()
+    assert "hunter22" not in str(refused.value)
