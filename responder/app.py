@@ -364,7 +364,10 @@ class App:
         return await send_canary(self.http, target, target.model, deadline_s)
 
     def _notifiers(self) -> dict[str, Any]:
-        return {name: build_notifier(name, part) for name, part in self.loaded.config.receivers.items()}
+        return {
+            name: build_notifier(name, part, self.loaded.config.data_dir)
+            for name, part in self.loaded.config.receivers.items()
+        }
 
     def _bots(self) -> dict[str, SlackBot]:
         return {name: bot for name, bot in self.outbox.notifiers.items() if isinstance(bot, SlackBot)}

@@ -253,6 +253,7 @@ def test_every_capture_step_and_notifier_is_registered() -> None:
         "slack_blocks",
         "slack_api",
         "slack_clicks",
+        "digest",
     }
     assert notifiers == set(KINDS)
 

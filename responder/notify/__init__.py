@@ -22,25 +22,30 @@ class Kind:
     """What an operator may write for this kind, and what it becomes."""
 
     settings: type[Receiver]
-    build: Callable[[str, Any], Notifier]
+    build: Callable[..., Notifier]
+    """(name, settings), and `folder` where it remembers something."""
+    remembers: bool = False
 
 
 KINDS: dict[str, Kind] = {
     webhook.KIND: Kind(webhook.WebhookReceiver, webhook.Webhook),
-    slack_webhook.KIND: Kind(slack_webhook.SlackWebhookReceiver, slack_webhook.SlackWebhook),
-    slack_bot.KIND: Kind(slack_bot.SlackBotReceiver, slack_bot.SlackBot),
+    slack_webhook.KIND: Kind(slack_webhook.SlackWebhookReceiver, slack_webhook.SlackWebhook, remembers=True),
+    slack_bot.KIND: Kind(slack_bot.SlackBotReceiver, slack_bot.SlackBot, remembers=True),
     pagerduty.KIND: Kind(pagerduty.PagerDutyReceiver, pagerduty.PagerDuty),
     alertmanager.KIND: Kind(alertmanager.AlertmanagerReceiver, alertmanager.Alertmanager),
     apprise.KIND: Kind(apprise.AppriseReceiver, apprise.AppriseUrls),
 }
 
 
-def build(name: str, settings: Mapping[str, Any]) -> Notifier:
+def build(name: str, settings: Mapping[str, Any], data_dir: Path | None = None) -> Notifier:
     """The notifier an operator configured; `check` says in words what is wrong where this raises ValueError."""
     kind = KINDS.get(str(settings.get("kind", webhook.KIND)))
     if kind is None:
         raise ValueError(f"receiver {name}: unknown kind")
-    return kind.build(name, kind.settings.model_validate(dict(settings)))
+    parsed = kind.settings.model_validate(dict(settings))
+    if kind.remembers and data_dir is not None:
+        return kind.build(name, parsed, folder=data_dir / "digests")
+    return kind.build(name, parsed)
 
 
 def check(receivers: Mapping[str, Mapping[str, Any]], file: str = "") -> tuple[Problem, ...]:

@@ -12,10 +12,12 @@ from typing import Any, Literal, Self
 import aiohttp
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from responder.folder import safe_name
 from responder.model import Button
+from responder.notify.digest import COVERED, Digest
 from responder.notify.notifier import Message, Receiver, Sent, one_of, receipt_of, secret_text, web_address
 from responder.notify.slack_api import GONE, TOO_BIG, Pace, Refused, SlackApi
-from responder.notify.slack_blocks import Block, details, fallback, note, parent
+from responder.notify.slack_blocks import Block, details, escape, fallback, note, parent, section
 
 KIND = "slack_bot"
 EVENT = "responder_incident"
@@ -36,6 +38,9 @@ class SlackBotReceiver(Receiver):
     link: str = ""
     """Where a report can be read, with {id} for the incident: https://responder.example.com/incidents/{id}"""
     charts: bool = True
+    digest_over: int = Field(default=5, ge=1)
+    digest_within_s: float = Field(default=60.0, gt=0)
+    """More new incidents than this within so many seconds share one message, the digest."""
     signing_secret: SecretStr | None = None
     signing_secret_file: Path | None = None
     """Of the Slack app: buttons appear once it (or the app token) is given; their address is /slack/actions."""
@@ -71,10 +76,13 @@ class SlackBot:
     kind = KIND
 
     def __init__(
-        self, name: str, settings: SlackBotReceiver, clock: Callable[[], float] = time.time, gap_s: float = 1.0
-    ) -> None:
+        self, name: str, settings: SlackBotReceiver, clock: Callable[[], float] = time.time, gap_s: float = 1.0,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.settings = settings
+        path = folder / f"{safe_name(name)}.json" if folder else None
+        self.digest = Digest(settings.digest_over, settings.digest_within_s, path)
         self._clock = clock
         self._pace = Pace(gap_s)
 
@@ -86,6 +94,8 @@ class SlackBot:
             return Sent("retry", f"token_file not readable: {error.strerror}", receipt=message.receipt)
         ours = self.settings
         api = SlackApi(http, token or "", ours.api_url, ours.timeout_s, self._pace, self._clock)
+        if self.digest.covers(message, self._clock()):
+            return await self._in_digest(api, message)
         telling = Telling(api, ours, message)
         try:
             await telling.parent()
@@ -94,6 +104,40 @@ class SlackBot:
         except Refused as refused:
             return Sent(refused.outcome, refused.reason, refused.after, receipt_of(telling.done))
         return Sent("delivered", problem, receipt=receipt_of(telling.done))
+
+    async def _in_digest(self, api: SlackApi, message: Message) -> Sent:
+        """Its line in the message of a storm. Told when the message shows it, which one edit does for many."""
+        digest, now = self.digest, self._clock()
+        digest.take(message)
+        receipt = receipt_of({"digest": digest.ts or "to be written", "cause": message.cause})
+        if digest.shown(message):
+            return Sent("delivered", COVERED, receipt=receipt)
+        if not digest.due(now):
+            return Sent("retry", "waits for the next edit of the digest", receipt=receipt)
+        try:
+            ts = await self._write_digest(api, message)
+            await asyncio.to_thread(digest.written, ts, now)
+            if digest.over_now:
+                await self._post(api, [section([escape(digest.ended())], 300)], digest.ended(), thread_ts=ts)
+        except Refused as refused:
+            if refused.code in GONE:
+                digest.ts = ""
+                return Sent("retry", refused.reason, receipt=receipt)
+            return Sent(refused.outcome, refused.reason, refused.after, receipt)
+        return Sent("delivered", COVERED, receipt=receipt_of({"digest": ts, "cause": message.cause}))
+
+    async def _write_digest(self, api: SlackApi, message: Message) -> str:
+        digest = self.digest
+        blocks, words = digest.blocks(self.settings.link), digest.words()
+        if digest.ts:
+            await api.call("chat_update", channel=self.settings.channel, ts=digest.ts, blocks=blocks, text=words,
+                           safe_to_repeat=True)  # fmt: skip
+            return digest.ts
+        return str((await self._post(api, blocks, words))["ts"])
+
+    async def _post(self, api: SlackApi, blocks: list[Block], words: str, **more: Any) -> Any:
+        return await api.call("chat_postMessage", channel=self.settings.channel, blocks=blocks, text=words, post=True,
+                              unfurl_links=False, unfurl_media=False, **more)  # fmt: skip
 
 
 class Telling:

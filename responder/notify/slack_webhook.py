@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import aiohttp
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from responder.folder import safe_name
+from responder.notify.digest import COVERED, Digest
 from responder.notify.notifier import (
     USER_AGENT,
     Message,
@@ -38,6 +42,10 @@ class SlackWebhookReceiver(Receiver):
     link: str = ""
     """Where a report can be read, with {id} for the incident: https://responder.example.com/incidents/{id}"""
 
+    digest_over: int = Field(default=5, ge=1)
+    digest_within_s: float = Field(default=60.0, gt=0)
+    """More new incidents than this within so many seconds share a message, the digest."""
+
     @field_validator("url")
     @classmethod
     def _url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -61,9 +69,14 @@ class SlackWebhook:
 
     kind = KIND
 
-    def __init__(self, name: str, settings: SlackWebhookReceiver, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, name: str, settings: SlackWebhookReceiver, clock: Callable[[], float] = time.time,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.settings = settings
+        path = folder / f"{safe_name(name)}.json" if folder else None
+        self.digest = Digest(settings.digest_over, settings.digest_within_s, path)
         self._clock = clock
 
     async def send(self, http: aiohttp.ClientSession, message: Message) -> Sent:
@@ -76,6 +89,8 @@ class SlackWebhook:
             return Sent("retry", f"url_file not readable: {error.strerror}")
         except ValueError as error:
             return Sent("dead", f"url_file: {error}")
+        if self.digest.covers(message, self._clock()):
+            return await self._in_digest(http, url, message)
         text = {"text": fallback(message.text), "unfurl_links": False, "unfurl_media": False}
         blocks = parent(message.report, self.settings.link, message.possible_duplicate)
         sent = await self._post(http, url, text | {"blocks": blocks}, message)
@@ -83,6 +98,23 @@ class SlackWebhook:
             # Slack finds the blocks too much: the text alone must do.
             sent = await self._post(http, url, text, message)
         return sent
+
+    async def _in_digest(self, http: aiohttp.ClientSession, url: str, message: Message) -> Sent:
+        """Part of a storm: one message for all, and another one only a while later, since it cannot be edited."""
+        digest, now = self.digest, self._clock()
+        digest.take(message)
+        receipt = receipt_of({"digest": "told", "cause": message.cause})
+        if digest.shown(message):
+            return Sent("delivered", COVERED, receipt=receipt)
+        if digest.ts and not digest.over_now and now - digest.edited_at < digest.within_s:
+            return Sent("retry", "waits for the next message about the storm", receipt=receipt)
+        payload = {"text": digest.words(), "blocks": digest.blocks(self.settings.link), "unfurl_links": False,
+                   "unfurl_media": False}  # fmt: skip
+        sent = await self._post(http, url, payload, message)
+        if sent.outcome == "delivered":
+            await asyncio.to_thread(digest.written, f"{now:.3f}", now)
+            return Sent("delivered", COVERED, receipt=receipt)
+        return replace(sent, receipt=receipt)
 
     async def _post(self, http: aiohttp.ClientSession, url: str, payload: dict[str, Any], message: Message) -> Sent:
         try:

@@ -31,6 +31,7 @@ class FakeSlack:
     envelopes: list[dict[str, Any]] = field(default_factory=list)
     """What Socket Mode sends to whoever connects, and the ids that were acknowledged."""
     heard: list[str] = field(default_factory=list)
+    posted: int = 0
     violations: list[str] = field(default_factory=list)
     """What in any payload broke a documented limit or a rule of ours; the fixture wants none."""
 
@@ -89,7 +90,8 @@ class FakeSlack:
             error = "thread_not_found"
         if error:
             return {"ok": False, "error": error}
-        ts = f"1795144384.{len(self.messages):06d}"
+        self.posted += 1
+        ts = f"1795144384.{self.posted:06d}"
         self.messages[ts] = {"ts": ts, **message}
         return {"ok": True, "ts": ts, "channel": message["channel"]}
 

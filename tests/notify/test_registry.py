@@ -13,7 +13,7 @@ GOOD = {
     "channel": {"kind": "slack_webhook", "url": "https://hooks.slack.com/services/T/B/X"},
     "team": {"kind": "slack_bot", "token": "xoxb-1", "channel": "C0123ABCD"},
 }
-PARTS = {"notifier", "slack_api", "slack_blocks", "slack_clicks"}
+PARTS = {"notifier", "slack_api", "slack_blocks", "slack_clicks", "digest"}
 """Modules that are no notifier themselves."""
 
 
