@@ -153,6 +153,34 @@ def acknowledge(
 
 
 @app.command()
+def verdict(
+    incident: Annotated[str, typer.Argument(help="see `responder incidents list`")],
+    right: Annotated[bool, typer.Option("--right/--wrong", help="whether the cause named first was the cause")],
+    cause: Annotated[str, typer.Option(help="what it turned out to be")] = "",
+    note: Annotated[str, typer.Option(help="anything worth remembering")] = "",
+    who: Who = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say whether a report was right. Counted per cause and playbook, and told in later reports."""
+    from responder.cli_verdicts import judge
+
+    raise typer.Exit(judge(incident, right, cause, note, who, data_dir))
+
+
+@app.command()
+def explain(
+    where: Annotated[str, typer.Argument(help="an incident's id, or a folder")],
+    fact: Annotated[str | None, typer.Option(help="only this fact, for example metrics.kv_usage.max")] = None,
+    data_dir: DataDir = None,
+    format: Format = "text",
+) -> None:
+    """Read every cited value again from the raw files, check their hashes, and show what each claim came to."""
+    from responder.cli_verdicts import explain as explain_incident
+
+    raise typer.Exit(explain_incident(where, fact, data_dir, format))
+
+
+@app.command()
 def check(
     config: ConfigFile = None,
     rules: Annotated[list[Path] | None, typer.Option(help="more rule files or folders")] = None,

@@ -131,11 +131,11 @@ class App:
             policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
         )  # fmt: skip
         self.safety.attach(self.kit, self.watch, self.probes)
-        self.pressed = Pressed(self.kit, self.responder, self.safety)
-        self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
-        self._closers.append(self.clicks.stop)
         self.learner = Learner(self.kit, self.safety.healthy, lambda: self.watch.muted)
         await self.learner.restore()
+        self.pressed = Pressed(self.kit, self.responder, self.safety, self.learner.ledger.press)
+        self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
+        self._closers.append(self.clicks.stop)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         if self.fleet:
             await self.fleet.start(self.watch, self.responder, self.safety, self.safety.duties.take_over)
@@ -184,6 +184,7 @@ class App:
             requests=lambda window_s: recent(self.desk, window_s),
             capture=self.safety.capture,
             decide=self.safety.decide,
+            judge=lambda *word: self.learner.ledger.judge(*word),
             acknowledge=lambda incident, who: self.pressed.acknowledge(incident, who),
             slack=lambda body, headers: self.clicks.posted(body, headers),
         )

@@ -16,7 +16,7 @@ from responder.artifacts import ArtifactsSilent, Mirror
 from responder.canaries.pins import Pinned
 from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
+from responder.model import Content, Evidence, Experience, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
 from responder.obligations import Obligations
 from responder.outbox import Outbox
 from responder.routes import Route
@@ -65,6 +65,8 @@ class Kit:
     routes: tuple[Route, ...] = ()
     languages: tuple[Language, ...] = (ENGLISH,)
     """The one of the reports first, then those that single receivers are told in."""
+    experience: Callable[[Case], Awaitable[Experience]] | None = None
+    """What earlier incidents say about one; None where nobody remembers."""
     remembered: dict[str, dict[str, str]] = field(default_factory=dict)
     """Target -> what was learned of it in healthy times: kind -> JSON."""
     may_act: Callable[[str], Awaitable[bool]] | None = None

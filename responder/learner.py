@@ -13,6 +13,7 @@ from responder.capture.expected import EXPECTATION, LOAD, observation
 from responder.case import Kit
 from responder.changes import History, fold
 from responder.expected import Model, learn
+from responder.ledger import Ledger
 from responder.model import Target
 from responder.snapshot import take
 from responder.window import Rows, Window, gather
@@ -36,6 +37,7 @@ class Learner:
         self, kit: Kit, healthy: Callable[[], Collection[str]], muted: Callable[[], Mapping[str, float]]
     ) -> None:
         self.kit, self.healthy, self.muted = kit, healthy, muted
+        self.ledger = Ledger(kit)
         self._well_since: dict[str, float] = {}
         self._learned_to: dict[str, float] = {}
         self._pictured: dict[str, float] = {}
@@ -44,9 +46,11 @@ class Learner:
         """What earlier lives have learned."""
         for target, kind, body in await self.kit.store.learned():
             self.kit.remembered.setdefault(target, {})[kind] = body
+        await self.ledger.take_in()
 
     async def round(self) -> None:
-        """One round: every healthy target teaches what it can."""
+        """One round: every healthy target teaches what it can, and so does what engineers said."""
+        await self.ledger.take_in()
         now = self.kit.clock()
         well = {
             name for name in self.healthy() if name in self.kit.targets and now >= self.muted().get(name, 0.0) + LATE_S

@@ -555,6 +555,59 @@ class Verdict(Noun):
     notes: tuple[str, ...] = ()
 
 
+# ------------------------------------------------------------------------------------------------ what it had been
+
+
+class Opinion(Noun):
+    """What an engineer said of a verdict once they knew."""
+
+    incident: str
+    target: str
+    named: str
+    """The cause the report had named first."""
+    status: Status
+    playbooks: tuple[str, ...]
+    right: bool
+    cause: str = ""
+    """What it turned out to be; empty when nobody said."""
+    who: str
+    note: str = ""
+    at: float
+
+
+class Record(Noun):
+    """How often a cause was right when it was named, by what engineers said."""
+
+    cause: str
+    right: int
+    told: int
+
+
+class Neighbour(Noun):
+    """A past incident that left much the same evidence."""
+
+    incident: str
+    target: str
+    at: float
+    named: str
+    status: Status
+    turned_out: str = ""
+    """What an engineer said it was; empty when nobody did."""
+    distance: float
+    """0: every sign one of them showed the other showed, too; 1: none."""
+    shared: tuple[str, ...] = ()
+    """Signs both showed, as `cause.claim`."""
+    apart: tuple[str, ...] = ()
+    """Signs only one of them showed."""
+
+
+class Experience(Noun):
+    """What earlier incidents say about this one; it never moves a verdict."""
+
+    records: tuple[Record, ...] = ()
+    nearest: tuple[Neighbour, ...] = ()
+
+
 # ----------------------------------------------------------------------------------------------------- who is told
 
 
@@ -592,6 +645,7 @@ class Report(Noun):
     series: tuple[Series, ...] = ()
     target_url: str = ""
     owed: tuple[str, ...] = ()
+    experience: Experience = Experience()
     generated_at: float
 
 

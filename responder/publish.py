@@ -15,7 +15,7 @@ from responder.capture.step_recorder import charts as steps_of
 from responder.case import Case, Kit, show_others
 from responder.diagnose import diagnose
 from responder.killpoint import reach
-from responder.model import Button, Report, Series, TimelineEntry
+from responder.model import Button, Experience, Report, Series, TimelineEntry
 from responder.offers import offers
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.requests.stepchart import draw as draw_steps
@@ -46,6 +46,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     """Write a revision into the folder, then queue it for every receiver; `quick` is without charts."""
     series = await asyncio.to_thread(_series, case)
     series = charts.with_limits(series, case.incident.symptoms, kit.content.rules)
+    experience = await kit.experience(case) if kit.experience and not quick else Experience()
     # No await from here to the report: what is said and what was weighed must be of one moment.
     weigh(kit, case)
     case.revision += 1
@@ -65,6 +66,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         series=series,
         target_url=case.target.url,
         owed=kit.duties.words(case.target.name) if kit.duties else (),
+        experience=experience,
         generated_at=kit.clock(),
     )
     weighed = [item.id for item in case.weighed]

@@ -11,7 +11,7 @@ from responder.capture.step import Brief, Step
 from responder.collect import read_facts
 from responder.diagnose import diagnose
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Incident, Plan, Report, Series, Symptom, Timings
+from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Symptom, Timings
 
 
 class NotAnIncident(Exception):
@@ -47,6 +47,7 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
             series=stored_series(folder, evidence),
             target_url=told["target_url"],
             owed=tuple(told.get("owed", ())),
+            experience=Experience.model_validate(told.get("experience", {})),
             generated_at=told["generated_at"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from responder.report_answers import (
     sure,
     title,
 )
-from responder.report_rows import captures, changed, grouped, moments, proofs, raw_files, rivals
+from responder.report_rows import captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_style import STYLE
 from responder.report_words import authored, code, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking, spoken
@@ -51,6 +51,7 @@ def _page(report: Report, charts: Mapping[str, str]) -> str:
         _timeline(report),
         _changed(report),
         _rivals(report),
+        _part("nearest", _list(neighbours(report))) if report.experience.nearest else "",
         _captures(report),
         _raw(report),
         _notes(report),

@@ -80,6 +80,7 @@ def _contract(report: Report) -> dict[str, Any]:
             "report_s": _finite(report.timings.report_s),
         },
         "owed": list(report.owed),
+        "experience": report.experience.model_dump(mode="json"),
         "playbooks": list(report.verdict.playbooks),
         "notes": list(report.verdict.notes),
         "status_rules": status_rules(),

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from responder.model import Hypothesis, Report
 from responder.report_answers import Answer, answers, footer, leading, sure, title
-from responder.report_rows import Proof, captures, changed, grouped, moments, proofs, raw_files, rivals
+from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_words import authored, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking
 
@@ -28,7 +28,7 @@ def to_markdown(report: Report, language: Language = ENGLISH) -> str:
 
 def _markdown(report: Report) -> str:
     blocks = [f"# {escape(title(report))}", *(_answer(answer) for answer in answers(report))]
-    blocks += _evidence(report) + _timeline(report) + _changed(report) + _rivals(report)
+    blocks += _evidence(report) + _timeline(report) + _changed(report) + _rivals(report) + _nearest(report)
     blocks += _captures(report) + _raw(report)
     if report.verdict.notes:
         blocks += [f"## {say('h.notes')}", "\n".join(f"- {line(authored(note))}" for note in report.verdict.notes)]
@@ -136,6 +136,11 @@ def _rivals(report: Report) -> list[str]:
         head = f"**{line(rival.title)}** ({line(f'`{rival.cause}`')}, {rival.sure}): {line(rival.says)}"
         out.append(head + "\n\n" + "\n".join(items) if items else head)
     return [f"## {say('h.rivals')}", *out] if out else []
+
+
+def _nearest(report: Report) -> list[str]:
+    rows = "\n".join(f"- {line(words)}" for words in neighbours(report))
+    return [f"## {say('h.nearest')}", rows] if rows else []
 
 
 def _captures(report: Report) -> list[str]:

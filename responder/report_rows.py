@@ -9,7 +9,18 @@ from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
 from responder.report_answers import disproof_line, missing_line, strongest, sure
 from responder.report_facts import facts_by_name, raw_path, values_of, when
 from responder.report_signals import signal_words
-from responder.report_words import authored, clock, code, duration, honest, outcome_words, phrase, plain, size
+from responder.report_words import (
+    authored,
+    clock,
+    code,
+    duration,
+    honest,
+    named,
+    outcome_words,
+    phrase,
+    plain,
+    size,
+)
 from responder.words import say
 
 TOUCHES = 1
@@ -228,6 +239,23 @@ def changed(report: Report) -> tuple[Moved, ...]:
 def raw_files(report: Report) -> tuple[str, ...]:
     """Raw files of every capture, relative to the incident folder."""
     return tuple(f"raw/{evidence.id}/{name}" for evidence in report.evidence for name in evidence.files)
+
+
+def neighbours(report: Report) -> tuple[str, ...]:
+    """Past incidents that left much the same evidence, nearest first."""
+    return tuple(
+        say(
+            "near.line",
+            incident=code(one.incident, 80),
+            target=code(one.target, 80),
+            at=clock(one.at, day=True),
+            signs=f"{100 * (1 - one.distance):.0f}",
+            named=code(one.named, 80),
+            status=named("status", one.status.value),
+            turned_out=say("near.turned_out", cause=code(one.turned_out, 80)) if one.turned_out else "",
+        )
+        for one in report.experience.nearest
+    )
 
 
 def status_rules() -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from responder.model import Delivery, Incident, Inventory, Silence
+from responder.model import Delivery, Incident, Inventory, Opinion, Silence
 from responder.store_db import Db
 from responder.store_work import Work, put_deliveries
 
@@ -133,6 +133,22 @@ class Store(Work):
     async def learned(self) -> list[tuple[str, str, str]]:
         """(target, kind, JSON) of everything remembered."""
         return await self._do(lambda db: db.execute("SELECT target, kind, body FROM learned").fetchall())
+
+    async def save_opinion(self, opinion: Opinion) -> None:
+        """An engineer's word on a verdict; a later word on the same incident replaces it."""
+        row = (opinion.incident, opinion.at, opinion.model_dump_json())
+        put = (
+            "INSERT INTO opinions VALUES (?,?,?) ON CONFLICT (incident) DO UPDATE SET at=excluded.at, "
+            "body=excluded.body WHERE excluded.at>=opinions.at"
+        )
+        await self._do(lambda db: db.execute(put, row))
+
+    async def opinions(self) -> list[Opinion]:
+        """Newest first."""
+        rows = await self._do(
+            lambda db: db.execute("SELECT body FROM opinions ORDER BY at DESC, incident LIMIT 5000").fetchall()
+        )
+        return [Opinion.model_validate_json(row[0]) for row in rows]
 
     async def ping(self) -> None:
         """Raise if the file cannot be written."""

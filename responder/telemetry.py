@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -9,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from responder import __version__
-from responder.model import Sample
+from responder.model import Opinion, Sample
 
 
 class Telemetry:
@@ -79,6 +80,8 @@ class Telemetry:
         )
         self.requests = RequestCollector()
         self.registry.register(self.requests)
+        self.opinions = OpinionCollector()
+        self.registry.register(self.opinions)
         self.probes = ProbeCollector()
         self.registry.register(self.probes)
         self._worst_lag = 0.0
@@ -107,6 +110,25 @@ class RequestCollector(Collector):
         family = CounterMetricFamily("responder_otlp", "Spans and messages received over OTLP.", labels=["what"])
         for what, count in self.numbers().items():
             family.add_metric([what], count)
+        yield family
+
+
+class OpinionCollector(Collector):
+    """What engineers said of verdicts, by the cause that was named and by playbook."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[Opinion]] = tuple
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """One counter; an incident of two playbooks counts for each."""
+        counted = Counted(
+            (o.named, book, "right" if o.right else "wrong") for o in self.read() for book in o.playbooks or ("",)
+        )
+        family = CounterMetricFamily(
+            "responder_verdicts", "Verdicts engineers judged.", labels=["cause", "playbook", "verdict"]
+        )
+        for labels, count in sorted(counted.items()):
+            family.add_metric(labels, count)
         yield family
 
 

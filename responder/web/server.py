@@ -52,6 +52,8 @@ class Surface:
     """(incident, who) -> words; ValueError in words."""
     slack: Callable[[bytes, Mapping[str, str]], Awaitable[tuple[int, str]]] | None = None
     """(body, headers) of what Slack posts -> HTTP status and words."""
+    judge: Callable[[str, bool, str, str, str], Awaitable[dict[str, Any]]] | None = None
+    """(incident, right, cause, who, note) -> the engineer's word as kept; ValueError in words."""
     requests: Callable[[float], Awaitable[bytes]] | None = None
     """Stored rows of the requests of the last so many seconds; LookupError in words."""
 
@@ -74,6 +76,7 @@ def build(surface: Surface) -> web.Application:
     app.router.add_post("/api/v1/incidents/{id}/approvals/{step}", pages.decide)
     app.router.add_post("/api/v1/incidents/{id}/acknowledge", pages.acknowledge)
     app.router.add_post("/slack/actions", pages.slack)
+    app.router.add_post("/api/v1/incidents/{id}/verdict", pages.judge)
     app.router.add_get("/", pages.index)
     app.router.add_get("/incidents/{id}", pages.incident)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
@@ -215,6 +218,22 @@ class Pages:
             raise web.HTTPNotFound(text="no Slack here\n")
         status, words = await self.surface.slack(await request.read(), request.headers)
         return web.Response(status=status, text=words)
+
+    async def judge(self, request: web.Request) -> web.Response:
+        """An engineer's word: {"verdict": "right" or "wrong", "who": …, "cause": what it was, "note": …}."""
+        body = await _object(request)
+        word, who = body.get("verdict"), body.get("who")
+        cause, note = body.get("cause", ""), body.get("note", "")
+        strings = isinstance(who, str) and isinstance(cause, str) and isinstance(note, str)
+        if word not in ("right", "wrong") or not strings or not str(who).strip():
+            raise web.HTTPBadRequest(text='send {"verdict": "right" or "wrong", "who": "…", "cause": "", "note": ""}\n')
+        if self.surface.judge is None:
+            raise web.HTTPNotFound(text="no verdicts here\n")
+        try:
+            said = await self.surface.judge(request.match_info["id"], word == "right", cause, str(who), note)
+        except ValueError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from None
+        return web.json_response(said)
 
     async def index(self, _: web.Request) -> web.Response:
         """A plain list of incidents."""

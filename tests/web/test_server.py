@@ -176,3 +176,25 @@ async def test_captures_by_hand_are_posted(tmp_path: Path) -> None:
         unknown = await client.post("/api/v1/captures", json={"target": "t", "step": "x"})
         assert (unknown.status, await unknown.text()) == (404, "no such step\n")
         assert (await client.post("/api/v1/captures", json={"target": 1, "step": "x"})).status == 400
+
+
+async def test_an_engineers_word_on_a_verdict(tmp_path: Path) -> None:
+    """Checked, passed on, and refused in words; without anybody to keep it, not found."""
+    heard: list[tuple[Any, ...]] = []
+
+    async def judge(*word: Any) -> dict[str, Any]:
+        if word[0] == "nowhere":
+            raise ValueError("no report of it")
+        heard.append(word)
+        return {"right": word[1]}
+
+    made = dataclasses.replace(surface(Daemon(), tmp_path), judge=judge)
+    async with TestClient(TestServer(build(made))) as client:
+        word = {"verdict": "wrong", "who": "ann", "cause": "gpu_fault"}
+        assert await (await client.post("/api/v1/incidents/i1/verdict", json=word)).json() == {"right": False}
+        assert heard == [("i1", False, "gpu_fault", "ann", "")]
+        assert (await client.post("/api/v1/incidents/nowhere/verdict", json=word)).status == 409
+        for wrong in ({"verdict": "maybe", "who": "a"}, {"verdict": "right", "who": " "}, {"verdict": "right"}):
+            assert (await client.post("/api/v1/incidents/i1/verdict", json=wrong)).status == 400
+    async with TestClient(TestServer(build(surface(Daemon(), tmp_path)))) as client:
+        assert (await client.post("/api/v1/incidents/i1/verdict", json=word)).status == 404
