@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from responder.cli_verdicts import explain, verdict
 from responder.traces.cli import trace
 
 EXIT_RUNTIME, EXIT_CONTENT = 1, 2
@@ -153,34 +154,6 @@ def acknowledge(
 
 
 @app.command()
-def verdict(
-    incident: Annotated[str, typer.Argument(help="see `responder incidents list`")],
-    right: Annotated[bool, typer.Option("--right/--wrong", help="whether the cause named first was the cause")],
-    cause: Annotated[str, typer.Option(help="what it turned out to be")] = "",
-    note: Annotated[str, typer.Option(help="anything worth remembering")] = "",
-    who: Who = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Say whether a report was right. Counted per cause and playbook, and told in later reports."""
-    from responder.cli_verdicts import judge
-
-    raise typer.Exit(judge(incident, right, cause, note, who, data_dir))
-
-
-@app.command()
-def explain(
-    where: Annotated[str, typer.Argument(help="an incident's id, or a folder")],
-    fact: Annotated[str | None, typer.Option(help="only this fact, for example metrics.kv_usage.max")] = None,
-    data_dir: DataDir = None,
-    format: Format = "text",
-) -> None:
-    """Read every cited value again from the raw files, check their hashes, and show what each claim came to."""
-    from responder.cli_verdicts import explain as explain_incident
-
-    raise typer.Exit(explain_incident(where, fact, data_dir, format))
-
-
-@app.command()
 def check(
     config: ConfigFile = None,
     rules: Annotated[list[Path] | None, typer.Option(help="more rule files or folders")] = None,
@@ -299,6 +272,8 @@ def recorder(
 
 
 app.command()(trace)
+app.command()(verdict)
+app.command()(explain)
 
 
 OneTarget = Annotated[str, typer.Option("--target", help="URL or configured name")]

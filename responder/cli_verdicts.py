@@ -7,10 +7,35 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 OK, RUNTIME, CONTENT = 0, 1, 2
+Who = Annotated[str | None, typer.Option("--who", help="who says so; default: user@host")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
+
+
+def verdict(
+    incident: Annotated[str, typer.Argument(help="see `responder incidents list`")],
+    right: Annotated[bool, typer.Option("--right/--wrong", help="whether the cause named first was the cause")],
+    cause: Annotated[str, typer.Option(help="what it turned out to be")] = "",
+    note: Annotated[str, typer.Option(help="anything worth remembering")] = "",
+    who: Who = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say whether a report was right. Counted per cause and playbook, and told in later reports."""
+    raise typer.Exit(judge(incident, right, cause, note, who, data_dir))
+
+
+def explain(
+    where: Annotated[str, typer.Argument(help="an incident's id, or a folder")],
+    fact: Annotated[str | None, typer.Option(help="only this fact, for example metrics.kv_usage.max")] = None,
+    data_dir: DataDir = None,
+    format: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+) -> None:
+    """Read every cited value again from the raw files, check their hashes, and show what each claim came to."""
+    raise typer.Exit(explain_incident(where, fact, data_dir, format))
 
 
 def judge(incident: str, right: bool, cause: str, note: str, who: str | None, data_dir: Path | None) -> int:
@@ -30,8 +55,8 @@ def judge(incident: str, right: bool, cause: str, note: str, who: str | None, da
     return OK
 
 
-def explain(where: str, fact: str | None, data_dir: Path | None, format: str) -> int:
-    """`responder explain`."""
+def explain_incident(where: str, fact: str | None, data_dir: Path | None, format: str) -> int:
+    """Exit 1 when a file or a value is another than the report says."""
     from responder.capture import STEPS
     from responder.explain import explained, told
     from responder.folder import folder_of
