@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from responder.cli_verdicts import explain, verdict
+from responder.cli_verdicts import approve, deny, explain, verdict
 from responder.traces.cli import trace
 
 EXIT_RUNTIME, EXIT_CONTENT = 1, 2
@@ -122,22 +122,6 @@ def doctor(
 
 
 Who = Annotated[str | None, typer.Option("--who", help="who decides; default: user@host")]
-
-
-@app.command()
-def approve(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
-    """Let a capture run that waits for a person. Needs the running daemon's data directory."""
-    from responder.cli_captures import decide
-
-    raise typer.Exit(decide(incident, step, True, who, data_dir))
-
-
-@app.command()
-def deny(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
-    """Forbid a capture that waits for a person."""
-    from responder.cli_captures import decide
-
-    raise typer.Exit(decide(incident, step, False, who, data_dir))
 
 
 @app.command()
@@ -272,6 +256,8 @@ def recorder(
 
 
 app.command()(trace)
+app.command()(approve)
+app.command()(deny)
 app.command()(verdict)
 app.command()(explain)
 

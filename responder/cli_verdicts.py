@@ -1,4 +1,4 @@
-"""How does an engineer's word on a verdict get in, and how is every cited value read again?"""
+"""How does a person's word get in - on a capture that waits, on a verdict - and how is a cited value read again?"""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ import typer
 OK, RUNTIME, CONTENT = 0, 1, 2
 Who = Annotated[str | None, typer.Option("--who", help="who says so; default: user@host")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
+
+
+def approve(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
+    """Let a capture run that waits for a person. Needs the running daemon's data directory."""
+    from responder.cli_captures import decide
+
+    raise typer.Exit(decide(incident, step, True, who, data_dir))
+
+
+def deny(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
+    """Forbid a capture that waits for a person."""
+    from responder.cli_captures import decide
+
+    raise typer.Exit(decide(incident, step, False, who, data_dir))
 
 
 def verdict(
