@@ -143,6 +143,7 @@ _ISO = re.compile(
     r"(?P<fraction>[.,]\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?\]?"
 )
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
+_UVICORN = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL): ")
 _RANK = re.compile(r"_TP(\d+)")
 DAY_S = 86400.0
 
@@ -182,7 +183,9 @@ def record_of(line: str, now: float, utc_offset_s: float = 0.0) -> Record:
         level = _LEVEL.search(line, iso.end(), iso.end() + 60)
         at = unix if unix is not None else _iso_time(iso, utc_offset_s)
         return Record(role, pid, rank, level[1] if level else "", at, "", line[iso.end() :].lstrip(" -:"))
-    return Record(role, pid, rank, "", unix, "", line)
+    # uvicorn says its level, too: what strangers ask for stands in its access log and is no statement of the server.
+    plain = _UVICORN.match(line)
+    return Record(role, pid, rank, plain[1] if plain else "", unix, "", line)
 
 
 def _rank_of(role: str) -> int | None:

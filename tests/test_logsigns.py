@@ -122,6 +122,16 @@ def test_what_only_looks_like_trouble(line: str) -> None:
     assert (signs.hits, signs.exception) == ({}, "")
 
 
+def test_what_strangers_ask_for_is_no_statement_of_the_server() -> None:
+    """uvicorn's access log has no time of its own, and its paths are anybody's text."""
+    lines = [
+        "(EngineCore pid=1) INFO 11-20 10:00:00 [x.py:1] ready",
+        '(APIServer pid=1) INFO:     10.0.0.1:4 - "GET /EngineDeadError HTTP/1.1" 404 Not Found',
+    ]
+    signs = signs_of(lines, on_the_day("10:00:05"), on_the_day("10:00:00"), 0.0)
+    assert (signs.hits, signs.exception) == ({}, "")
+
+
 def test_a_wished_stop_is_told_from_a_death() -> None:
     """A dead engine's API server shuts down as well; only a stop that comes first was wished."""
     stop = "(APIServer pid=1) INFO 11-20 10:00:00 [launcher.py:254] [shutdown] API server: shutdown triggered"

@@ -86,7 +86,7 @@ def test_engines_become_one_server() -> None:
          "x.py:1", "no"),
         ("(Worker_TP3 pid=8) WARNING 11-20 10:05:52 [a/b.py:12] w", "Worker_TP3", 8, 3, "WARNING", "a/b.py:12", "w"),
         ("prefix (EngineCore_DP1 pid=8) INFO 11-20 10:05:52 [core.py:1] w", "", None, None, "INFO", "core.py:1", "w"),
-        ("INFO:     127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK", "", None, None, "", "",
+        ("INFO:     127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK", "", None, None, "INFO", "",
          "INFO:     127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK"),
     ],
 )  # fmt: skip

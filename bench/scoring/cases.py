@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import random
+import re
+import urllib.parse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +20,7 @@ from responder.model import Content, Evidence, Fact, Hypothesis, Incident, Repor
 from responder.replay import replay, stored_evidence
 from responder.report import to_json
 
+_DATED = re.compile(rb"(?:INFO|WARNING|ERROR) (\d\d-\d\d \d\d:\d\d:\d\d) \[")
 Change = Callable[[str, Mapping[str, bytes]], Mapping[str, bytes]]
 """Evidence id and its raw files -> other raw files."""
 
@@ -164,13 +167,18 @@ def clock_off(seconds: float) -> Change:
 
 
 def hostile_log(texts: Sequence[str]) -> Change:
-    """What strangers send stands in the server's log as a request's text."""
+    """What strangers send stands in the server's log, as vLLM logs prompts and its HTTP server paths."""
 
     def change(evidence: str, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        if "log.txt" not in files:
+        dated = _DATED.findall(files.get("log.txt", b""))
+        if not dated:
             return files
-        lines = b"".join(b"INFO request prompt: " + text.encode() + b"\n" for text in texts)
-        return {**files, "log.txt": files["log.txt"] + lines}
+        when = dated[-1].decode()
+        lines = [
+            f"INFO {when} [logger.py:40] Received request cmpl-1: prompt: {text!r}, params: None" for text in texts
+        ]
+        lines += [f'INFO:     10.0.0.1:40000 - "GET /{urllib.parse.quote(text)} HTTP/1.1" 404' for text in texts]
+        return {**files, "log.txt": files["log.txt"] + "\n".join([*lines, ""]).encode(errors="replace")}
 
     return change
 
