@@ -1,0 +1,108 @@
+"""Is every language whole, and does a report in it read as one?"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import check, tongue
+from responder.model import Content
+from responder.replay import replay
+from responder.report import contract, summary_text, to_html, to_markdown
+from responder.signal_words import summary
+from responder.words import CODES, ENGLISH, en, language, say, speaking, spoken, told
+from tests.sample_report import sample
+
+OTHERS = [code for code in CODES if code != ENGLISH.code]
+HELD = re.compile(r"\{(\w+)\}")
+ENOUGH = 0.95
+"""Of the sentences of content: one that was just changed is told in English until somebody translates it."""
+
+
+@cache
+def shipped() -> Content:
+    return check(Config(), STEPS)[0]
+
+
+def sentences() -> set[str]:
+    """Everything a cause says."""
+    out: set[str] = set()
+    for cause in shipped().causes:
+        out |= {cause.title, cause.says, cause.would_disprove.says}
+        out |= {words for weight in cause.evidence for words in (weight.says, weight.says_not)}
+        out |= {words for remedy in cause.remedies for words in (remedy.says, remedy.tradeoff)}
+    return out - {""}
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_no_fixed_words_are_missing(code: str) -> None:
+    """The same keys with the same parts in them; no language has words nobody says."""
+    words, signals = language(code).words, language(code).signals
+    assert set(words) == set(en.WORDS)
+    assert set(signals) == set(en.SIGNALS)
+    for key, english in en.WORDS.items():
+        assert set(HELD.findall(words[key])) == set(HELD.findall(english)), key
+        assert words[key] or not english, key
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_what_causes_say_is_translated(code: str) -> None:
+    """Every title, and nearly every sentence."""
+    texts = tongue(code).texts
+    assert {cause.title for cause in shipped().causes} - set(texts) == set()
+    missing = sentences() - set(texts)
+    assert len(missing) <= (1 - ENOUGH) * len(sentences()), sorted(missing)
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_every_alert_is_told_in_it(code: str) -> None:
+    """The summary with value, bucket and limit filled in."""
+    with speaking(tongue(code)):
+        left = []
+        for rule in shipped().rules:
+            signal = rule.terms[0].signal if rule.terms else ""
+            for value, threshold in ((7.2, 2.0), (0.4, 0.0)):
+                words = summary(rule.summary, signal, value, threshold, {})
+                left += [words] if told(words) == words else []
+    assert left == []
+
+
+@pytest.mark.parametrize("code", OTHERS)
+@pytest.mark.parametrize("stage", ["first", "final", "resolved"])
+def test_no_heading_or_sentence_of_ours_stays_english(code: str, stage: Any) -> None:
+    """None of the English fixed words of two words and more is in the text."""
+    text = to_markdown(sample(stage), language(code)) + summary_text(sample(stage), language(code))
+    fixed = {part.strip(" .,:;()") for words in en.WORDS.values() for part in HELD.split(words)[::2]}
+    for words in fixed:
+        if words.count(" ") >= 2:
+            assert words not in text, words
+    assert f'<html lang="{language(code).html}">' in to_html(sample(stage), {}, language(code))
+
+
+def test_a_recorded_incident_in_chinese() -> None:
+    """The hang of a rank on two H200s, with its causes, evidence and actions."""
+    report = replay(Path("tests/incidents/h200_tp2_rank_stopped"), STEPS, shipped())
+    text = to_markdown(report, tongue("zh"))
+    for words in ("一个 worker 进程卡死（已确认，超过 99 %）", "## 现在该做什么", "现在可安全执行", "`kill -CONT <pid>`",
+                  "37 个请求在处理中", "数据中最早的迹象", "NCCL 自己的监控收不到某个 rank 的数据"):  # fmt: skip
+        assert words in text
+    assert contract(report, tongue("zh"))["language"] == "zh"
+
+
+def test_the_language_ends_with_the_text() -> None:
+    """Nothing said afterwards is in it."""
+    with speaking(language("zh")):
+        assert say("yes") == "是"
+    assert (say("yes"), spoken()) == ("yes", ENGLISH)
+
+
+def test_unknown_languages_are_refused() -> None:
+    """With those there are."""
+    with pytest.raises(ValueError, match="there are en, zh"):
+        language("xx")
