@@ -35,7 +35,7 @@ from bench.scoring.cases import (
     weighed,
     without,
 )
-from bench.scoring.histories import Told, add
+from bench.scoring.histories import Told, about_of, add
 from responder import __version__
 from responder.capture import STEPS
 from responder.config import Config
@@ -87,7 +87,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.diagnosis", description=__doc__)
     parser.add_argument("--incidents", type=pathlib.Path, nargs="*", default=[INCIDENTS], help="folders of folders")
-    histories = sorted(p for p in HISTORIES.rglob("*.om.gz") if p.with_name(p.name.replace(".om.gz", ".json")).exists())
+    histories = sorted(path for path in HISTORIES.rglob("*.om.gz") if about_of(path))
     parser.add_argument("--histories", type=pathlib.Path, nargs="*", default=histories, help="OpenMetrics with truth")
     parser.add_argument("--markdown", action="store_true", help="tables for the README")
     parser.add_argument("--no-peers", action="store_true", help="do not install and ask vllm-doctor, inference-doctor")

@@ -77,9 +77,18 @@ def prometheus(text: bytes, folder: pathlib.Path) -> Iterator[str]:
             child.terminate()
 
 
+def about_of(history: pathlib.Path) -> dict[str, Any]:
+    """The truth beside a history: FILE.json, or its entry in the folder's truth.json. Empty when nobody wrote one."""
+    own = history.with_name(history.name.replace(".om.gz", ".json"))
+    if own.exists():
+        return json.loads(own.read_text())
+    shared = history.with_name("truth.json")
+    return json.loads(shared.read_text()).get(history.name, {}) if shared.exists() else {}
+
+
 def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Path) -> dict[str, Any]:
     """Backtest one history target by target, each in its own time; the last head of the output."""
-    about = json.loads(history.with_name(history.name.replace(".om.gz", ".json")).read_text())
+    about = about_of(history)
     head: dict[str, Any] = {}
     with prometheus(gzip.decompress(history.read_bytes()), scratch / history.name) as url:
         for name, truth in about["targets"].items():
@@ -92,7 +101,7 @@ def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Pa
             if done.exit_code != 0:
                 raise RuntimeError(f"backtest of {name}: {done.output[-500:]}")
             head = json.loads(done.stdout)
-            _judge(told, name, truth, head["reports"], folders, content, history)
+            _judge(told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history)
     return head
 
 
