@@ -41,6 +41,7 @@ from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.sharing import fleet_of
 from responder.store import Store
+from responder.store_db import StoreFull
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.upkeep import Upkeep
@@ -52,7 +53,7 @@ from responder.where import runners
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
 """Of the private Prometheus: hangs must be found within 15 s; what it costs vLLM is printed by bench/watch_cost.py."""
-INTAKE_LIMIT = 1000
+INTAKE_LIMIT = 20_000
 ROUND_S = 2.0
 """Also when scrapes are slower: a hang is found within 15 s only if nobody waits for the next round, too."""
 INVENTORY_EVERY_S = 30.0
@@ -384,7 +385,10 @@ class App:
         return self.missing
 
     async def _accept(self, payload: Any) -> bool:
-        kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
+        try:
+            kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
+        except StoreFull:
+            kept = False
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
 

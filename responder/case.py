@@ -116,6 +116,13 @@ class Case:
     grew: asyncio.Event = field(default_factory=asyncio.Event)
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def remember(self, new: Plan) -> None:
+        """Add a plan to what was planned so far."""
+        refused = {(r.call.step, r.why): r for r in (*self.plan.refused, *new.refused)}
+        chosen = {c.step: c for c in (*self.plan.chosen, *new.chosen)}
+        kept = tuple(r for r in refused.values() if r.call.step not in chosen)
+        self.plan = Plan(chosen=tuple(chosen.values()), refused=kept)
+
     @property
     def weighed(self) -> tuple[Evidence, ...]:
         """The evidence a verdict rests on."""

@@ -49,6 +49,8 @@ class Budget(Noun):
     """Captures of rung 2 and up that still fit into this hour."""
     not_now: str = ""
     """Why nothing of rung 2 and up may run at this moment."""
+    nothing: str = ""
+    """Why nothing at all may run at this moment."""
 
 
 def playbooks_for(incident: Incident, playbooks: Sequence[Playbook]) -> tuple[Playbook, ...]:
@@ -99,6 +101,8 @@ def asks(call: StepCall, budget: Budget) -> bool:
 
 def _refusal(call: StepCall, step: Harm, budget: Budget, left: float, heavy_left: int) -> str:
     """Why this call may not run, or nothing."""
+    if budget.nothing:
+        return budget.nothing
     if call.step in SENDS_REQUESTS and not budget.canary:
         return "requests of our own are switched off for this target (`canary: false`)"
     allowed = call.step in budget.approved or call.rung <= budget.max_rung

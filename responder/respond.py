@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 import structlog
@@ -29,7 +30,6 @@ from responder.model import (
     Incident,
     Outcome,
     Plan,
-    Refusal,
     Status,
     StepCall,
     Target,
@@ -40,12 +40,14 @@ from responder.publish import publish, weigh
 from responder.resume import begin, end, recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
+from responder.store_db import StoreFull
 from responder.worth import choose
 
 log = structlog.get_logger()
 FIRST_WORD_S = 4.0
 """The first message leaves after this long, with whatever has been seen by then."""
 SECOND_LOOK_S = 15.0
+FULL_AGAIN_S = 5.0
 GREW_SETTLES_S = 10.0
 """New symptoms come in flocks; one more look serves them all."""
 STEPS_AT_ONCE = 6
@@ -118,7 +120,8 @@ class Responder:
 
     async def _work(self, case: Case) -> None:
         try:
-            await self.respond(case)
+            while not await self._responded(case):  # noqa: ASYNC110 - a disk tells nobody that it has room
+                await asyncio.sleep(FULL_AGAIN_S)
         except asyncio.CancelledError:
             raise
         except LeaseLost as lost:
@@ -128,6 +131,18 @@ class Responder:
         finally:
             self._cases.pop(case.incident.id, None)
             self._tasks.pop(case.incident.id, None)
+
+    async def _responded(self, case: Case) -> bool:
+        """False when the disk was full: the flow is taken up again from what is on it."""
+        try:
+            await self.respond(case)
+        except (StoreFull, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.kit.store.out_of_room()
+            log.error("incident.no_room", incident=case.incident.id, reason=str(error))
+            return False
+        return True
 
     async def respond(self, case: Case) -> None:
         """The flow."""
@@ -180,7 +195,7 @@ class Responder:
         for rung in sorted({call.rung for call in wanted}):
             now = plan(case.incident, self.kit.content.playbooks, self.kit.steps,
                        await self._budget(case, rung, approved=names), done=set(self.kit.steps) - names)  # fmt: skip
-            self._remember_plan(case, now)
+            case.remember(now)
             async with self._watched(case):
                 await self._run_rung(case, now.chosen, speak=False)
         await publish(self.kit, case, "update")
@@ -195,7 +210,7 @@ class Responder:
                 for rung in range(highest + 1):
                     budget = await self._budget(case, rung)
                     now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
-                    self._remember_plan(case, now.model_copy(update={"chosen": now.chosen if rung == 0 else ()}))
+                    case.remember(now.model_copy(update={"chosen": now.chosen if rung == 0 else ()}))
                     if rung == 0:
                         await self._run_rung(case, now.chosen, speak=speak)
                         weigh(self.kit, case)
@@ -213,7 +228,7 @@ class Responder:
         while left:
             found = choose(case.incident, left, case.verdict, self.kit.content.causes, self.kit.steps, case.weighed)
             batch = found.chosen if all(call.rung < HEAVY_RUNG for call in left) else found.chosen[:1]
-            self._remember_plan(case, Plan(chosen=batch, refused=found.refused))
+            case.remember(Plan(chosen=batch, refused=found.refused))
             await self._run_rung(case, batch, speak=False)
             weigh(self.kit, case)
             ran = {call.step for call in batch} | {refusal.call.step for refusal in found.refused}
@@ -222,7 +237,7 @@ class Responder:
     async def _ask_about_the_rest(self, case: Case, done: Collection[str]) -> None:
         budget = await self._budget(case, None)
         rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
-        self._remember_plan(case, Plan(refused=rest.refused))
+        case.remember(Plan(refused=rest.refused))
         await ask_people(self.kit, case, budget, self._scene(case))
 
     @contextlib.asynccontextmanager
@@ -261,7 +276,7 @@ class Responder:
             step = kit.elsewhere(step, evidence_id, case.target)
             case.manifest[evidence_id] = {}
             brief = self._brief(case)
-            await begin(kit, case, call, evidence_id, self._allowed(case, call))
+            await begin(kit, case, call, evidence_id)
             await kit.must_hold(case.target.name)  # the commit may have taken a while
             try:
                 got = await carefully(
@@ -273,12 +288,6 @@ class Responder:
                 raise
             self._keep(case, got, brief)
             await end(kit, case, got.evidence)
-
-    def _allowed(self, case: Case, call: StepCall) -> str:
-        asked = self.kit.approvals.of(case.incident.id, call.step) if self.kit.approvals and call.rung > 0 else None
-        if asked is not None and asked.decision == "approved":
-            return f"{asked.who}, by approval"
-        return f"policy: up to rung {self._policy(case).max_rung}"
 
     def _keep(self, case: Case, got: Collected, brief: Brief) -> None:
         item = got.evidence
@@ -353,6 +362,8 @@ class Responder:
         return case.target.capture or CapturePolicy(max_rung=self.kit.max_rung)
 
     async def _budget(self, case: Case, rung: int | None, *, approved: Collection[str] = ()) -> Budget:
+        if self.kit.store.full:
+            return Budget(only_rung=rung, nothing="captures are off: the disk of the responder is full")
         if self.kit.allowance is None:
             return Budget(max_rung=self._policy(case).max_rung, only_rung=rung, canary=case.target.canary,
                           approved=frozenset(approved))  # fmt: skip
@@ -379,16 +390,6 @@ class Responder:
             await self._run(case, call, asyncio.Semaphore(1))
             # The verdict stays what it was while the fault was there: afterwards the metrics show health.
             case.set_aside |= set(case.manifest) - before
-
-    # ------------------------------------------------------------------------------------------- what is kept
-
-    def _remember_plan(self, case: Case, new: Plan) -> None:
-        refused = {(r.call.step, r.why): r for r in (*case.plan.refused, *new.refused)}
-        chosen = {c.step: c for c in (*case.plan.chosen, *new.chosen)}
-        case.plan = Plan(
-            chosen=tuple(chosen.values()),
-            refused=tuple(r for r in refused.values() if isinstance(r, Refusal) and r.call.step not in chosen),
-        )
 
 
 def _merged(old: Incident, new: Incident) -> tuple[TimelineEntry, ...]:

@@ -14,14 +14,14 @@ import structlog
 
 from responder.case import Case, Kit, show_others
 from responder.killpoint import reach
-from responder.model import Evidence, Outcome, Plan, StepCall, TimelineEntry, Timings
+from responder.model import CapturePolicy, Evidence, Outcome, Plan, StepCall, TimelineEntry, Timings
 from responder.replay import evidence_again
 
 log = structlog.get_logger()
 INTERRUPTED = "the responder ended while it ran; it is not run again"
 
 
-async def begin(kit: Kit, case: Case, call: StepCall, evidence_id: str, allowed: str) -> None:
+async def begin(kit: Kit, case: Case, call: StepCall, evidence_id: str) -> None:
     """Write down that a step is about to act, and who allowed it; on disk before it acts."""
     reach("step.planned")
     now = kit.clock()
@@ -31,10 +31,18 @@ async def begin(kit: Kit, case: Case, call: StepCall, evidence_id: str, allowed:
     audit = {
         "what": "step begins", "step": call.step, "rung": call.rung, "target": case.target.name,
         "where": (known.via if known else "") or "this host", "params": dict(call.params), "why": call.why,
-        "rules": sorted({s.alert for s in case.incident.symptoms}), "allowed_by": allowed,
+        "rules": sorted({s.alert for s in case.incident.symptoms}), "allowed_by": _allowed(kit, case, call),
     }  # fmt: skip
     await kit.store.begin_step(case.incident.id, evidence_id, _entry(item), (now, audit))
     reach("step.started")
+
+
+def _allowed(kit: Kit, case: Case, call: StepCall) -> str:
+    asked = kit.approvals.of(case.incident.id, call.step) if kit.approvals and call.rung > 0 else None
+    if asked is not None and asked.decision == "approved":
+        return f"{asked.who}, by approval"
+    policy = case.target.capture or CapturePolicy(max_rung=kit.max_rung)
+    return f"policy: up to rung {policy.max_rung}"
 
 
 async def end(kit: Kit, case: Case, item: Evidence) -> None:

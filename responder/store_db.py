@@ -16,6 +16,10 @@ class StoreRefused(Exception):
     """The store cannot be used; the message says why and what to do."""
 
 
+class StoreFull(Exception):
+    """There is no room for this on the disk; nothing of it was kept, and it may be tried again later."""
+
+
 class Rows(Protocol):
     """What a statement brought."""
 
@@ -42,6 +46,17 @@ class Db(Protocol):
 
 class Engine(ABC):
     """A database. `open` it once per process."""
+
+    full = False
+    """The disk is full: what is left is for alerts, incidents and messages; captures are off."""
+
+    def out_of_room(self) -> None:
+        """Somebody else could not write to the same disk."""
+        self.full = True
+
+    async def make_room(self) -> bool:
+        """Look whether a full disk has room again; whether it is full now."""
+        return self.full
 
     @abstractmethod
     def open(self) -> None:

@@ -19,13 +19,15 @@ from typing import Any
 
 from responder.killpoint import reach
 from responder.store import Store
-from responder.store_db import Db, StoreRefused, T
+from responder.store_db import Db, StoreFull, StoreRefused, T
+from responder.store_reserve import Reserve
 from responder.store_tables import SCHEMA, statements
 
 SERIAL_ID = "INTEGER PRIMARY KEY AUTOINCREMENT"
 TOGETHER = 256
 """Most pieces of work in one commit."""
 Job = tuple[Callable[[Db], Any], "Future[Any]"]
+Ended = tuple["Future[Any]", Any, BaseException | None]
 
 
 class SqliteStore(Store):
@@ -36,6 +38,7 @@ class SqliteStore(Store):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock: int | None = None
+        self._reserve = Reserve(folder)
 
     def open(self) -> None:
         """Create or open the file. StoreRefused if another daemon holds it or a newer version wrote it."""
@@ -46,6 +49,7 @@ class SqliteStore(Store):
         except OSError:
             self._unlock()
             raise StoreRefused(f"another responder uses {self.folder}: stop it, or give another --data-dir") from None
+        self._reserve.hold()
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="store", daemon=True)
         self._thread.start()
@@ -69,6 +73,17 @@ class SqliteStore(Store):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def out_of_room(self) -> None:
+        """Somebody else could not write to the same disk: give the reserve back."""
+        self.full = True
+        self._reserve.release()
+
+    async def make_room(self) -> bool:
+        """Take the reserve again where there is room for it: from then on the disk is not full any more."""
+        held = await asyncio.to_thread(self._reserve.hold)
+        self.full = not held if self.full else False
+        return self.full
 
     async def _do(self, work: Callable[[Db], T]) -> T:
         if self._thread is None:
@@ -104,7 +119,21 @@ class SqliteStore(Store):
 
     def _commit(self, db: sqlite3.Connection, jobs: list[Job | None]) -> bool:
         """Everything in one transaction; False when asked to end."""
-        ended: list[tuple[Future[Any], Any, BaseException | None]] = []
+        ended = self._try(db, jobs)
+        if any(isinstance(failure, StoreFull) for _, _, failure in ended):
+            self.full = True
+            if self._reserve.release():
+                ended = self._try(db, jobs)
+        for done, result, failure in ended:
+            if done.set_running_or_notify_cancel():
+                if failure is None:
+                    done.set_result(result)
+                else:
+                    done.set_exception(failure)
+        return None not in jobs
+
+    def _try(self, db: sqlite3.Connection, jobs: list[Job | None]) -> list[Ended]:
+        ended: list[Ended] = []
         try:
             db.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -116,14 +145,9 @@ class SqliteStore(Store):
         except BaseException as error:  # whatever it was: nobody's work is on disk, and everybody is told
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            ended = [(job[1], None, error) for job in jobs if job is not None]
-        for done, result, failure in ended:
-            if done.set_running_or_notify_cancel():
-                if failure is None:
-                    done.set_result(result)
-                else:
-                    done.set_exception(failure)
-        return None not in jobs
+            failure = StoreFull(f"no room on the disk of {self.folder}") if _no_room(error) else error
+            ended = [(job[1], None, failure) for job in jobs if job is not None]
+        return ended
 
     def _open_file(self) -> sqlite3.Connection:
         path = self.folder / "responder.db"
@@ -163,6 +187,10 @@ def _one(db: sqlite3.Connection, work: Callable[[Db], Any]) -> tuple[Any, BaseEx
         return None, error
     db.execute("RELEASE work")
     return result, None
+
+
+def _no_room(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _schema_of(db: sqlite3.Connection) -> int:

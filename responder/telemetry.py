@@ -68,6 +68,9 @@ class Telemetry:
         self.dead_letters = Gauge(
             "responder_notifications_dead", "Messages given up.", ["receiver"], registry=self.registry
         )
+        self.store_full = Gauge(
+            "responder_store_full", "1: the disk is full, captures are off.", registry=self.registry
+        )
         self.alerts = Counter(
             "responder_alerts_received", "Alerts from Alertmanager, by result.", ["result"], registry=self.registry
         )

@@ -103,7 +103,13 @@ class Upkeep:
             log.info("folders.expired", incidents=gone)
 
     async def count_queues(self) -> None:
-        """How many messages wait for each receiver, and how many have been given up, as our own metrics."""
+        """How many messages wait for each receiver, how many have been given up, and whether the disk is full."""
+        was, full = self.kit.store.full, await self.kit.store.make_room()
+        self.kit.telemetry.store_full.set(float(full))
+        if full:
+            log.error("store.full", hint="captures are off; make room on the disk of the data directory")
+        elif was:
+            log.warning("store.room_again")
         counts = await self.kit.store.delivery_counts()
         for name in {*self.kit.outbox.notifiers, *(receiver for receiver, _ in counts)}:
             self.kit.telemetry.queue.labels(name).set(counts.get((name, "pending"), 0))

@@ -23,6 +23,7 @@ from responder.probe import Probe, merge
 from responder.rules import queries, widen
 from responder.shares import LeaseLost, share_of
 from responder.store import Store
+from responder.store_db import StoreFull
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
 
@@ -277,6 +278,13 @@ class Watch:
             await self.store.save_incident(incident, stage="reopened" if back else "")
         except LeaseLost:
             self.incidents.pop(incident.id)
+            return None
+        except StoreFull:
+            # As if this round had not been: the next one decides it again.
+            log.error("incident.no_room", incident=incident.id)
+            self.incidents.pop(incident.id)
+            if was is not None:
+                self.incidents[was.id] = was
             return None
         reach("incident.saved")
         event = log.warning if change is Change.OPENED else log.info

@@ -86,6 +86,7 @@ SHARED_EDGES = {
     "config",
     "folder",
     "killpoint",
+    "store_reserve",
     "charts_draw",
     "ptrace",
     "pyspy",

@@ -74,7 +74,7 @@ async def test_a_step_that_disturbs_is_not_run_again_but_one_that_reads_is(life:
     first = life(counted("look", 0, runs), counted("deep", 1, runs))
     await first.kit.store.save_incident(incident())
     for name, rung in (("look", 0), ("deep", 1)):
-        await begin(first.kit, case_of(first.kit), StepCall(step=name, rung=rung), name, "policy")
+        await begin(first.kit, case_of(first.kit), StepCall(step=name, rung=rung), name)
     folder_of(first.kit.data_dir, "i1").write_raw("deep", {"half.bin": b"half"})
     await first.die()
     second = life(counted("look", 0, runs), counted("deep", 1, runs))
