@@ -13,6 +13,7 @@ import os
 import pathlib
 import sys
 import time
+import traceback
 from typing import Any
 
 import aiohttp
@@ -153,6 +154,9 @@ class _NoPrometheus:
     async def instant(self, expr: str) -> list[Any]:
         return []
 
+    async def range(self, expr: str, start: float, end: float, step: float) -> list[Any]:
+        return []
+
 
 class _Params(BaseModel):
     pass
@@ -173,6 +177,8 @@ def nursery() -> None:
                 killpoint.arm(spec["kill"])
                 asyncio.run(Life(spec).run())
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         print(json.dumps({"pid": pid}), flush=True)

@@ -201,9 +201,10 @@ class Lane:
 
     async def _settle(self, kills: int) -> None:
         """A life in peace: everything that was begun is told to its end."""
-        for number in range(kills):
-            await self._post(number, "firing")
-            await self._post(number, "resolved")
+        async with asyncio.timeout(SETTLES_S):  # a life that has ended by itself has told why
+            for number in range(kills):
+                await self._post(number, "firing")
+                await self._post(number, "resolved")
         limit = time.monotonic() + SETTLES_S
         while time.monotonic() < limit and not await asyncio.to_thread(self._quiet):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -265,7 +266,8 @@ class Lane:
         return pid
 
     async def _answers(self) -> None:
-        while True:
+        limit = time.monotonic() + SETTLES_S
+        while time.monotonic() < limit:
             try:
                 async with self.http.get(f"http://127.0.0.1:{self.port}/readyz"):
                     return

@@ -41,7 +41,6 @@ from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.sharing import fleet_of
 from responder.store import Store
-from responder.store_db import StoreFull
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.upkeep import Upkeep
@@ -385,10 +384,7 @@ class App:
         return self.missing
 
     async def _accept(self, payload: Any) -> bool:
-        try:
-            kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
-        except StoreFull:
-            kept = False
+        kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
 

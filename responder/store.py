@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 
 from responder.model import Delivery, Incident, Inventory, Opinion, Silence
-from responder.store_db import Db
+from responder.store_db import Db, StoreFull
 from responder.store_work import Work, put_deliveries
 
 
@@ -71,7 +71,7 @@ class Store(Work):
     # --------------------------------------------------------------------------------------------- intake
 
     async def add_intake(self, payload: object, at: float, *, limit: int) -> bool:
-        """Put an accepted alert payload on disk; False (and nothing kept) when `limit` are waiting already."""
+        """Put an alert payload on disk; False (and nothing kept) when `limit` are waiting or the disk is full."""
 
         def work(db: Db) -> bool:
             # Not count(*): that would read every waiting row for each that comes. Ids are taken from the oldest on.
@@ -80,7 +80,10 @@ class Store(Work):
             db.execute("INSERT INTO intake (received_at, body) VALUES (?,?)", (at, json.dumps(payload)))
             return True
 
-        return await self._do(work)
+        try:
+            return await self._do(work)
+        except StoreFull:
+            return False
 
     async def intake(self) -> list[tuple[int, float, object]]:
         """Waiting payloads, oldest first: (id, received at, payload)."""

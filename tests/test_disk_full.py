@@ -48,9 +48,7 @@ def fill(folder: Path, name: str) -> None:
 async def until_full(store: SqliteStore) -> int:
     """How many alerts were acknowledged before the first that was refused."""
     for kept in range(5000):
-        try:
-            assert await store.add_intake(BODY, 0.0, limit=10**6)
-        except StoreFull:
+        if not await store.add_intake(BODY, 0.0, limit=10**6):
             return kept
     raise AssertionError("never full")
 
@@ -61,6 +59,8 @@ async def test_alerts_go_on_with_the_reserve_and_it_recovers_by_itself(small: Pa
     store.open()
     fill(small, "somebody's")
     kept = await until_full(store)
+    with pytest.raises(StoreFull, match="no room"):
+        await store.save_timers({"k": "y" * 20000}, ())
     assert store.full
     assert kept > 20
     assert await store.make_room()
