@@ -59,15 +59,7 @@ class Telemetry:
             "responder_capture_obligations_open", "Ends we still owe a server.", registry=self.registry
         )
         self.redactions = Counter("responder_redactions", "Things redacted.", ["kind"], registry=self.registry)
-        self.notifications = Counter(
-            "responder_notifications", "Attempts.", ["receiver", "outcome"], registry=self.registry
-        )
-        self.queue = Gauge(
-            "responder_notification_queue_length", "Undelivered messages.", ["receiver"], registry=self.registry
-        )
-        self.dead_letters = Gauge(
-            "responder_notifications_dead", "Messages given up.", ["receiver"], registry=self.registry
-        )
+        self._messages()
         self.store_full = Gauge(
             "responder_store_full", "1: the disk is full, captures are off.", registry=self.registry
         )
@@ -88,6 +80,17 @@ class Telemetry:
         self.probes = ProbeCollector()
         self.registry.register(self.probes)
         self._worst_lag = 0.0
+
+    def _messages(self) -> None:
+        self.notifications = Counter(
+            "responder_notifications", "Attempts.", ["receiver", "outcome"], registry=self.registry
+        )
+        self.queue = Gauge(
+            "responder_notification_queue_length", "Undelivered messages.", ["receiver"], registry=self.registry
+        )
+        self.dead_letters = Gauge(
+            "responder_notifications_dead", "Messages given up.", ["receiver"], registry=self.registry
+        )
 
     def lag(self, seconds: float) -> None:
         """Record how late the event loop ran."""
