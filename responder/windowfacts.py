@@ -276,18 +276,21 @@ def _paired(window: Window, one: str, other: str, since: float, until: float) ->
     return [(value, others[at]) for at, value in window.points(one, since, until) if at in others]
 
 
-def first_mover(window: Window) -> tuple[str, float, str] | None:
-    """(signal, when, up or down) of the signal that left its usual band first and stayed out for two points."""
+def movers(window: Window) -> list[tuple[str, float, str]]:
+    """(signal, when, up or down) of every signal that left its usual band and stayed out for two points, in the order
+    in which they did: what changed first is nearer to the cause. Of those that left it together, causes come first."""
     found = [
         (at, order, signal, way)
         for order, signal in enumerate(MOVERS)
         if (moved := _left_band(window, signal)) is not None
         for at, way in (moved,)
     ]
-    if not found:
-        return None
-    at, _, signal, way = min(found)
-    return signal, at, way
+    return [(signal, at, way) for at, _, signal, way in sorted(found)]
+
+
+def first_mover(window: Window) -> tuple[str, float, str] | None:
+    """The first of `movers`."""
+    return next(iter(movers(window)), None)
 
 
 def _left_band(window: Window, signal: str) -> tuple[float, str] | None:

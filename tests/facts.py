@@ -11,10 +11,10 @@ from responder.model import Evidence, Fact, Outcome, Scalar
 from responder.traces.facts import ACROSS
 from responder.traces.facts import FACTS as TRACE
 
-_METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change")
+_METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s")
 _NAMES = {
     "metrics": "running.pinned flat_s flat_with_in_flight reset scrape_gap_s catch_up itl_equal_batch_ratio "
-    "itl_with_prefill_ratio stalls longest_stall_s first_mover signals_unknown ttft_p99.bucket",
+    "itl_with_prefill_ratio stalls longest_stall_s first_mover movers signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",
     "endpoints": "reachable health_status health_seconds version models max_model_len load profiler_mounted dev_mode "
     "paused sleeping",

@@ -11,6 +11,7 @@ from responder.windowfacts import (
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
+    movers,
     pinned,
     reset,
     scrape_gap,
@@ -180,3 +181,18 @@ def test_signals_without_a_value_are_listed() -> None:
         "waiting",
         "itl_p99",
     ]
+
+
+def test_what_moved_in_which_order() -> None:
+    """Arrivals rose first, then the batch, then the queue; what did not move is not in it."""
+    step = [4.0] * 20 + [16.0] * 10
+    rows: dict[str, list[float | None]] = {
+        "waiting": [0.0] * 24 + [50.0] * 6,
+        "arrival_rate": list(step),
+        "running": [4.0] * 22 + [16.0] * 8,
+        "kv_usage": [0.2] * 30,
+    }
+    found = movers(made(**rows))
+    assert [(signal, way) for signal, _, way in found] == [("arrival_rate", "up"), ("running", "up"), ("waiting", "up")]
+    assert found == sorted(found, key=lambda row: row[1])
+    assert first_mover(made(**rows)) == found[0]

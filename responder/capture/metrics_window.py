@@ -20,6 +20,7 @@ from responder.windowfacts import (
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
+    movers,
     pinned,
     reset,
     scrape_gap,
@@ -32,6 +33,7 @@ __all__ = ["STEP", "series_of"]
 
 FILE = "series.json"
 AT_ONCE = 4
+MOVERS_TOLD = 8
 QUERY_TIMEOUT_S = 8.0
 BUDGET_S = 20.0
 MAX_POINTS = 11_000
@@ -140,6 +142,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
             says=f"{signal} went {way} first, {at - window.onset_at:+.0f} s from the onset",
             at=at,
         )
+    moved = movers(window)
+    order = ", ".join(f"{signal} {way} {at - window.onset_at:+.0f} s" for signal, at, way in moved[:MOVERS_TOLD])
+    yield fact("movers", order if moved else None, says="seconds from the onset")
+    for signal, at, _ in moved:
+        yield fact(f"{signal}.moved_s", round(at - window.onset_at, 3), "s", at=at)
     yield fact("signals_unknown", ",".join(unknown_signals(window, window.asked)))
     ttft = summary(window, "ttft_p99")
     value = ttft.now if ttft.now is not None else ttft.last
@@ -202,6 +209,8 @@ STEP = Step(
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
+        FactSpec("metrics.movers", "", "the signals that left their usual band, in the order in which they did"),
+        FactSpec("metrics.{signal}.moved_s", "s", "when it left its usual band, from the onset"),
         FactSpec("metrics.signals_unknown", "", "signals without any value; empty when there is none"),
         FactSpec("metrics.ttft_p99.bucket", "", "the histogram bucket the TTFT p99 lies in, in words"),
     ),
