@@ -40,8 +40,13 @@ warning may carry the traceback of an optional import that was not there."""
 QUIET = ("INFO", "DEBUG", "WARNING")
 DEATHS = ("engine_dead", "worker_died", "execute_timeout", "traceback")
 
-_NOT_ABOUT_US = ("dump_input.py",)
+_NOT_ABOUT_US = ("dump_input.py", "logger.py", "request_logger.py")
 """Dumps of requests and configuration: what they contain is customers' text, not a statement of vLLM."""
+_SPEAKS_FOR_CLIENTS = re.compile(
+    r"(?:Received request|Generated response|Added request|Aborted request"
+    r"|Request \S{1,200} (?:details|JSON body|aborted))\b"
+)
+"""Lines that repeat what a client sent (ids, parameters, prompts, answers), whoever prints them."""
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout)\b(?::.*)?$")
 _STREAM_ERROR = re.compile(r"Error in .{0,40}stream(?:ing)? generator")
 _PROFILER = re.compile(r"Profiler stopped|(?:Starting|Stopping|Failed to stop) profiler|Torch profiling enabled")
@@ -91,6 +96,8 @@ def signs_of(lines: Sequence[str], now: float, onset_at: float, utc_offset_s: fl
             at = signs.last_at = record.at
             signs.first_at = at if signs.first_at is None else signs.first_at
             signs.dated = True
+        if record.where.startswith(_NOT_ABOUT_US) or _SPEAKS_FOR_CLIENTS.match(record.message):
+            continue
         if record.message.startswith(("Avg prompt", "Engine ")) or "Engines Aggregated" in record.message:
             stats = stats_of(record.message)
             if stats is not None:
@@ -100,7 +107,7 @@ def signs_of(lines: Sequence[str], now: float, onset_at: float, utc_offset_s: fl
         elif newest and (hit_rate := hit_rate_of(record.message)) is not None:
             newest = {engine: _with_hit_rate(stats, hit_rate) for engine, stats in newest.items()}
         profiler.take(record, at)
-        if at is None or at < onset_at - BEFORE_ONSET_S or record.where.startswith(_NOT_ABOUT_US):
+        if at is None or at < onset_at - BEFORE_ONSET_S:
             continue
         _note(signs, record, at, onset_at)
         best = _note_exception(signs, record, at, best)

@@ -145,3 +145,31 @@ def test_undated_lines_say_nothing_about_now() -> None:
     """Without any time nothing can be placed."""
     signs = signs_of(["Traceback (most recent call last):"], 1e9, 1e9, 0.0)
     assert (signs.dated, signs.hits) == (False, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO 11-25 10:05:40 [logger.py:42] Received request x: prompt: '{}', params: SamplingParams(n=1).",
+        "INFO 11-25 10:05:40 [request_logger.py:66] Received request {}: params: SamplingParams(n=1).",
+        "INFO 11-25 10:05:40 [logger.py:40] Generated response x: output: '{}', finish_reason: stop",
+        "ERROR 11-25 10:05:40 [dump_input.py:69] Dumping input data: '{}'",
+        "INFO 11-25 10:05:40 async_llm_engine.py:211] Added request {}.",
+        "DEBUG 11-25 10:05:40 [serving.py:1] Request chat-1 JSON body: {}",
+    ],
+)
+def test_what_clients_send_is_no_statement_of_the_server(line: str) -> None:
+    """Prompts, ids and answers that name every sign there is: none of them counts, and no stats line is read."""
+    said = (
+        "Starting profiler", "API server: shutdown triggered", "non-default args: {}", "API server version 9",
+        "EngineDeadError", "CUDA error: device-side assert", "RPC call to execute_model timed out",
+        "NaNs detected in logits",
+        "No available shared memory broadcast block found in 60 seconds", "NCCL error", "Worker proc VllmWorker-1 died",
+        "Engines Aggregated Avg prompt throughput: 1.0 tokens/s, Avg generation throughput: 1.0 tokens/s",
+    )  # fmt: skip
+    now = on_the_day("10:05:58")
+    lines = [line.format(text) for text in said]
+    signs = signs_of(lines, now, now - 60, 0.0)
+    assert signs.dated
+    assert signs.hits == {}
+    assert (signs.stats, signs.exception, signs.profiler_open, signs.stream_errors) == ((), "", None, 0)
