@@ -32,7 +32,7 @@ from responder.notify.slack_bot import SlackBot
 from responder.notify.slack_clicks import Clicks
 from responder.outbox import Outbox
 from responder.pressed import Pressed
-from responder.probe import Probe, Senses
+from responder.probe import Probe, Senses, samples_of
 from responder.prometheus_child import PrivatePrometheus
 from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
@@ -43,7 +43,7 @@ from responder.sharing import fleet_of
 from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
-from responder.upkeep import Upkeep
+from responder.upkeep import STOCK_AT_ONCE, Upkeep
 from responder.watch import Watch
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
@@ -265,7 +265,7 @@ class App:
             self.prometheus.url = self.private.url
         if self.fleet and await self.fleet.change_hands():
             await self._adopt_targets()
-        self.telemetry.probes.samples = tuple(s for p in self.probes.values() for s in p.samples(self.clock()))
+        self.telemetry.probes.samples = await asyncio.to_thread(samples_of, list(self.probes.values()), self.clock())
         changes = await self.watch.tick(
             self.loaded.content, self._ours(), self.probes, self.upkeep.stopping, everywhere=self.loaded.targets,
             sound=self.fleet.healthy_elsewhere() if self.fleet else (),
@@ -343,7 +343,8 @@ class App:
             if name in stored:
                 self.kit.inventories.setdefault(name, stored[name])
                 self.probes[name].processes = stored[name].processes if stored[name].local else ()
-            asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
+            if len(ours) <= STOCK_AT_ONCE:  # of very many, each has its turn
+                asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
         for name in set(self.probes) - set(ours):
             await self.probes.pop(name).stop()
         self.watch.adopt(self.loaded.targets.values(), self.loaded.config.windows())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from responder.classes import PRECEDENCE
@@ -165,7 +166,7 @@ def incident_id(target: str, at: float, taken: Collection[str] = ()) -> str:
     """`<UTC yyyymmdd-hhmmss>-<target>`; two targets that read alike in the same second get a number."""
     slug = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-")[:SLUG_LENGTH].rstrip("-") or "target"
     base = f"{datetime.fromtimestamp(at, UTC):%Y%m%d-%H%M%S}-{slug}"
-    return next(name for name in (base, *(f"{base}-{n}" for n in range(2, 10_000))) if name not in taken)
+    return next(name for name in chain((base,), (f"{base}-{n}" for n in range(2, 10_000))) if name not in taken)
 
 
 def _latest(incidents: Iterable[Incident]) -> dict[str, Incident]:

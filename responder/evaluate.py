@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from responder.model import Comparison, Noun, Rule, Sample, Target, Truth
+from responder.table import IDENTITY as IDENTITY
+from responder.table import UP as UP
+from responder.table import Answers, Table
 
-Answers = Mapping[str, tuple[Sample, ...] | None]
-"""Signal name (or the expression of a rule of another shape) -> samples; None or missing: nobody answered."""
-
-IDENTITY = ("model_name", "engine")
-"""Labels that tell apart what one server runs; everything else identifies the server."""
 GUARD = "_samples"
-UP = "up"
 EXPECTED_SHARE = "generation_share"
 DEATH = frozenset({UP, "responder_probe_refused", "responder_probe_process_gone"})
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -56,7 +52,7 @@ def observe(
 
     `seen` are targets Prometheus has ever known: one that is gone from a talking Prometheus is itself a symptom.
     """
-    table = _Table({**answers, **_expected(answers, targets, now)})
+    table = Table({**answers, **_expected(answers, targets, now)})
     out: list[Observation] = []
     for rule in rules:
         for target in targets:
@@ -71,7 +67,7 @@ def observe(
 
 def present(answers: Answers, targets: Iterable[Target]) -> frozenset[str]:
     """Targets that Prometheus scrapes at this moment, whether or not the scrapes work."""
-    table = _Table(answers)
+    table = Table(answers)
     return frozenset(target.name for target in targets if table.of(UP, target))
 
 
@@ -80,7 +76,7 @@ def quiet(answers: Answers, targets: Iterable[Target], responsive: Collection[st
 
     Only there does the absence of samples mean that all is well; gauges at 0 alone are what a hang looks like too.
     """
-    table = _Table(answers)
+    table = Table(answers)
     found = set()
     for target in targets:
         flight = table.of("in_flight", target)
@@ -114,59 +110,11 @@ def for_of(rule: Rule, target: Target) -> float:
     return target.thresholds.get(f"{rule.alert}.for", rule.for_s)
 
 
-class _Table:
-    """Answers, indexed by the labels targets are matched by."""
-
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
-        self._index: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Sample]]] = {}
-
-    def silent(self, signal: str) -> bool:
-        return self.answers.get(signal) is None
-
-    def of(self, signal: str, target: Target) -> list[Sample]:
-        """The target's samples of a signal, at most one per model and engine."""
-        found = list(self._with(signal, {"target": target.name}))
-        if not found:
-            found = self._on_host(signal, target) if signal.startswith("dcgm_") else self._with(signal, target.match)
-        newest: dict[tuple[str, ...], Sample] = {}
-        for sample in found:
-            key = tuple(sample.labels.get(label, "") for label in IDENTITY)
-            if key not in newest or sample.at > newest[key].at:
-                newest[key] = sample
-        return list(newest.values())
-
-    def vanished(self, target: Target) -> bool:
-        """Prometheus talks about others and not about this one. No word about anybody is no news."""
-        return bool(self.answers.get(UP)) and not self.of(UP, target)
-
-    def _with(self, signal: str, match: Mapping[str, str]) -> list[Sample]:
-        if not match:
-            return []
-        labels = tuple(sorted(match))
-        if (signal, labels) not in self._index:
-            rows: dict[tuple[str, ...], list[Sample]] = {}
-            for sample in self.answers.get(signal) or ():
-                rows.setdefault(tuple(sample.labels.get(label, "") for label in labels), []).append(sample)
-            self._index[signal, labels] = rows
-        return self._index[signal, labels].get(tuple(match[label] for label in labels), [])
-
-    def _on_host(self, signal: str, target: Target) -> list[Sample]:
-        """An exporter of the machine has an address of its own: the host is what it shares with the server."""
-        host = urlsplit(target.url).hostname or ""
-        hosts = {host, target.match.get("instance", host).rpartition(":")[0] or host}
-        return [
-            sample
-            for sample in self.answers.get(signal) or ()
-            if sample.labels.get("Hostname") in hosts or sample.labels.get("instance", "").rpartition(":")[0] in hosts
-        ]
-
-
-def _conjunction(rule: Rule, table: _Table, target: Target) -> list[Observation]:
+def _conjunction(rule: Rule, table: Table, target: Target) -> list[Observation]:
     """A natural join of the terms' series on model and engine; an instance-wide term joins with each engine."""
     terms = list(rule.terms)
     limit = threshold_of(rule, target)
-    if limit is not None:
+    if limit is not None and limit != terms[0].number:
         terms[0] = terms[0].model_copy(update={"number": limit})
     rows: list[tuple[dict[str, str], list[Sample | None]]] = [({}, [])]
     for term in terms:
@@ -187,7 +135,7 @@ def _conjunction(rule: Rule, table: _Table, target: Target) -> list[Observation]
     return out
 
 
-def _opaque(rule: Rule, table: _Table, target: Target) -> list[Observation]:
+def _opaque(rule: Rule, table: Table, target: Target) -> list[Observation]:
     """An expression Prometheus evaluated as a whole: what comes back is true.
 
     Nothing coming back is *no* only while the target is scraped; the expression's metrics may be gone with it.
@@ -204,7 +152,8 @@ def _seen(
     rule: Rule, target: Target, labels: dict[str, str], truth: Truth, *, value: float | None = None,
     limit: float | None = None, answered: bool = True, vanished: bool = False,
 ) -> Observation:  # fmt: skip
-    return Observation(
+    # Made tens of thousands of times a round from what is checked already.
+    return Observation.model_construct(
         alert=rule.alert,
         target=target.name,
         labels=labels,
@@ -247,7 +196,7 @@ def _expected(answers: Answers, targets: Iterable[Target], now: float) -> dict[s
 
     A Prometheus that does not scrape the responder cannot know the expectation.
     """
-    table = _Table(answers)
+    table = Table(answers)
     shares = list(answers.get(EXPECTED_SHARE) or ())
     for target in targets:
         if target.expect is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 import structlog
@@ -31,6 +31,7 @@ DURATION = re.compile(r"(\d+)(ms|[smhd])")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 Labels = dict[str, str]
+T = TypeVar("T")
 Point = tuple[float, float | None]
 
 
@@ -99,20 +100,22 @@ class Prometheus:
     async def instant(self, expr: str, at: float | None = None) -> list[tuple[Labels, float, float | None]]:
         """Evaluate PromQL now (or at unix seconds `at`): (labels, sample time, value; None for NaN or infinite)."""
         params = {"time": f"{at:.3f}"} if at is not None else {}
-        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))  # type: ignore[arg-type]
-        try:
-            return [(_labels(row["metric"]), float(row["value"][0]), number(row["value"][1])) for row in rows]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
+        def ask() -> Any:
+            return self._connect.custom_query(expr, params=params, timeout=self.timeout_s)  # type: ignore[arg-type]
+
+        return await self._ask(
+            ask, lambda row: (_labels(row["metric"]), float(row["value"][0]), number(row["value"][1]))
+        )
 
     async def raw(self, expr: str, at: float) -> list[tuple[Labels, list[Point]]]:
         """The samples themselves of a range selector like `ALERTS[1h]`, up to `at` (unix seconds)."""
         params = {"time": f"{at:.3f}"}
-        rows = await self._ask(lambda: self._connect.custom_query(expr, params=params, timeout=self.timeout_s))  # type: ignore[arg-type]
-        try:
-            return [(_labels(row["metric"]), [(float(t), number(v)) for t, v in row["values"]]) for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
-            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
+        def ask() -> Any:
+            return self._connect.custom_query(expr, params=params, timeout=self.timeout_s)  # type: ignore[arg-type]
+
+        return await self._ask(ask, _points)
 
     async def range(self, expr: str, start: float, end: float, step: float) -> list[tuple[Labels, list[Point]]]:
         """Evaluate PromQL over [start, end] (unix seconds) every `step` seconds: (labels, points)."""
@@ -127,11 +130,7 @@ class Prometheus:
                 raise PrometheusApiClientException(f"HTTP {response.status_code}: {response.text[:200]}")
             return response.json()["data"]["result"]
 
-        rows = await self._ask(ask)
-        try:
-            return [(_labels(r["metric"]), [(float(t), number(v)) for t, v in r["values"]]) for r in rows]
-        except (KeyError, TypeError, ValueError) as error:
-            raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+        return await self._ask(ask, _points)
 
     async def scrape_interval(self, match: Iterable[Labels]) -> float | None:
         """The scrape interval in seconds of the first active target that carries one of these label sets."""
@@ -143,7 +142,7 @@ class Prometheus:
             )
             return response.json()["data"]["activeTargets"]
 
-        targets = await self._ask(ask)
+        targets = await self._ask(ask, lambda row: row)
         for target in targets:
             labels = target.get("labels", {})
             if any(all(labels.get(k) == v for k, v in match_.items()) for match_ in wanted):
@@ -151,19 +150,27 @@ class Prometheus:
                 return sum(int(n) * UNIT_S[u] for n, u in DURATION.findall(text)) or None
         return None
 
-    async def _ask(self, ask: Any) -> list[Any]:
+    async def _ask(self, ask: Callable[[], Any], shape: Callable[[Any], T]) -> list[T]:
+        """Ask, check and take apart on a thread: a large answer must not hold up the loop."""
+
+        def work() -> list[T]:
+            rows = ask()
+            if not isinstance(rows, list):
+                raise PrometheusSilent("answer of the wrong shape: result is not a list")
+            if len(rows) > MAX_SERIES:
+                raise PrometheusSilent(f"{len(rows)} series refused (at most {MAX_SERIES})")
+            try:
+                return [shape(row) for row in rows]
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise PrometheusSilent(f"answer of the wrong shape: {error}") from None
+
         async with self._slots:
             try:
-                rows = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
             except (PrometheusApiClientException, requests.RequestException, ValueError, KeyError, TypeError) as error:
                 raise PrometheusSilent(_words(error)) from None
             except RuntimeError as error:  # the pool was shut down under us
                 raise PrometheusSilent(str(error)) from None
-        if not isinstance(rows, list):
-            raise PrometheusSilent("answer of the wrong shape: result is not a list")
-        if len(rows) > MAX_SERIES:
-            raise PrometheusSilent(f"{len(rows)} series refused (at most {MAX_SERIES})")
-        return rows
 
 
 async def asked_interval(prometheus: Prometheus, targets: Mapping[str, Target]) -> float:
@@ -176,6 +183,10 @@ async def asked_interval(prometheus: Prometheus, targets: Mapping[str, Target]) 
     if found is None:
         log.warning("scrape_interval.unknown", assumed_s=ASSUMED_S, hint="set prometheus.scrape_interval")
     return found or ASSUMED_S
+
+
+def _points(row: Any) -> tuple[Labels, list[Point]]:
+    return _labels(row["metric"]), [(float(t), number(v)) for t, v in row["values"]]
 
 
 def _labels(metric: object) -> Labels:

@@ -241,6 +241,11 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(inner, ConnectionRefusedError) or getattr(inner, "errno", None) == errno.ECONNREFUSED
 
 
+def samples_of(probes: Iterable[Probe], now: float) -> tuple[Sample, ...]:
+    """What all probes know now."""
+    return tuple(sample for probe in probes for sample in probe.samples(now))
+
+
 def merge(probes: Iterable[Probe], now: float) -> dict[str, tuple[Sample, ...]]:
     """Signal name -> samples of all probes, as answers for `evaluate`."""
     out: dict[str, list[Sample]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -21,7 +22,27 @@ from responder.where import discover_there
 log = structlog.get_logger()
 DISCOVERY_TIMEOUT_S = 10.0
 LAG_EVERY_S = 0.5
+LOOKS_AT_ONCE = 200
+"""Targets probed in one round: a thousand have their turn every fifth."""
+LOOKS_IN_FLIGHT = 50
+STOCK_AT_ONCE = 50
+"""Targets looked up in /proc in one round: each walks all processes of this host."""
 HEARTBEAT_TIMEOUT_S = 10.0
+
+
+class Turns:
+    """Who is next, of a list that may change between two rounds."""
+
+    def __init__(self) -> None:
+        self._after = ""
+
+    def next(self, names: Sequence[str], at_most: int) -> list[str]:
+        """At most so many of the names, going on where the last round ended."""
+        ordered = sorted(names)
+        start = bisect_right(ordered, self._after)
+        turn = (ordered[start:] + ordered[:start])[:at_most]
+        self._after = turn[-1] if turn else ""
+        return turn
 
 
 class Upkeep:
@@ -31,12 +52,21 @@ class Upkeep:
         self.kit = kit
         self.probes = probes
         self.known = known
+        self._turns, self._stocked = Turns(), Turns()
         self.stopping: set[str] = set()
         """Targets whose log tells of a shutdown somebody asked for."""
 
     async def look(self) -> None:
-        """Probe every target, side by side."""
-        await asyncio.gather(*(self._look_at(name, probe) for name, probe in list(self.probes.items())))
+        """Probe the targets, side by side: all of them, or of very many those whose turn it is."""
+        turn = self._turns.next(list(self.probes), LOOKS_AT_ONCE)
+        slots = asyncio.Semaphore(LOOKS_IN_FLIGHT)
+
+        async def one(name: str) -> None:
+            async with slots:
+                if name in self.probes:
+                    await self._look_at(name, self.probes[name])
+
+        await asyncio.gather(*(one(name) for name in turn))
 
     async def _look_at(self, name: str, probe: Probe) -> None:
         await probe.look()
@@ -56,9 +86,9 @@ class Upkeep:
         """Find every target's processes and log."""
         if self.kit.stock is not None:
             self.kit.inventories.update(await self.kit.stock())
-        ours = [target for name, target in self.kit.targets.items() if name in self.probes]
-        for target in ours:
-            await self.discover(target)
+        for name in self._stocked.next(list(self.probes), STOCK_AT_ONCE):
+            if name in self.kit.targets:
+                await self.discover(self.kit.targets[name])
 
     async def discover(self, target: Target) -> None:
         """One target's processes and log, as they are while it is well."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import structlog
 
-from responder.alertmanager import FOUND_LATE, fold, from_alertmanager
-from responder.correlate import Memory, Policy, correlate
-from responder.evaluate import mute, observe, present, quiet
-from responder.holding import States, advance, joined, only
+from responder.alertmanager import FOUND_LATE, from_alertmanager
+from responder.correlate import Memory, Policy
+from responder.holding import States, joined, only
+from responder.judge import Round, absent, judge
 from responder.killpoint import reach
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.missed import Missed
@@ -24,6 +24,7 @@ from responder.rules import queries, widen
 from responder.shares import LeaseLost, share_of
 from responder.store import Store
 from responder.store_db import StoreFull
+from responder.table import Table
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
 
@@ -33,6 +34,10 @@ ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 20
 """Of 500 payloads each, in one round."""
 STATES, MEMORY, TOLD = "states", "memory", "told"
+FEW = 100
+"""Answers so small are read on the loop."""
+TOLD_APART = 100
+"""Targets; more are not told apart in `responder_signal_absent`."""
 Changed = tuple[Change, Incident]
 
 
@@ -74,6 +79,8 @@ class Watch:
         """Targets whose metrics Prometheus had in the last round."""
         self._written: dict[int | None, tuple[str, str, str]] = {}
         self._match_of: dict[str, dict[str, str]] = {}
+        self._absent: dict[tuple[str, str], bool] = {}
+        """What our own metrics say already."""
 
     @property
     def open_count(self) -> int:
@@ -133,25 +140,22 @@ class Watch:
         answers = await self.ask(content)
         now = self.clock()
         self._tell_probes(answers, targets, probes, now)
-        answers |= merge(probes.values(), now)
-        self._count(content, answers, targets)
+        answers |= await asyncio.to_thread(merge, list(probes.values()), now)
+        await self._count(content, answers, targets)
         await self.missed.round(self.told, now, content, targets)
         await self._take_in(content, targets, now)
-        responsive = {name for name, probe in probes.items() if probe.responsive(now)}
-        here = present(answers, targets.values())
-        seen = observe(content.rules, answers, targets.values(), now, self.states.seen)
-        seen = mute(seen, content.rules, {name for name, until in self.muted.items() if now < until})
-        self.states, own = advance(
-            self.states, seen, now, content.rules, targets=targets.keys(), present=here,
-            quiet=quiet(answers, targets.values(), responsive),
+        silences = await self._silences(now)
+        one = Round(
+            now=now, content=content, targets=targets, everywhere=everywhere, answers=answers,
+            responsive=frozenset(name for name, probe in probes.items() if probe.responsive(now)),
+            sound=frozenset(sound), muted=frozenset(name for name, until in self.muted.items() if now < until),
+            stopping=frozenset(stopping), silences=silences, told=self.told.shown,
+            incidents=tuple(self.incidents.values()), states=self.states, memory=self.memory, policy=self.policy,
         )  # fmt: skip
-        decisions, self.memory = correlate(
-            fold(own, self.told.shown), tuple(self.incidents.values()), self.memory, now,
-            targets=tuple(everywhere.values()), silences=await self._silences(now),
-            healthy=(responsive & here) | set(sound),
-            stopping=stopping, policy=self.policy,
-        )  # fmt: skip
-        changed = [await self._adopt(d.change, d.incident, content) for d in decisions]
+        # In a thread: a round over a thousand servers must not hold up the loop that answers alerts.
+        judged = await asyncio.to_thread(judge, one)
+        self.states, self.memory = judged.states, judged.memory
+        changed = [await self._adopt(d.change, d.incident, content) for d in judged.decisions]
         changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(everywhere, now)]
         await self._forget_seen()
         await self._remember(now)
@@ -188,15 +192,18 @@ class Watch:
         except PrometheusSilent as error:
             log.debug("prometheus.silent", signal=name, reason=str(error))
             return None
-        return tuple(Sample(signal=name, labels=labels, value=value, at=at) for labels, at, value in rows)
+        if len(rows) < FEW:
+            return _samples(name, rows)
+        return await asyncio.to_thread(_samples, name, rows)
 
     def _tell_probes(
         self, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target],
         probes: Mapping[str, Probe], now: float,
     ) -> None:  # fmt: skip
+        table = Table(answers)
         known = set()
         for name, target in targets.items():
-            mine = _of(target, answers.get(PROGRESS) or ())
+            mine = table.scraped(PROGRESS, target)
             values = [s.value for s in mine if s.value is not None]
             self.models[name] = frozenset(s.labels["model_name"] for s in mine if "model_name" in s.labels)
             if name in probes:
@@ -205,16 +212,21 @@ class Watch:
                 known.add(name)
         self.known = frozenset(known)
 
-    def _count(
+    async def _count(
         self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]
     ) -> None:
         """Tell in our own metrics which signals no target has: an alias that rotted must be seen."""
-        for name in sorted({t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}):
-            answer = answers.get(name)
-            if answer is None or name.startswith("responder_"):
-                continue
-            for target in targets.values():
-                self.telemetry.signal_absent.labels(name, target.name).set(float(not _of(target, answer)))
+        names = {t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}
+        asked = sorted(name for name in names if not name.startswith("responder_"))
+        missing = await asyncio.to_thread(absent, asked, answers, targets.values())
+        for name, without in missing.items():
+            # A thousand targets are told of together: each by itself would be a metric larger than all others.
+            few = targets if len(targets) <= TOLD_APART else {}
+            rows = {target: target in without for target in few} or {"*": len(without) == len(targets)}
+            for target, gone in rows.items():
+                if self._absent.get((name, target)) is not gone:
+                    self._absent[name, target] = gone
+                    self.telemetry.signal_absent.labels(name, target).set(float(gone))
 
     # --------------------------------------------------------------------------------------- others, silences
 
@@ -355,5 +367,5 @@ def _heard(
     return hear(told, intakes, now), [reason for intake in intakes for reason in intake.refused]
 
 
-def _of(target: Target, samples: Iterable[Sample]) -> list[Sample]:
-    return [s for s in samples if all(s.labels.get(k) == v for k, v in target.match.items())]
+def _samples(name: str, rows: Iterable[tuple[dict[str, str], float, float | None]]) -> tuple[Sample, ...]:
+    return tuple(Sample(signal=name, labels=labels, value=value, at=at) for labels, at, value in rows)

@@ -20,7 +20,7 @@ CORE = {
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
-    "told", "store", "store_db", "store_tables", "store_work", "shares",
+    "told", "store", "store_db", "store_tables", "store_work", "shares", "table", "judge",
     "routes", "routing", "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
