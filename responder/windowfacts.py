@@ -257,6 +257,43 @@ def itl_at_equal_batch(window: Window) -> float | None:
     return median(itl for itl, _ in matched) / usual if usual > NEAR_ZERO else None
 
 
+def less_done(window: Window) -> float | None:
+    """How many times fewer tokens are generated than before, by a batch that is no smaller and with no more to prefill.
+
+    More requests in a healthy step never yield fewer tokens, so anything over 1 is a slower engine, whatever the size
+    of the batch. None when the batch is smaller, more is computed for prompts (beyond SAME_LOAD), or nobody can tell.
+    """
+    running, generated = summary(window, "running"), summary(window, "generation_rate")
+    prefill = summary(window, "prompt_computed_rate")
+    if running.ratio is None or running.ratio < 1 or not generated.now or generated.baseline is None:
+        return None
+    if prefill.ratio is None or prefill.ratio > 1 + SAME_LOAD:
+        return None
+    return generated.baseline / generated.now
+
+
+def cached_tokens_ratio(window: Window) -> float | None:
+    """Prompt tokens per second that the prefix cache answers, against before: a share alone also falls when longer
+    prompts, or more of them, come on top."""
+    before = dict(_before(window, "prefix_query_rate"))
+    usual = [rate * before[at] for at, rate in _before(window, "prefix_hit_rate") if at in before]
+    recent = max(window.onset_at, window.end - max(RECENT_S, 2.5 * window.step))
+    now = [
+        rate * queries for queries, rate in _paired(window, "prefix_query_rate", "prefix_hit_rate", recent, window.end)
+    ]
+    if len(usual) < BASELINE_POINTS or not now or median(usual) < NEAR_ZERO:
+        return None
+    return median(now) / median(usual)
+
+
+def prefill_mix_ratio(window: Window) -> float | None:
+    """Prompt tokens computed per token generated, against before: more traffic of the same kind changes nothing."""
+    computed, generated = summary(window, "prompt_computed_rate"), summary(window, "generation_rate")
+    if computed.ratio is None or not generated.ratio:
+        return None
+    return computed.ratio / generated.ratio
+
+
 def itl_with_prefill(window: Window) -> float | None:
     """Inter-token latency in the third of samples with most computed prompt tokens against the third with least.
     None unless the two thirds differ at least twofold in prompt tokens: else there is nothing to compare."""

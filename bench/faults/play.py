@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import shutil
 import time
 import urllib.request
 import zlib
@@ -68,7 +69,8 @@ class Outcome:
 async def play(scenario: Scenario, pool: Pool, folder: pathlib.Path) -> Outcome:
     """Everything up, the experiment, everything but the vLLM servers down."""
     outcome = Outcome(scenario)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an older run's incidents would be told again
+    folder.mkdir(parents=True)
     replicas = pool.get(servers()[scenario.server], scenario.truth.replicas)
     outcome.capacity = await pool.capacity(replicas[0], scenario.usual)
     async with contextlib.AsyncExitStack() as stack:

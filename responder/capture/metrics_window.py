@@ -17,11 +17,14 @@ from responder.signals import bucket_of
 from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, grid, series_of, unit_of
 from responder.windowfacts import (
     BASELINE_S,
+    cached_tokens_ratio,
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
+    less_done,
     movers,
     pinned,
+    prefill_mix_ratio,
     reset,
     scrape_gap,
     standing,
@@ -131,6 +134,9 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("scrape_gap_s", scrape_gap(window), "s")
     yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
+    yield fact("less_done_ratio", less_done(window))
+    yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
+    yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
     mover = first_mover(window)
     if mover is None:
         yield fact("first_mover", None)
@@ -208,6 +214,9 @@ STEP = Step(
         FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
+        FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
+        FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
+        FactSpec("metrics.cached_tokens_ratio", "", "tokens per second from the prefix cache, against before"),
         FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
         FactSpec("metrics.movers", "", "the signals that left their usual band, in the order in which they did"),
         FactSpec("metrics.{signal}.moved_s", "s", "when it left its usual band, from the onset"),
