@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from responder.cli_books import audit, deliveries, obligations
 from responder.cli_verdicts import approve, deny, explain, verdict
 from responder.traces.cli import trace
 
@@ -260,6 +261,8 @@ app.command()(approve)
 app.command()(deny)
 app.command()(verdict)
 app.command()(explain)
+for command in (deliveries, obligations, audit):
+    app.command()(command)
 
 
 OneTarget = Annotated[str, typer.Option("--target", help="URL or configured name")]

@@ -198,3 +198,35 @@ def _schema_of(db: sqlite3.Connection) -> int:
         return 0
     row = db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
     return int(row[0]) if row else 0
+
+
+class SqliteReader(Store):
+    """The same questions to the file of a daemon that may be running; it changes nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "responder.db"
+        self._db: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """StoreRefused where there is no file, or one we do not know."""
+        try:
+            self._db = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+            found = _schema_of(self._db)
+        except sqlite3.DatabaseError as error:
+            raise StoreRefused(f"{self.path} cannot be read ({error}): give the daemon's --data-dir") from None
+        if found != SCHEMA:
+            self.close()
+            raise StoreRefused(
+                f"{self.path} has schema {found}, we know {SCHEMA}: start the daemon of this version once"
+            )
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    async def _do(self, work: Callable[[Db], T]) -> T:
+        if self._db is None:
+            raise StoreRefused("the store is closed")
+        return work(self._db)
