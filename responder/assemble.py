@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import BaseModel
 
 from responder.authored import Written, cause_of, playbook_of
+from responder.authoring.testfile import tests_of
 from responder.crosscheck import Names, check_cause, check_listed, check_playbook, check_rules, declared_facts, merge
 from responder.located import Node, Source, did_you_mean
 from responder.model import Cause, Content, Playbook, Problem, Rule, Signal
@@ -36,7 +37,7 @@ class Found:
             self.broken |= _names(source.root)
 
     def read_book(self, source: Source) -> None:
-        """Add what a playbook or cause file holds."""
+        """Add what a playbook or cause file holds. A playbook test beside them is no content, but must be right."""
         root = source.root.value
         kind = root["kind"].value if isinstance(root, dict) and "kind" in root else None
         wrong: list[Problem]
@@ -47,8 +48,10 @@ class Found:
         elif kind == "Cause":
             cause, wrong = cause_of(source)
             self.causes += [cause] if cause else []
+        elif kind == "PlaybookTest":
+            _, wrong = tests_of(source)
         else:
-            wrong = [source.problem(("kind",), "`kind` must be Playbook or Cause")]
+            wrong = [source.problem(("kind",), "`kind` must be Playbook, Cause or PlaybookTest")]
         self.problems += wrong
         if wrong:
             self.broken |= _names(source.root)

@@ -18,10 +18,11 @@ from typing import Any
 import structlog
 import typer
 
+from responder import __version__
 from responder.config import Config, Locate, parse, seconds
 from responder.content import ContentRefused, check, shipped
 from responder.model import Problem, Silence
-from responder.problems import render
+from responder.problems import github, render, sarif, to_objects
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 
@@ -176,7 +177,11 @@ def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path]
     content, found = check(config, STEPS)
     problems += found
     if format == "json":
-        typer.echo(json.dumps([p.model_dump(mode="json") for p in problems], indent=1))
+        typer.echo(json.dumps(to_objects(problems), indent=1))
+    elif format == "sarif":
+        typer.echo(sarif(problems, __version__))
+    elif format == "github":
+        typer.echo(github(problems), nl=bool(problems))
     elif problems:
         typer.echo(render(tuple(problems)))
     else:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
-from responder.config_shared import AgentPart, ArtifactsPart, S3Part
+from responder.config_shared import AgentPart, ArtifactsPart
 from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
 from responder.config_values import http_url as http_url
 from responder.config_values import seconds as seconds
 from responder.config_values import secret as secret
 from responder.config_values import size as size
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
-from responder.routing import HoursPart, RoutePart
+from responder.routing import RoutePart
 from responder.words import CODES
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -186,6 +186,37 @@ class TargetCapturePart(Part):
     cpu_load: Annotated[float, Field(gt=0)] | None = None
 
 
+class AlertOverride(Part):
+    """What one alert is to be on this site."""
+
+    threshold: float | None = None
+    """Of its first comparison; `thresholds` of a target go before it."""
+    hold: Duration | None = Field(default=None, alias="for")
+    severity: Literal["info", "warning", "critical"] | None = None
+    disabled: bool = False
+
+
+class CauseOverride(Part):
+    """What one cause is to be on this site."""
+
+    prior: Annotated[float, Field(gt=0, le=1)] | None = None
+    disabled: bool = False
+
+
+class PlaybookOverride(Part):
+    """What one playbook is to be on this site."""
+
+    disabled: bool = False
+
+
+class OverridesPart(Part):
+    """Changes to what is shipped, by id: nothing is copied, so updates still arrive."""
+
+    alerts: dict[str, AlertOverride] = Field(default_factory=dict)
+    causes: dict[str, CauseOverride] = Field(default_factory=dict)
+    playbooks: dict[str, PlaybookOverride] = Field(default_factory=dict)
+
+
 class SilencePart(Part):
     """A maintenance window."""
 
@@ -224,6 +255,8 @@ class Config(Part):
     """Directories or files beside the shipped rules; an alert of the same name replaces the shipped one."""
     playbooks: tuple[Path, ...] = ()
     disable_alerts: tuple[str, ...] = ()
+    overrides: OverridesPart = OverridesPart()
+    """Thresholds, `for`, severities, priors and switches by id."""
     data_dir: Path = Path("responder-data")
     database: SecretStr | None = None
     """postgresql://user:password@host/name, for several replicas and capture agents; default: a file in data_dir."""
@@ -361,10 +394,14 @@ def _problem(file: str, locate: Locate, detail: Any) -> Problem:
 def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
-    parts: list[type[BaseModel]] = [
-        Config, PrometheusPart, TargetPart, HttpPart, CapturePart, TargetCapturePart, CanariesPart,
-        RequestsPart, SilencePart, RetentionPart, Expectation, ArtifactsPart, S3Part, AgentPart, RoutePart, HoursPart,
-    ]  # fmt: skip
-    names = sorted({name for part in parts for name in part.model_fields})
+    names = sorted(_keys(Config))
     close = difflib.get_close_matches(str(path[-1]), names, n=1)
     return f"did you mean `{close[0]}`?" if close else ""
+
+
+def _keys(part: Any) -> set[str]:
+    """Every key that may stand anywhere in a section."""
+    if isinstance(part, type) and issubclass(part, BaseModel):
+        own = {field.alias or name for name, field in part.model_fields.items()}
+        return own.union(*(_keys(field.annotation) for field in part.model_fields.values()))
+    return set().union(*(_keys(inner) for inner in get_args(part)))

@@ -10,6 +10,7 @@ from responder.capture.step import Step
 from responder.config import Config
 from responder.load import load_content, load_mapping
 from responder.model import Content, Problem
+from responder.overrides import overridden
 from responder.problems import render
 from responder.words import ENGLISH, Language, language
 
@@ -38,7 +39,8 @@ def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Pro
         known_facts=facts,
         disable_alerts=config.disable_alerts,
     )
-    return content, (*problems, *_thresholds(config, content))
+    content, wrong = overridden(content, config.overrides.model_dump(by_alias=True))
+    return content, (*problems, *wrong, *_thresholds(config, content))
 
 
 def _thresholds(config: Config, content: Content) -> list[Problem]:

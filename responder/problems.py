@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from responder.model import Problem
@@ -15,6 +16,39 @@ def render(problems: Iterable[Problem]) -> str:
 def to_objects(problems: Iterable[Problem]) -> list[dict[str, object]]:
     """All problems as plain objects for `--format json`, in the same order."""
     return [problem.model_dump(mode="json") for problem in in_order(problems)]
+
+
+def sarif(problems: Iterable[Problem], version: str) -> str:
+    """All problems as one SARIF 2.1.0 run, for code scanning."""
+    results = [
+        {
+            "ruleId": "content",
+            "level": "error",
+            "message": {"text": problem.what + (f" ({problem.instead})" if problem.instead else "")},
+            "locations": [{"physicalLocation": {
+                "artifactLocation": {"uri": problem.file},
+                "region": {"startLine": max(problem.line, 1), "startColumn": max(problem.column, 1)},
+            }}],
+        }
+        for problem in in_order(problems)
+    ]  # fmt: skip
+    tool = {"driver": {"name": "responder check", "version": version, "rules": [{"id": "content"}]}}
+    schema = "https://json.schemastore.org/sarif-2.1.0.json"
+    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [{"tool": tool, "results": results}]}, indent=1)
+
+
+def github(problems: Iterable[Problem]) -> str:
+    """All problems as workflow commands, which GitHub shows at the lines of a pull request."""
+    lines = []
+    for problem in in_order(problems):
+        says = _printable(problem.what + (f" ({problem.instead})" if problem.instead else ""))
+        place = f"file={_property(problem.file)},line={max(problem.line, 1)},col={max(problem.column, 1)}"
+        lines.append(f"::error {place}::{says.replace('%', '%25')}")
+    return "\n".join(lines)
+
+
+def _property(text: str) -> str:
+    return _printable(text).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -74,8 +74,11 @@ def _die_with_parent() -> None:
 class PrivatePrometheus:
     """A child Prometheus with its data in `folder`; `url` is where it answers once `start` has returned."""
 
-    def __init__(self, folder: Path, targets: Sequence[Target], scrape_interval_s: float) -> None:
+    def __init__(
+        self, folder: Path, targets: Sequence[Target], scrape_interval_s: float, *, retention: str = RETENTION
+    ) -> None:
         self.folder = folder
+        self.retention = retention
         self.targets = targets
         self.scrape_interval_s = scrape_interval_s
         self.url = ""
@@ -95,7 +98,7 @@ class PrivatePrometheus:
                 binary,
                 f"--config.file={config}",
                 f"--storage.tsdb.path={self.folder / 'tsdb'}",
-                f"--storage.tsdb.retention.time={RETENTION}",
+                f"--storage.tsdb.retention.time={self.retention}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--web.enable-lifecycle",
                 "--log.level=warn",

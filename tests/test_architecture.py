@@ -21,12 +21,18 @@ CORE = {
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
     "told", "store", "store_db", "store_tables", "store_work", "shares", "table", "judge",
+    "told", "store", "store_db", "store_tables", "store_work", "shares",
+    "overrides", "authoring", "authoring.testfile", "authoring.series", "authoring.judge", "authoring.scaffold",
     "routes", "routing", "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.tally", "fingerprint",
 }  # fmt: skip
 WIRING = {
+    "authoring.command",
+    "authoring.history",
+    "authoring.new",
+    "authoring.reference",
     "resume",
     "missed",
     "learner",

@@ -222,7 +222,7 @@ PROBLEMS = [
     ("cause", ("id: full", "id: queue"), (15, 9, "evidence `queue` is given twice", "")),
     ("cause", ("title: Too much traffic", "title: 7"), (4, 8, "`title`: must be text", "")),
     ("cause", ("responder/v1", "responder/v2"), (1, 13, "`apiVersion`: Input should be 'responder/v1'", "")),
-    ("cause", ("kind: Cause", "kind: Kause"), (2, 7, "`kind` must be Playbook or Cause", "")),
+    ("cause", ("kind: Cause", "kind: Kause"), (2, 7, "`kind` must be Playbook, Cause or PlaybookTest", "")),
     ("playbook", ("class: high_ttft", "class: hihg_ttft"),
      (4, 8, "`hihg_ttft` is no class", "did you mean `high_ttft`?")),
     ("playbook", ("step: log_tail", "step: log_tial"),

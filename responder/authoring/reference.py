@@ -1,0 +1,92 @@
+"""What may a playbook name? The reference page, made from the code: steps, facts, clauses, signals, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from responder.absence import step_of
+from responder.capture.step import Step
+from responder.classes import CAUSES_OF, CAUSES_OF_ANY_CLASS
+from responder.model import Content
+
+OPERATORS = ("`>`", "`>=`", "`<`", "`<=`", "`==`", "`!=`")
+
+
+def page(steps: Mapping[str, Step], content: Content) -> str:
+    """docs/reference.md."""
+    return "\n".join(
+        [
+            "# Reference",
+            "",
+            "Made from the code by `make reference`; a test fails when it is not current. How to use it: "
+            "[playbooks.md](playbooks.md), [tutorial.md](tutorial.md).",
+            "",
+            *_steps(steps),
+            *_facts(steps),
+            *_clauses(),
+            *_alerts(content),
+            *_signals(content),
+            *_causes(content),
+        ]
+    )
+
+
+def _steps(steps: Mapping[str, Step]) -> Iterable[str]:
+    yield from ("## Capture steps", "", "Rung 0 observe, 1 look, 2 touch, 3 operate. Pause, time and bytes are the most "
+                "a step declares; the plan refuses what does not fit a target's budget.", "")  # fmt: skip
+    yield from _table("step", "rung", "pause s", "time s", "MiB", "needs", "what it brings")
+    for step in sorted(steps.values(), key=lambda step: (step.rung, step.name)):
+        yield _row(f"`{step.name}`", step.rung, f"{step.worst_pause_s:g}", f"{step.timeout_s:g}",
+                   f"{step.max_bytes / 2**20:.3g}", ", ".join(step.needs), step.says)  # fmt: skip
+    yield ""
+
+
+def _facts(steps: Mapping[str, Step]) -> Iterable[str]:
+    yield from ("## Facts", "", "What clauses may read. `{signal}` stands for any signal below. A fact nobody could "
+                "capture is unknown, which is neither true nor false.", "")  # fmt: skip
+    specs = sorted({(spec.name, spec.unit, spec.says) for step in steps.values() for spec in step.facts})
+    yield from _table("fact", "unit", "of step", "what it says")
+    owners = {spec.name: step.name for step in steps.values() for spec in step.facts}
+    for name, unit, says in specs:
+        yield _row(f"`{name}`", unit, owners.get(name, step_of(name)), says)
+    yield ""
+
+
+def _clauses() -> Iterable[str]:
+    yield from ("## Clauses", "", "`fact operator value`, joined by `when` (one), `all`, `any`. Operators: "
+                f"{', '.join(OPERATORS)}. Values: a number, `true`, `false`, or a word; an order needs a number.",
+                "")  # fmt: skip
+
+
+def _alerts(content: Content) -> Iterable[str]:
+    yield from ("## Alerts", "")
+    yield from _table("alert", "class", "severity", "for s", "first condition")
+    for rule in sorted(content.rules, key=lambda rule: rule.alert):
+        first = rule.terms[0] if rule.terms else None
+        shown = f"`{first.signal} {first.op} {first.number:g}`" if first else "an expression of its own"
+        yield _row(f"`{rule.alert}`", rule.incident_class, rule.severity.value, f"{rule.for_s:g}", shown)
+    yield ""
+
+
+def _signals(content: Content) -> Iterable[str]:
+    yield from ("## Signals", "", "For each there are `metrics.<signal>.baseline`, `.now`, `.max`, `.min`, `.last`, "
+                "`.ratio` and `.change`.", "")  # fmt: skip
+    yield ", ".join(f"`{signal.name}`" for signal in sorted(content.signals, key=lambda signal: signal.name)) + "."
+    yield ""
+
+
+def _causes(content: Content) -> Iterable[str]:
+    yield from ("## Canonical causes", "", "A cause of your own is `<canonical>/<name>`.", "")
+    yield from _table("class", "causes")
+    for name, causes in CAUSES_OF.items():
+        yield _row(f"`{name}`", ", ".join(f"`{cause}`" for cause in causes))
+    yield _row("any", ", ".join(f"`{cause}`" for cause in CAUSES_OF_ANY_CLASS))
+    yield ""
+
+
+def _table(*heads: str) -> list[str]:
+    return [_row(*heads), "|" + "---|" * len(heads)]
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
