@@ -7,7 +7,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 export PYTHON
 PYTEST_FLAGS ?=
 
-.PHONY: help setup demo test test-fast lint bench clean
+.PHONY: reference help setup demo test test-fast lint bench clean
 .NOTPARALLEL:
 
 help:                 ## this list
@@ -38,6 +38,10 @@ bench: setup          ## time to detect, cost of watching, footprint; prints fig
 	@$(RUN) -m bench.footprint
 	@$(RUN) -m bench.detection
 	@$(RUN) -m bench.watch_cost
+
+reference: .venv/.done ## docs/reference.md and schemas/ made anew from the code
+	@$(RUN) -m responder reference > docs/reference.md
+	@$(RUN) -m responder schema --dir schemas
 
 clean:                ## remove everything that was set up or produced here
 	rm -rf .venv .venv-vllm .tools .cache build dist *.egg-info demo-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -202,6 +202,15 @@ def new_cause(
 
 
 @app.command()
+def reference() -> None:
+    """Print the reference page: every step, fact, alert, signal and cause a playbook may name."""
+    from responder.authoring.new import reference as printed
+    from responder.cli import refused
+
+    raise typer.Exit(refused(printed))
+
+
+@app.command()
 def schema(
     kind: Annotated[str | None, typer.Argument(help="playbook, cause, test or config")] = None,
     folder: Annotated[Path | None, typer.Option("--dir", help="write all of them here")] = None,

@@ -20,7 +20,8 @@ def test_alerts_causes_and_playbooks_change_by_id(tmp_path: Path) -> None:
     """Threshold, for, severity, prior; a switched-off cause competes nowhere."""
     content, problems = with_overrides(
         tmp_path,
-        "  alerts:\n    VLLMTTFTHigh: {threshold: 7.5, for: 2m, severity: info}\n    VLLMQueueGrowing: {disabled: true}\n"
+        "  alerts:\n    VLLMTTFTHigh: {threshold: 7.5, for: 2m, severity: info}\n"
+        "    VLLMQueueGrowing: {disabled: true}\n"
         "  causes:\n    capacity_exceeded: {prior: 0.5}\n    giant_prompt: {disabled: true}\n"
         "  playbooks:\n    sporadic_slow: {disabled: true}\n",
     )

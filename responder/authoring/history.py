@@ -56,7 +56,7 @@ async def _one(past: Past, content: Content, start: float, length_s: float, fold
     try:
         found = await Backtest(past, content, Wish(start, start + length_s, folders=folder)).run()
     except ValueError as nothing:
-        raise ValueError(f"{nothing}; a history needs at least one vLLM counter or gauge of a server") from None
+        raise ValueError(f"{nothing}; every server of a case needs its `vllm:num_requests_running`") from None
     steps: Mapping[str, Step] = STEPS
     reports = [replay(path, steps, content) for path in await asyncio.to_thread(_folders, folder)]
     found.spool.close()

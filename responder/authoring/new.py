@@ -28,6 +28,16 @@ def new_playbook(name: str, incident_class: str, alert: str, folder: Path) -> in
     return OK
 
 
+def reference() -> int:
+    """`responder reference`: the reference page, from what is shipped."""
+    from responder.authoring.reference import page
+    from responder.capture import STEPS
+    from responder.content import load
+
+    typer.echo(page(STEPS, load(Config(), STEPS)), nl=False)
+    return OK
+
+
 def new_cause(name: str, folder: Path) -> int:
     """`responder new cause`. ValueError in words when the name is wrong or the file is there already."""
     _write({folder / f"{name.replace('/', '.')}.yaml": scaffold.cause(name)})

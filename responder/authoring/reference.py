@@ -32,8 +32,8 @@ def page(steps: Mapping[str, Step], content: Content) -> str:
 
 
 def _steps(steps: Mapping[str, Step]) -> Iterable[str]:
-    yield from ("## Capture steps", "", "Rung 0 observe, 1 look, 2 touch, 3 operate. Pause, time and bytes are the most "
-                "a step declares; the plan refuses what does not fit a target's budget.", "")  # fmt: skip
+    yield from ("## Capture steps", "", "Rung 0 observe, 1 look, 2 touch, 3 operate. Pause, time and bytes are the "
+                "most a step declares; the plan refuses what does not fit a target's budget.", "")  # fmt: skip
     yield from _table("step", "rung", "pause s", "time s", "MiB", "needs", "what it brings")
     for step in sorted(steps.values(), key=lambda step: (step.rung, step.name)):
         yield _row(f"`{step.name}`", step.rung, f"{step.worst_pause_s:g}", f"{step.timeout_s:g}",

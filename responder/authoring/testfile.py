@@ -1,4 +1,4 @@
-"""What may stand in a playbook test? Cases of alerts and facts, of series, or a stored incident, and what must follow."""
+"""What may stand in a playbook test? Alerts with facts, series, or a stored incident; and what must follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scaffolds and schemas: what is written passes `responder check` and `responder test` at once; nothing is overwritten."""
+"""Scaffolds and schemas: what is written passes `responder check` and `test` at once; nothing is overwritten."""
 
 from __future__ import annotations
 
