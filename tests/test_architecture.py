@@ -121,6 +121,7 @@ ONE_IMPORTER = {
     "asyncssh": {"runner_ssh"},
     "pynvml": {"nvml_probe"},
     "typer": {
+        "authoring",
         "__main__",
         "cli",
         "cli_notify",
