@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
+from responder.config_overrides import OverridesPart
 from responder.config_shared import AgentPart, ArtifactsPart
 from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
 from responder.config_values import http_url as http_url
@@ -184,37 +185,6 @@ class TargetCapturePart(Part):
     approve: tuple[str, ...] | None = None
     approval_expiry: Duration | None = None
     cpu_load: Annotated[float, Field(gt=0)] | None = None
-
-
-class AlertOverride(Part):
-    """What one alert is to be on this site."""
-
-    threshold: float | None = None
-    """Of its first comparison; `thresholds` of a target go before it."""
-    hold: Duration | None = Field(default=None, alias="for")
-    severity: Literal["info", "warning", "critical"] | None = None
-    disabled: bool = False
-
-
-class CauseOverride(Part):
-    """What one cause is to be on this site."""
-
-    prior: Annotated[float, Field(gt=0, le=1)] | None = None
-    disabled: bool = False
-
-
-class PlaybookOverride(Part):
-    """What one playbook is to be on this site."""
-
-    disabled: bool = False
-
-
-class OverridesPart(Part):
-    """Changes to what is shipped, by id: nothing is copied, so updates still arrive."""
-
-    alerts: dict[str, AlertOverride] = Field(default_factory=dict)
-    causes: dict[str, CauseOverride] = Field(default_factory=dict)
-    playbooks: dict[str, PlaybookOverride] = Field(default_factory=dict)
 
 
 class SilencePart(Part):

@@ -30,6 +30,7 @@ CORE = {
 }  # fmt: skip
 WIRING = {
     "authoring.command",
+    "authoring.cli",
     "authoring.history",
     "authoring.new",
     "authoring.reference",
@@ -80,6 +81,7 @@ WIRING = {
 SHARED_EDGES = {
     "config_values",
     "config_shared",
+    "config_overrides",
     "artifacts",
     "nsight",
     "profilesession",
