@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from responder.cli_books import audit, deliveries, obligations
 from responder.authoring import cli as authoring
+from responder.cli_books import audit, deliveries, obligations
 from responder.cli_verdicts import approve, deny, explain, verdict
 from responder.traces.cli import trace
 

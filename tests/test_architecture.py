@@ -21,7 +21,6 @@ CORE = {
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
     "told", "store", "store_db", "store_tables", "store_work", "shares", "table", "judge",
-    "told", "store", "store_db", "store_tables", "store_work", "shares",
     "overrides", "authoring", "authoring.testfile", "authoring.series", "authoring.judge", "authoring.scaffold",
     "routes", "routing", "words", "words.en", "words.zh",
     "absence", "cover", "changes", "expected", "worth",
