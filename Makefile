@@ -13,8 +13,9 @@ PYTEST_FLAGS ?=
 help:                 ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: .venv/.done    ## our environment, Prometheus, and real vLLM on CPU
+setup: .venv/.done    ## our environment, Prometheus, Chromium, and real vLLM on CPU
 	@scripts/setup-prometheus
+	@scripts/setup-chromium
 	@scripts/setup-postgres
 	@scripts/setup-vllm
 
@@ -26,6 +27,7 @@ test: setup           ## all tests, the live ones (real vLLM, real Prometheus) i
 
 test-fast: .venv/.done  ## the tests that start no vLLM
 	@scripts/setup-prometheus
+	@scripts/setup-chromium
 	@scripts/setup-postgres
 	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
 

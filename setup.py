@@ -12,5 +12,5 @@ CONTENT = {
 setup(
     packages=[*find_packages(include=["responder*"]), *CONTENT],
     package_dir=dict(CONTENT),
-    package_data=dict.fromkeys(CONTENT, ["*.yaml"]),
+    package_data={**dict.fromkeys(CONTENT, ["*.yaml"]), "responder.web": ["assets/*"]},
 )

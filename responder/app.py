@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -21,22 +20,25 @@ from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
-from responder.content import ContentRefused, load, tongue, tongues
+from responder.content import ContentRefused, tongue, tongues
 from responder.correlate import Policy
 from responder.known_values import known_values
 from responder.learner import Learner
+from responder.loaded import Loaded
+from responder.loaded import load_all as load_all
 from responder.metrics import Prometheus, asked_interval
-from responder.model import Change, Content, Target
+from responder.model import Change, Target
 from responder.notify import build as build_notifier
 from responder.notify.slack_bot import SlackBot
 from responder.notify.slack_clicks import Clicks
 from responder.outbox import Outbox
+from responder.overview import Overview
 from responder.pressed import Pressed
 from responder.probe import Probe, Senses, samples_of
 from responder.prometheus_child import PrivatePrometheus
 from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
-from responder.rules import expand, widen
+from responder.rules import widened
 from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.sharing import fleet_of
@@ -45,6 +47,7 @@ from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.upkeep import STOCK_AT_ONCE, Upkeep
 from responder.watch import Watch
+from responder.web.access import ways_in
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
 from responder.where import runners
@@ -63,15 +66,6 @@ QUEUES_EVERY_S = 10.0
 STOP_WITHIN_S = 8.0
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A configuration with everything it points at, checked as a whole before anything is replaced by it."""
-
-    config: Config
-    content: Content
-    targets: dict[str, Target]
-
-
 class App:
     """The daemon. `reload` gives a fresh `Loaded` or raises ContentRefused with the problems in words."""
 
@@ -88,6 +82,7 @@ class App:
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
         self.desk: Desk | None = None
+        self.overview = Overview(self._about)
         self.stopped = asyncio.Event()
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None
@@ -134,6 +129,7 @@ class App:
         self.learner = Learner(self.kit, self.safety.healthy, lambda: self.watch.muted)
         await self.learner.restore()
         self.pressed = Pressed(self.kit, self.responder, self.safety, self.learner.ledger.press)
+        self.overview.attach(self.kit, self.watch, self.safety, self.pressed, self.probes)
         self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
         self._closers.append(self.clicks.stop)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
@@ -175,7 +171,7 @@ class App:
     async def _serve(self, config: Config) -> None:
         surface = Surface(
             data_dir=config.data_dir,
-            token=_plain(secret(config.http.token, config.http.token_file)),
+            **ways_in(config.http),
             metrics=self.telemetry.page,
             ready=self._ready,
             accept=self._accept,
@@ -185,6 +181,7 @@ class App:
             capture=self.safety.capture,
             decide=self.safety.decide,
             judge=lambda *word: self.learner.ledger.judge(*word),
+            overview=self.overview,
             acknowledge=lambda incident, who: self.pressed.acknowledge(incident, who),
             slack=lambda body, headers: self.clicks.posted(body, headers),
         )
@@ -230,7 +227,7 @@ class App:
             telemetry=self.telemetry,
             clock=self.clock,
             secrets=known_values(self.loaded.config, self.loaded.targets),
-            signals=self._signals(self.loaded.content),
+            signals=widened(self.loaded.content.signals, self.scrape_s),
             scrape_interval_s=self.scrape_s,
             max_rung=config.capture.max_rung,
             deadline_s=config.capture.deadline,
@@ -239,10 +236,6 @@ class App:
             routes=tuple(part.route() for part in config.routes),
             **(self.fleet.tools() if self.fleet else {}),
         )
-
-    def _signals(self, content: Content) -> dict[str, str]:
-        recorded = {signal.name: signal.expr for signal in content.signals}
-        return {name: widen(expand(expr, recorded), self.scrape_s) for name, expr in recorded.items()}
 
     def _schedule(self, config: Config) -> None:
         every = config.evaluation_interval or min(self.scrape_s, ROUND_S)
@@ -314,7 +307,7 @@ class App:
         await close_runners(self.kit.runners)
         self.kit.runners = runners(fresh.config, self.http)
         self.kit.secrets = known_values(self.loaded.config, self.loaded.targets)
-        self.kit.signals = self._signals(fresh.content)
+        self.kit.signals = widened(fresh.content.signals, self.scrape_s)
         self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
         self.patrol.interval_s = fresh.config.canaries.interval
         self.outbox.notifiers = self._notifiers()
@@ -381,6 +374,9 @@ class App:
     def _told(self, receiver: str, outcome: str, _: str) -> None:
         self.telemetry.notifications.labels(receiver, outcome).inc()
 
+    def _about(self) -> dict[str, Any]:
+        return {"prometheus": self.prometheus.url, "missing": self.missing, "receivers": sorted(self.outbox.notifiers)}
+
     async def _ready(self) -> str:
         return self.missing
 
@@ -392,9 +388,3 @@ class App:
 
 def _plain(value: Any) -> str | None:
     return value.get_secret_value() if value is not None else None
-
-
-def load_all(config: Config) -> Loaded:
-    """Configuration plus the content it points at. ContentRefused with every problem."""
-    targets = {target.name: target for target in config.watched()}
-    return Loaded(config, load(config, STEPS), targets)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
+from responder.config_http import HttpPart
 from responder.config_overrides import OverridesPart
 from responder.config_shared import AgentPart, ArtifactsPart
 from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
@@ -21,8 +22,6 @@ from responder.config_values import size as size
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
 from responder.routing import RoutePart
 from responder.words import CODES
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def known_language(value: str) -> str:
@@ -100,29 +99,6 @@ class TargetPart(Part):
     """The node it runs on: its captures are done by `responder agent --node NAME` there. Needs `database`."""
     labels: dict[str, str] = Field(default_factory=dict)
     capture: TargetCapturePart | None = None
-
-
-class HttpPart(Part):
-    """Our own HTTP server."""
-
-    listen: str = "127.0.0.1:9119"
-    token: SecretStr | None = None
-    token_file: Path | None = None
-
-    @validates(mode="after")
-    def _check(self) -> HttpPart:
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(f"listen: {self.listen!r} is not host:port; write for example 127.0.0.1:9119")
-        if host.strip("[]") not in LOOPBACK and not (self.token or self.token_file):
-            raise ValueError("listen: anything but loopback needs `token` or `token_file`")
-        return self
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """(host, port)."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class RequestsPart(Part):

@@ -124,3 +124,9 @@ def _expanded(expr: str, signals: Mapping[str, str], inside: tuple[str, ...]) ->
         return f"({_expanded(signals[name], signals, (*inside, name)).strip()})"
 
     return _SIGNAL.sub(inlined, _COMMENT.sub(lambda got: got[1] or "", expr))
+
+
+def widened(signals: Iterable[Signal], scrape_interval_s: float) -> dict[str, str]:
+    """Signal -> its whole expression, for a Prometheus that scrapes so often."""
+    recorded = {signal.name: signal.expr for signal in signals}
+    return {name: widen(expand(expr, recorded), scrape_interval_s) for name, expr in recorded.items()}

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from responder.model import Delivery, Incident, Inventory, Opinion, Silence
 from responder.store_db import Db, StoreFull
+from responder.store_look import Look
 from responder.store_work import Work, put_deliveries
 
 
-class Store(Work):
+class Store(Look, Work):
     """The daemon's memory. What a method wrote is on disk when it returns."""
 
     # ------------------------------------------------------------------------------------------- incidents

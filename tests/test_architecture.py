@@ -26,8 +26,11 @@ CORE = {
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.tally", "fingerprint",
+    "store_look",
 }  # fmt: skip
 WIRING = {
+    "overview",
+    "loaded",
     "authoring.command",
     "authoring.cli",
     "authoring.history",
@@ -80,6 +83,7 @@ WIRING = {
 SHARED_EDGES = {
     "config_values",
     "config_shared",
+    "config_http",
     "config_overrides",
     "artifacts",
     "nsight",

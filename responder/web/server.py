@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
-import html
 import json
 import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
 from responder.folder import folder_of
 from responder.model import Incident
+from responder.web import rawfiles
+from responder.web.access import Access, Proxy, guard
+from responder.web.desk import Desk, Overview, body_of
+from responder.web.shell import Shell
 
 MAX_ALERTS_BODY = 4 << 20
-OPEN_PATHS = ("/healthz", "/readyz", "/-/healthy", "/-/ready", "/slack/actions")
-"""Without our token; what Slack posts is signed by Slack."""
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 SHOWN = ("report.html", "report.md", "report.json", "manifest.json", "content.json")
 HEADERS = {
@@ -56,11 +57,17 @@ class Surface:
     """(incident, right, cause, who, note) -> the engineer's word as kept; ValueError in words."""
     requests: Callable[[float], Awaitable[bytes]] | None = None
     """Stored rows of the requests of the last so many seconds; LookupError in words."""
+    viewer_token: str | None = None
+    proxy: Proxy | None = None
+    overview: Overview | None = None
+    """What the user interface shows; without it there is none."""
 
 
 def build(surface: Surface) -> web.Application:
     """The aiohttp application."""
-    app = web.Application(client_max_size=MAX_ALERTS_BODY, middlewares=[_guard(surface.token), _headers])
+    access = Access(surface.token, surface.viewer_token, surface.proxy)
+    app = web.Application(client_max_size=MAX_ALERTS_BODY, middlewares=[guard(access)])
+    app.on_response_prepare.append(_headers)
     pages = Pages(surface)
     for path in ("/healthz", "/-/healthy"):
         app.router.add_get(path, pages.healthz)
@@ -77,37 +84,20 @@ def build(surface: Surface) -> web.Application:
     app.router.add_post("/api/v1/incidents/{id}/acknowledge", pages.acknowledge)
     app.router.add_post("/slack/actions", pages.slack)
     app.router.add_post("/api/v1/incidents/{id}/verdict", pages.judge)
-    app.router.add_get("/", pages.index)
+    Shell().add_to(app)
+    if surface.overview is not None:
+        Desk(surface.overview, access).add_to(app)
     app.router.add_get("/incidents/{id}", pages.incident)
+    app.router.add_get("/incidents/{id}/raw/{evidence}/{name}", pages.raw)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
     app.router.add_get("/incidents/{id}/charts/{name}", pages.chart)
     return app
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def _guard(token: str | None) -> Any:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token and request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                raise web.HTTPUnauthorized(text="send the token as `Authorization: Bearer …`\n")
-        # A browser on another site must not be able to post to a loopback daemon.
-        if request.method == "POST" and "Origin" in request.headers:
-            raise web.HTTPForbidden(text="no posts from browsers\n")
-        return await handler(request)
-
-    return guard
-
-
-@web.middleware
-async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
+async def _headers(_: web.Request, response: web.StreamResponse) -> None:
+    """On every answer, refusals and streams as well."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    return response
 
 
 class Pages:
@@ -174,7 +164,7 @@ class Pages:
 
     async def capture(self, request: web.Request) -> web.Response:
         """Run one step now: {"target": …, "step": …, "params": {…}}."""
-        body = await _object(request)
+        body = await body_of(request)
         target, step, params = body.get("target"), body.get("step"), body.get("params", {})
         if not isinstance(target, str) or not isinstance(step, str) or not isinstance(params, dict):
             raise web.HTTPBadRequest(text='send {"target": "…", "step": "…", "params": {}}\n')
@@ -187,7 +177,7 @@ class Pages:
 
     async def decide(self, request: web.Request) -> web.Response:
         """A person's answer about a capture: {"decision": "approve" or "deny", "who": …}."""
-        body = await _object(request)
+        body = await body_of(request)
         decision, who = body.get("decision"), body.get("who")
         if decision not in ("approve", "deny") or not isinstance(who, str) or not who.strip():
             raise web.HTTPBadRequest(text='send {"decision": "approve" or "deny", "who": "…"}\n')
@@ -201,7 +191,7 @@ class Pages:
 
     async def acknowledge(self, request: web.Request) -> web.Response:
         """Somebody takes an incident: {"who": …}."""
-        body = await _object(request)
+        body = await body_of(request)
         who = body.get("who")
         if not isinstance(who, str) or not who.strip():
             raise web.HTTPBadRequest(text='send {"who": "…"}\n')
@@ -221,7 +211,7 @@ class Pages:
 
     async def judge(self, request: web.Request) -> web.Response:
         """An engineer's word: {"verdict": "right" or "wrong", "who": …, "cause": what it was, "note": …}."""
-        body = await _object(request)
+        body = await body_of(request)
         word, who = body.get("verdict"), body.get("who")
         cause, note = body.get("cause", ""), body.get("note", "")
         strings = isinstance(who, str) and isinstance(cause, str) and isinstance(note, str)
@@ -235,20 +225,10 @@ class Pages:
             raise web.HTTPConflict(text=f"{error}\n") from None
         return web.json_response(said)
 
-    async def index(self, _: web.Request) -> web.Response:
-        """A plain list of incidents."""
-        rows = await self.surface.incidents()
-        items = "".join(
-            f'<li><a href="/incidents/{html.escape(i.id)}">{html.escape(i.id)}</a> {html.escape(i.state)} '
-            f"{html.escape(i.incident_class)} on {html.escape(i.target)}</li>"
-            for i, _, _ in rows
-        )
-        text = f"<!doctype html><meta charset=utf-8><title>responder</title><h1>Incidents</h1><ul>{items}</ul>"
-        return web.Response(text=text, content_type="text/html")
-
     async def incident(self, request: web.Request) -> web.StreamResponse:
-        """The report page."""
-        return self._send(request.match_info["id"], "report.html")
+        """The report page, at a place where its links to raw files lead there."""
+        name = quote(request.match_info["id"], safe="")
+        raise web.HTTPFound(f"/incidents/{name}/report.html")
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """One of the top files of an incident folder."""
@@ -264,6 +244,11 @@ class Pages:
             raise web.HTTPNotFound
         return self._send(request.match_info["id"], f"charts/{name}")
 
+    async def raw(self, request: web.Request) -> web.StreamResponse:
+        """One raw file of a capture, to be saved and not to be shown."""
+        about = request.match_info
+        return await rawfiles.send(request, self.surface.data_dir, about["id"], about["evidence"], about["name"])
+
     def _send(self, incident: str, name: str) -> web.StreamResponse:
         base = folder_of(self.surface.data_dir, incident).path
         path = base.joinpath(*name.split("/"))
@@ -272,18 +257,6 @@ class Pages:
             raise web.HTTPNotFound
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return web.FileResponse(path, headers={"Content-Type": f"{kind}; charset=utf-8" if "text" in kind else kind})
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="send application/json\n")
-    try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError):
-        raise web.HTTPBadRequest(text="not JSON\n") from None
-    if not isinstance(body, dict):
-        raise web.HTTPBadRequest(text="send an object\n")
-    return body
 
 
 def _wrong_with(payload: Any) -> str:

@@ -1,0 +1,321 @@
+"""What do people see of the daemon in a browser? Gathered from its parts when somebody asks; nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from responder import __version__
+from responder.byhand import Hand, doctor
+from responder.case import Kit
+from responder.folder import folder_of, write_atomic
+from responder.model import Button, Incident, Inventory, Silence, Target
+from responder.pressed import Pressed
+from responder.probe import Probe
+from responder.safety import Safety
+from responder.watch import Watch
+from responder.web.rawfiles import listing
+
+MAX_SILENCE_S = 90 * 86400.0
+DOCTOR_TIMEOUT_S = 120.0
+LABEL = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+
+
+class Overview:
+    """The daemon's side of the user interface. `about` says of the daemon what only it knows."""
+
+    def __init__(self, about: Callable[[], Mapping[str, Any]]) -> None:
+        self.about = about
+        self._parts: tuple[Kit, Watch, Safety, Pressed] | None = None
+        self.probes: Mapping[str, Probe] = {}
+        self._examined: dict[str, dict[str, Any]] = {}
+        self._examining: set[str] = set()
+
+    def attach(self, kit: Kit, watch: Watch, safety: Safety, pressed: Pressed, probes: Mapping[str, Probe]) -> None:
+        """Once there is something to show."""
+        self._parts, self.probes = (kit, watch, safety, pressed), probes
+
+    def _all(self) -> tuple[Kit, Watch, Safety, Pressed]:
+        if self._parts is None:
+            raise LookupError("the responder is starting")
+        return self._parts
+
+    @property
+    def kit(self) -> Kit:
+        """LookupError while starting; so for the others."""
+        return self._all()[0]
+
+    @property
+    def watch(self) -> Watch:
+        """Detection."""
+        return self._all()[1]
+
+    @property
+    def safety(self) -> Safety:
+        """Approvals."""
+        return self._all()[2]
+
+    @property
+    def pressed(self) -> Pressed:
+        """What a press does."""
+        return self._all()[3]
+
+    # ----------------------------------------------------------------------------------------------- incidents
+
+    async def incidents(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """A page of incidents, open ones first, and how many there are."""
+        page = await self.kit.store.incident_page(
+            state=wanted.get("state", ""), incident_class=wanted.get("class", "")[:80],
+            search=wanted.get("q", "")[:200], offset=_number(wanted.get("offset")),
+            limit=_number(wanted.get("limit")) or 50,
+        )  # fmt: skip
+        rows = [_row(incident, stage, revision) for incident, stage, revision in page.rows]
+        classes = sorted({book.incident_class for book in self.kit.content.playbooks})
+        return {"rows": rows, "total": page.total, "open": page.open, "classes": classes}
+
+    async def incident(self, name: str) -> dict[str, Any]:
+        """The incident as it is at this moment, the last report, the steps and what there is to download."""
+        found = await self.kit.store.incident(name)
+        if found is None:
+            raise LookupError(f"no incident {name}")
+        incident, stage, revision = found
+        incident = self.pressed.responder.incident(name) or incident
+        steps = await self.kit.store.steps(name)
+        report, files = await asyncio.to_thread(self._folder, name)
+        waiting = [item for item in await self.approvals() if item["incident"] == name]
+        said = next((o for o in await self.kit.store.opinions() if o.incident == name), None)
+        return {
+            "incident": {
+                **_row(incident, stage, revision),
+                "symptoms": [s.model_dump(mode="json", include=SYMPTOM) for s in incident.symptoms],
+                "timeline": [e.model_dump(mode="json") for e in sorted(incident.timeline, key=lambda e: e.at)],
+            },
+            "report": report, "steps": [_step(state, entry) for _, state, entry in steps], "files": files,
+            "approvals": waiting, "opinion": said.model_dump(mode="json") if said else None,
+        }  # fmt: skip
+
+    def _folder(self, name: str) -> tuple[dict[str, Any], list[dict[str, object]]]:
+        try:
+            report = folder_of(self.kit.data_dir, name).read_json("report.json")
+        except (OSError, ValueError):
+            report = {}
+        kept = ("title", "says", "hypotheses", "captures", "revision", "generated_at", "owed", "notes", "playbooks")
+        return {key: report[key] for key in kept if key in report}, listing(self.kit.data_dir, name)
+
+    async def acknowledge(self, incident: str, who: str) -> str:
+        """Take an incident. ValueError in words."""
+        return await self.pressed.acknowledge(incident, who)
+
+    async def judge(self, incident: str, right: bool, cause: str, who: str) -> str:
+        """An engineer's word about the cause the report names first. ValueError in words."""
+        button = Button(action="right" if right else "wrong", incident=incident, cause=cause)
+        return await self.pressed.do(button, who)
+
+    # ----------------------------------------------------------------------------------------------- approvals
+
+    async def approvals(self) -> list[dict[str, Any]]:
+        """Captures that wait for a person, with what they may do to the server."""
+        pending = await asyncio.to_thread(self.safety.approvals.pending)
+        out = []
+        for item in pending:
+            step = self.kit.steps.get(item.step)
+            harm = {"worst_pause_s": step.worst_pause_s, "max_bytes": step.max_bytes} if step else {}
+            out.append({**item.model_dump(mode="json"), **harm})
+        return out
+
+    async def decide(self, incident: str, step: str, approve: bool, who: str) -> dict[str, Any]:
+        """A person's answer, checked anew against what is true now. ValueError in words."""
+        asked = await asyncio.to_thread(self.safety.approvals.of, incident, step)
+        if asked is None:
+            raise ValueError(f"nobody asks for {step} in incident {incident}")
+        button = Button(
+            action="approve" if approve else "deny", incident=incident, target=asked.target, step=step, rung=asked.rung
+        )  # fmt: skip
+        return {"says": await self.pressed.do(button, who)}
+
+    # ------------------------------------------------------------------------------------------------ silences
+
+    async def silences(self) -> list[dict[str, Any]]:
+        """Maintenance windows that have not ended, and whether they can be ended here."""
+        now = self.kit.clock()
+        files = {s.id: s for s in await asyncio.to_thread(self._silence_files)}
+        kept = {s.id: s for s in await self.kit.store.silences(now)}
+        configured = {s.id: s for s in self.watch.configured_silences}
+        found = [*configured.values(), *kept.values(), *files.values()]
+        return [
+            {**s.model_dump(mode="json"), "active": s.starts_at <= now, "configured": s.id in configured}
+            for s in sorted(found, key=lambda s: s.ends_at)
+            if s.ends_at > now
+        ]
+
+    async def add_silence(self, match: Mapping[str, str], seconds: float, comment: str) -> dict[str, Any]:
+        """Open nothing for what matches. ValueError in words."""
+        if not match or len(match) > 20 or not 0 < seconds <= MAX_SILENCE_S:
+            raise ValueError("give at least one label to match, and a time of at most 90 days")
+        for label, pattern in match.items():
+            if not LABEL.match(label) or len(pattern) > 200:
+                raise ValueError(f"{label[:80]!r} is no label name, or its expression is too long")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{label}: {pattern!r} is no regular expression: {error}") from None
+        now = self.kit.clock()
+        silence = Silence(id=uuid.uuid4().hex[:12], match=dict(match), starts_at=now, ends_at=now + seconds,
+                          comment=comment)  # fmt: skip
+        await asyncio.to_thread(self._write_silence, silence)
+        return silence.model_dump(mode="json")
+
+    async def expire_silence(self, name: str, who: str) -> dict[str, Any]:
+        """End a silence now. LookupError when there is none, ValueError when the configuration has it."""
+        now = self.kit.clock()
+        if any(s.id == name for s in self.watch.configured_silences):
+            raise ValueError("this silence stands in the configuration: end it there, and reload")
+        stored = {s.id: s for s in await self.kit.store.silences(now)}
+        files = {s.id: s for s in await asyncio.to_thread(self._silence_files)}
+        known = files.get(name) or stored.get(name)
+        if known is None:
+            raise LookupError(f"no silence {name}")
+        ended = known.model_copy(update={"ends_at": now, "comment": f"{known.comment} (ended by {who})"[:300]})
+        if name in stored:
+            await self.kit.store.save_silence(ended)
+        if name in files:
+            await asyncio.to_thread(self._write_silence, ended)
+        return ended.model_dump(mode="json")
+
+    def _silence_files(self) -> list[Silence]:
+        found = []
+        for path in sorted(self.watch.silence_folder.glob("*.json"))[:1000]:
+            try:
+                found.append(Silence.model_validate_json(path.read_bytes()))
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def _write_silence(self, silence: Silence) -> None:
+        write_atomic(Path(self.watch.silence_folder) / f"{silence.id}.json", silence.model_dump_json().encode())
+
+    # ------------------------------------------------------------------------------------------------- targets
+
+    async def targets(self) -> list[dict[str, Any]]:
+        """Every server: how it is, and what keeps us from capturing there."""
+        ill = {i.target: i.id for i in self.watch.incidents.values() if i.state == "open"}
+        return [self._target(target, ill.get(name, "")) for name, target in sorted(self.kit.targets.items())]
+
+    def _target(self, target: Target, incident: str) -> dict[str, Any]:
+        probe, known = self.probes.get(target.name), self.kit.inventories.get(target.name)
+        seen = probe.seen if probe else None
+        responsive = probe.responsive(self.kit.clock()) if probe else None
+        policy = self._policy(target)
+        return {
+            "name": target.name, "url": target.url, "models": sorted(self.watch.models.get(target.name, ())),
+            "incident": incident, "labels": target.labels, "max_rung": policy, "node": target.node,
+            "reachable": seen.reachable if seen else None, "health": seen.health_status if seen else None,
+            "responsive": responsive, "scraped": target.name in self.watch.known,
+            **_whereabouts(known), "doctor": self._examined.get(target.name),
+            "examining": target.name in self._examining,
+        }  # fmt: skip
+
+    def _policy(self, target: Target) -> int:
+        return target.capture.max_rung if target.capture else self.kit.max_rung
+
+    async def doctor(self, name: str) -> dict[str, Any]:
+        """Try what is harmless, ask about the rest. LookupError for a target there is not, ValueError in words."""
+        target = self.kit.targets.get(name)
+        if target is None:
+            raise LookupError(f"no target {name}")
+        if name in self._examining:
+            raise ValueError("it is being examined already")
+        kit = self.kit
+        hand = Hand(
+            steps=kit.steps, http=kit.http, runner=kit.runners.get(name, kit.runner), data_dir=kit.data_dir,
+            inventories=kit.inventories, siblings=tuple(kit.targets.values()), range_query=kit.range_query,
+            signals=kit.signals, secrets=kit.secrets, clock=kit.clock,
+        )  # fmt: skip
+        self._examining.add(name)
+        try:
+            async with asyncio.timeout(DOCTOR_TIMEOUT_S):
+                checks = await doctor(hand, target)
+        except TimeoutError:
+            raise ValueError(f"it took longer than {DOCTOR_TIMEOUT_S:.0f} s") from None
+        finally:
+            self._examining.discard(name)
+        self._examined[name] = {"at": kit.clock(), "checks": [vars(check) for check in checks]}
+        return self._examined[name]
+
+    # ------------------------------------------------------------------------- playbooks, deliveries, the daemon
+
+    async def playbooks(self) -> list[dict[str, Any]]:
+        """Every playbook with the causes it tells apart, when it last ran, and how right it was."""
+        counts = await self.kit.store.class_counts()
+        causes = {cause.id: cause for cause in self.kit.content.causes}
+        words = await self.kit.store.opinions()
+        out = []
+        for book in self.kit.content.playbooks:
+            runs, last = counts.get(book.incident_class, (0, None))
+            told = [word.right for word in words if book.id in word.playbooks]
+            out.append({
+                "precision": {"right": sum(told), "wrong": len(told) - sum(told)} if told else None,
+                "id": book.id, "class": book.incident_class, "title": book.title, "file": Path(book.file).name,
+                "runs": runs, "last_run_at": last, "alerts": list(book.alerts),
+                "steps": [{"step": call.step, "rung": call.rung} for call in book.ladder],
+                "causes": [{"id": c, "title": causes[c].title} for c in book.causes if c in causes],
+            })  # fmt: skip
+        return out
+
+    async def deliveries(self) -> dict[str, Any]:
+        """Messages, undelivered first, and ends we owe servers."""
+        store = self.kit.store
+        counts = await store.delivery_counts()
+        return {
+            "counts": [{"receiver": r, "state": s, "count": n} for (r, s), n in sorted(counts.items())],
+            "rows": [item.model_dump(mode="json") for item in await store.latest_deliveries()],
+            "obligations": [item.model_dump(mode="json") for item in await store.obligations(only_open=False)][-200:],
+        }
+
+    async def system(self) -> dict[str, Any]:
+        """How the daemon itself is."""
+        content, now = self.kit.content, self.kit.clock()
+        return {
+            "version": __version__, "now": now, "open_incidents": self.watch.open_count,
+            "alerts": len(content.rules), "playbooks": len(content.playbooks), "causes": len(content.causes),
+            "steps": len(self.kit.steps), "scrape_interval_s": self.kit.scrape_interval_s,
+            "data_dir": str(self.kit.data_dir), "max_rung": self.kit.max_rung,
+            "without_metrics": sorted(set(self.kit.targets) - set(self.watch.known)), **self.about(),
+        }  # fmt: skip
+
+
+SYMPTOM = {"alert", "since", "value", "threshold", "unit", "summary", "severity", "source"}
+
+
+def _row(incident: Incident, stage: str, revision: int) -> dict[str, Any]:
+    told = [entry.says for entry in incident.timeline if entry.kind == "cause"]
+    return {
+        "id": incident.id, "state": incident.state, "class": incident.incident_class, "target": incident.target,
+        "severity": incident.severity.value, "onset_at": incident.onset_at, "opened_at": incident.opened_at,
+        "resolved_at": incident.resolved_at, "stage": stage, "revision": revision, "cause": told[-1] if told else "",
+        "alerts": list(dict.fromkeys(s.alert for s in incident.symptoms)),
+        "acknowledged": incident.acknowledged.model_dump(mode="json") if incident.acknowledged else None,
+    }  # fmt: skip
+
+
+def _step(state: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    item = entry["evidence"]
+    kept = ("id", "step", "rung", "outcome", "reason", "started_at", "seconds", "pause_seconds", "bytes")
+    return {**{key: item.get(key) for key in kept}, "running": state == "started"}
+
+
+def _whereabouts(known: Inventory | None) -> dict[str, Any]:
+    if known is None:
+        return {"reach": "nothing is known of its processes yet", "processes": 0, "log_file": None, "why_not": ""}
+    return {
+        "reach": "this host" if known.local else known.via or "not reachable for commands",
+        "processes": len(known.processes), "log_file": known.log_file, "why_not": known.why_not,
+    }  # fmt: skip
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() and len(text) < 9 else 0

@@ -1,0 +1,81 @@
+"""What do people look for in the store? Pages of incidents and deliveries, searched and counted by the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from responder.model import Delivery, Incident
+from responder.store_db import Db, Engine
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of incidents: (incident, stage, revision) each; `total` of the filter, `open` of all."""
+
+    rows: tuple[tuple[Incident, str, int], ...]
+    total: int
+    open: int
+
+
+class Look(Engine):
+    """The part of the store for people who look."""
+
+    async def incident_page(
+        self, *, state: str = "", incident_class: str = "", search: str = "", offset: int = 0, limit: int = 50
+    ) -> Page:
+        """Open ones first, newest first; `search` in id, target and everything written of the incident."""
+        where, args = ["1=1"], list[Any]()
+        if state in ("open", "resolved"):
+            where.append("state=?")
+            args.append(state)
+        if incident_class:
+            where.append("body LIKE ? ESCAPE '!'")
+            # The incident's own: its symptoms carry classes, too, but no state follows them.
+            args.append(f'%"incident_class":"{_literal(incident_class)}","severity":"%","state":"%')
+        for word in search.lower().split()[:5]:
+            where.append("lower(body) LIKE ? ESCAPE '!'")
+            args.append(f"%{_literal(word)}%")
+        condition = " AND ".join(where)
+        span = (min(max(limit, 1), MAX_PAGE), max(offset, 0))
+
+        def work(db: Db) -> tuple[list[Any], int, int]:
+            rows = db.execute(
+                f"SELECT body, stage, revision FROM incidents WHERE {condition} "
+                "ORDER BY state, opened_at DESC, id LIMIT ? OFFSET ?",
+                (*args, *span),
+            ).fetchall()
+            total = db.execute(f"SELECT count(*) FROM incidents WHERE {condition}", args).fetchone()[0]
+            still_open = db.execute("SELECT count(*) FROM incidents WHERE state='open'").fetchone()[0]
+            return rows, total, still_open
+
+        rows, total, still_open = await self._do(work)
+        found = tuple((Incident.model_validate_json(row[0]), row[1], row[2]) for row in rows)
+        return Page(found, total, still_open)
+
+    async def class_counts(self) -> Mapping[str, tuple[int, float]]:
+        """Incident class -> (how many, when the last one opened)."""
+        sql = "SELECT opened_at, substr(body, 1, 400) FROM incidents ORDER BY opened_at"
+        counts: dict[str, tuple[int, float]] = {}
+        for opened_at, body in await self._do(lambda db: db.execute(sql).fetchall()):
+            name = body.partition('"incident_class":"')[2].partition('"')[0]
+            counts[name] = (counts.get(name, (0, 0.0))[0] + 1, opened_at)
+        return counts
+
+    async def latest_deliveries(self, limit: int = 200) -> list[Delivery]:
+        """Undelivered ones first, then newest first."""
+        sql = (
+            "SELECT body FROM deliveries ORDER BY CASE state WHEN 'pending' THEN 0 WHEN 'dead' THEN 1 ELSE 2 END, "
+            "sequence DESC LIMIT ?"
+        )
+        rows = await self._do(lambda db: db.execute(sql, (limit,)).fetchall())
+        return [Delivery.model_validate_json(row[0]) for row in rows]
+
+
+def _literal(text: str) -> str:
+    """Text as it stands in JSON and means only itself in LIKE."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return escaped.replace("!", "!!").replace("%", "!%").replace("_", "!_")

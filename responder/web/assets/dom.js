@@ -1,0 +1,73 @@
+// How does data become elements? Text is always text: nothing here parses markup.
+
+export function el(name, attributes, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (key === "value") node.value = value;
+    else node.setAttribute(key, value === true ? "" : String(value));
+  }
+  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== ""));
+  return node;
+}
+
+export function table(caption, heads, rows) {
+  const cells = (row) => row.map((cell, index) => {
+    const given = cell !== null && typeof cell === "object" && !(cell instanceof Node) && !Array.isArray(cell);
+    const { css, says } = given ? cell : { css: null, says: cell };
+    const empty = says === null || says === undefined || says === "" || (Array.isArray(says) && !says.length);
+    return el("td", { class: css, "data-label": heads[index] }, ...(empty ? [] : [says].flat()));
+  });
+  return el("table", {},
+    caption ? el("caption", {}, caption) : null,
+    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, cells(row)))));
+}
+
+export const tag = (text, tone) => el("span", { class: `tag ${tone || ""}`.trim() }, text);
+
+export function list(items) {
+  return items.length ? el("ul", {}, items.map((item) => el("li", {}, item))) : null;
+}
+
+const two = (number) => String(number).padStart(2, "0");
+
+export function clock(at) {
+  const t = new Date(at * 1000);
+  return `${two(t.getUTCHours())}:${two(t.getUTCMinutes())}:${two(t.getUTCSeconds())}`;
+}
+
+export function moment(at) {
+  if (!at) return "";
+  const t = new Date(at * 1000);
+  const day = `${t.getUTCFullYear()}-${two(t.getUTCMonth() + 1)}-${two(t.getUTCDate())}`;
+  return el("time", { datetime: t.toISOString() }, `${day} ${clock(at)}`);
+}
+
+export function span(seconds) {
+  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 86400) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 86400).toFixed(1)} d`;
+}
+
+export function bytes(count) {
+  if (count < 1024) return `${count} B`;
+  if (count < 1 << 20) return `${(count / 1024).toFixed(0)} KiB`;
+  return `${(count / (1 << 20)).toFixed(1)} MiB`;
+}
+
+export const words = (name) => String(name).replaceAll("_", " ");
+
+const TONES = { critical: "bad", warning: "warn", open: "bad", resolved: "good", confirmed: "good", dead: "bad",
+  pending: "warn", delivered: "good", ok: "good", partial: "warn", failed: "bad", timed_out: "bad", settled: "good" };
+
+export const state = (name) => tag(words(name), TONES[name]);
+
+export function replace(parent, ...children) {
+  // The place a keyboard is at survives a refresh.
+  const held = document.activeElement && parent.contains(document.activeElement) ? document.activeElement.id : "";
+  parent.replaceChildren(...children.flat().filter(Boolean));
+  if (held) document.getElementById(held)?.focus();
+}

@@ -1,0 +1,113 @@
+// What is happening in this incident right now? Causes, captures and history move while one looks.
+
+import { act, mayAct, post } from "./api.js";
+import { bytes, clock, el, list, moment, span, state, table, tag, words } from "./dom.js";
+import { isTrace, openInPerfetto } from "./perfetto.js";
+
+export function incident({ id }) {
+  const path = `incidents/${encodeURIComponent(id)}`;
+  return { path, draw: (data) => draw(data, path) };
+}
+
+function draw(data, path) {
+  const one = data.incident;
+  return [
+    el("p", {}, el("a", { href: "#/incidents" }, "← Incidents")),
+    el("div", { class: "row" }, state(one.state), state(one.severity), el("span", { class: "faint" }, one.id),
+      take(one, path)),
+    el("h1", {}, data.report.title || `${words(one.class)} on ${one.target}`),
+    el("p", { class: "faint" }, `${one.target} · opened `, moment(one.opened_at), " UTC",
+      one.resolved_at ? ` · over after ${span(one.resolved_at - one.opened_at)}` : "",
+      ` · revision ${one.revision}`),
+    data.approvals.map((item) => question(item)),
+    el("div", { class: "two" }, answers(data, path),
+      el("div", { class: "side" }, hypotheses(data.report), captures(data), history(one))),
+    files(data.files, one.id),
+  ].flat();
+}
+
+function take(one, path) {
+  if (one.acknowledged) return tag(`taken by ${one.acknowledged.who} at ${clock(one.acknowledged.at)}`, "good");
+  if (one.state !== "open" || !mayAct()) return null;
+  return el("button", { id: "take", class: "main", type: "button",
+    onclick: (event) => act(event.target, () => post(`${path}/acknowledge`, {})) }, "I take this");
+}
+
+export function question(item) {
+  const path = `incidents/${encodeURIComponent(item.incident)}/approvals/${encodeURIComponent(item.step)}`;
+  const answer = (decision) => (event) => act(event.target, () => post(path, { decision }));
+  const harm = item.worst_pause_s === undefined ? "" : ` It may pause the server for up to ${item.worst_pause_s} s and bring up to ${bytes(item.max_bytes)}.`;
+  return el("section", { class: "card", "aria-label": `Approval of ${item.step}` },
+    el("h2", {}, `May ${item.step} run on ${item.target}?`),
+    el("p", {}, `Rung ${item.rung}.${harm} Without an answer until ${clock(item.expires_at)} UTC it is skipped.`),
+    mayAct() ? el("div", { class: "row" },
+      el("button", { id: `yes-${item.incident}-${item.step}`, class: "main", type: "button", onclick: answer("approve") }, "Approve"),
+      el("button", { id: `no-${item.incident}-${item.step}`, type: "button", onclick: answer("deny") }, "Deny"))
+      : el("p", { class: "faint" }, "Only an operator can answer."));
+}
+
+function card(title, ...children) {
+  return el("section", { class: "card", "aria-label": title }, el("h2", {}, title), ...children);
+}
+
+function answers({ report, opinion }, path) {
+  const says = Object.values(report.says || {});
+  if (!says.length) return card("The report", el("p", { class: "faint" }, "The first report is being written."));
+  return card("The report", says.map((answer) => el("div", {}, el("h3", {}, answer.question), el("p", {}, plain(answer.lead)),
+    list((answer.items || []).slice(0, 6).map(plain)))), verdict(report, opinion, path));
+}
+
+// What the engineer found out makes the next report's probability honest.
+function verdict(report, opinion, path) {
+  const cause = report.hypotheses?.[0]?.cause;
+  if (opinion) return el("p", {}, tag(opinion.right ? "cause was right" : "cause was wrong", opinion.right ? "good" : "warn"), ` says ${opinion.who}`);
+  if (!cause || cause === "unknown" || !mayAct()) return null;
+  const press = (word) => (event) => act(event.target, () => post(`${path}/verdict`, { verdict: word, cause }));
+  return el("div", { class: "row verdict" }, el("span", { class: "faint" }, "Was this the cause?"),
+    el("button", { id: "right", type: "button", onclick: press("right") }, "Right"),
+    el("button", { id: "wrong", type: "button", onclick: press("wrong") }, "Wrong"));
+}
+
+// The report's code spans, without their marks.
+const plain = (line) => line.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+
+function hypotheses(report) {
+  const rows = (report.hypotheses || []).slice(0, 6).map((one) => el("div", { class: "hypothesis" },
+    el("div", { class: "row" }, el("strong", {}, one.title || words(one.cause)), state(one.status),
+      el("span", { class: "right" }, `${Math.round(100 * (one.probability || 0))} %`)),
+    el("meter", { min: 0, max: 1, value: one.probability || 0, "aria-label": `Probability of ${one.title || one.cause}` }),
+    el("p", { class: "faint" }, `${one.for.length} for it, ${one.against.length} against, ${one.missing.length} not known`)));
+  return card("Possible causes", rows.length ? rows : el("p", { class: "faint" }, "None weighed yet."));
+}
+
+function captures(data) {
+  const rows = data.steps.map((item) => el("li", {},
+    item.running ? el("span", {}, tag("running", "warn")) : el("span", {}, state(item.outcome)),
+    el("span", {}, el("code", {}, item.step), item.reason && !item.running ? ` ${item.reason}` : ""),
+    el("span", {}, item.running ? "" : `${(item.seconds || 0).toFixed(1)} s`)));
+  const ran = new Set(data.steps.map((item) => item.step));
+  const others = (data.report.captures || []).filter((item) => !ran.has(item.step));
+  return card("Captures", rows.length ? el("ul", { class: "steps" }, rows) : el("p", { class: "faint" }, "None has begun."),
+    others.length ? el("details", {}, el("summary", { id: "not-run" }, `${others.length} not run, and why`),
+      el("ul", { class: "steps" }, others.map((item) => el("li", {}, el("span", {}, state(item.status)),
+        el("span", {}, el("code", {}, item.step), ` ${item.reason || ""}`), el("span", {}))))) : null);
+}
+
+function history(one) {
+  return card("History (UTC)", el("ul", { class: "moments" },
+    one.timeline.map((entry) => el("li", {}, el("time", {}, clock(entry.at)), el("span", {}, entry.says)))));
+}
+
+function files(found, id) {
+  const base = `/incidents/${encodeURIComponent(id)}`;
+  const rows = found.map((file) => {
+    const path = `${base}/raw/${encodeURIComponent(file.evidence)}/${encodeURIComponent(file.name)}`;
+    return [file.evidence, el("a", { href: path, download: file.name }, file.name), { css: "num", says: bytes(file.bytes) },
+      isTrace(file.name) ? el("button", { type: "button", onclick: () => openInPerfetto(path, file.name) }, "Open in Perfetto") : ""];
+  });
+  return [el("h2", {}, "Files"),
+    el("p", {}, el("a", { href: `${base}/report.html` }, "Full report with charts"), " · ",
+      el("a", { href: `${base}/report.md` }, "Markdown"), " · ", el("a", { href: `${base}/report.json` }, "JSON")),
+    rows.length ? el("details", {}, el("summary", { id: "raw-files" }, `${rows.length} raw files of captures`),
+      table("", ["Capture", "File", "Size", "View"], rows)) : null];
+}
