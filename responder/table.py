@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from responder.model import Sample, Target
+from responder.window import host_of
 
 Answers = Mapping[str, tuple[Sample, ...] | None]
 """Signal name (or the expression of a rule of another shape) -> samples; None or missing: nobody answered."""
@@ -79,9 +80,9 @@ class Table:
     def _on_host(self, signal: str, target: Target) -> list[Sample]:
         """An exporter of the machine has an address of its own: the host is what it shares with the server."""
         host = urlsplit(target.url).hostname or ""
-        hosts = {host, target.match.get("instance", host).rpartition(":")[0] or host}
+        hosts = {host, host_of(target.match.get("instance", host))} - {""}
         return [
             sample
             for sample in self.answers.get(signal) or ()
-            if sample.labels.get("Hostname") in hosts or sample.labels.get("instance", "").rpartition(":")[0] in hosts
+            if sample.labels.get("Hostname") in hosts or host_of(sample.labels.get("instance", "")) in hosts
         ]

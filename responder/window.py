@@ -104,8 +104,14 @@ def gather(window: Window, answers: Mapping[str, Rows], match: Mapping[str, str]
 def _belongs(signal: str, labels: Mapping[str, str], match: Mapping[str, str]) -> bool:
     if signal.startswith("dcgm_") and "instance" in match:
         # The GPU exporter has a port, so an instance, of its own; the host is what both share.
-        return labels.get("instance", "").rpartition(":")[0] == match["instance"].rpartition(":")[0]
+        return host_of(labels.get("instance", "")) == host_of(match["instance"])
     return all(labels.get(name) == value for name, value in match.items())
+
+
+def host_of(instance: str) -> str:
+    """The host of `host:port`, `[v6]:port` or of a bare host name."""
+    host, colon, port = instance.rpartition(":")
+    return (host if colon and port.isdigit() else instance).strip("[]")
 
 
 def _on_grid(window: Window, points: Iterable[tuple[float, float | None]]) -> Values:

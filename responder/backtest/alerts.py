@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from responder.backtest.find import host_of
 from responder.backtest.times import rfc3339
 from responder.model import Incident, Noun, Target
+from responder.window import host_of
 
 QUERY = 'ALERTS{alertstate="firing"}'
 BESIDE_S = 300.0

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from responder.evaluate import IDENTITY
 from responder.model import Target
+from responder.window import host_of
 
 Labels = Mapping[str, str]
 SEEN = "vllm:num_requests_running"
@@ -90,12 +91,6 @@ def _found(text: str, found: Sequence[Target]) -> Target:
             raise ValueError(f"--target {text}: several servers of the history fit ({names}); write one of their names")
     names = ", ".join(target.name for target in found) or "none"
     raise ValueError(f"--target {text}: not in the history, which holds {names}")
-
-
-def host_of(instance: str) -> str:
-    """The host of `host:port`, `[v6]:port` or of a bare host name."""
-    host, colon, port = instance.rpartition(":")
-    return (host if colon and port.isdigit() else instance).strip("[]")
 
 
 def _telling(rows: Sequence[Row]) -> tuple[str, ...]:

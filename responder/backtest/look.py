@@ -40,7 +40,7 @@ from responder.plan import Budget, plan
 from responder.report import to_json
 from responder.runner import LocalRunner
 
-FROM_HISTORY = ("metrics_window", "siblings", "dcgm")
+FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected")
 """Steps that need nothing but Prometheus."""
 SCRAPES, FRESH_S = 4, 15.0
 PATIENCE = 5

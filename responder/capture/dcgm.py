@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar
+from responder.window import host_of
 
 SERIES = "series.json"
 BEFORE_S = 600.0
@@ -76,13 +77,13 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
 def _hosts(scene: Scene) -> set[str]:
     """Names the exporter may know this host by: the URL's host, and what Prometheus calls the target."""
     names = {urlsplit(scene.target.url).hostname or ""}
-    names |= {scene.target.match.get("instance", "").rpartition(":")[0], scene.target.labels.get("node", "")}
+    names |= {host_of(scene.target.match.get("instance", "")), scene.target.labels.get("node", "")}
     return {name for name in names if name}
 
 
 def _here(labels: Mapping[str, str], hosts: set[str]) -> bool:
     told = {labels.get(key, "") for key in ("Hostname", "hostname", "node", "kubernetes_node")}
-    told.add(labels.get("instance", "").rpartition(":")[0])
+    told.add(host_of(labels.get("instance", "")))
     short = {name.partition(".")[0] for name in told if name}
     return bool(hosts & told) or bool({host.partition(".")[0] for host in hosts if not host[:1].isdigit()} & short)
 

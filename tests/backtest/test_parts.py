@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from responder.backtest.alerts import Episode, episodes, overlap
-from responder.backtest.find import choose, find, host_of
+from responder.backtest.find import choose, find
 from responder.backtest.scan import Question, Stretch, merged, questions, stretches
 from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.times import moment
 from responder.model import Comparison, Expectation, Incident, Rule, Severity, Target
+from responder.window import host_of
 
 NOW = 1_800_000_000.0
 
