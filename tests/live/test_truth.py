@@ -11,6 +11,7 @@ import pathlib
 import pytest
 
 from tests.live.harness import scenarios
+from tests.live.harness.figures import note
 from tests.live.harness.receiver import tell
 from tests.live.harness.scenarios import Scenario
 from tests.live.harness.watched import Servers, Told, watched
@@ -27,6 +28,7 @@ COMPLETE_WITHIN_S = 60.0
 
 def judge(scenario: Scenario, told: Told) -> None:
     """Class, first cause, speed, service and resolution: all that a woken engineer relies on."""
+    note(scenario, told)
     report = told.final.body
     assert report["incident"]["class"] == scenario.incident_class, tell(report)
     assert report["hypotheses"][0]["cause"] in scenario.causes, tell(report)
