@@ -17,6 +17,9 @@ from bench.faults.play import Outcome, play
 from bench.faults.pool import Pool
 from bench.faults.scenario import Scenario, scenarios
 
+LONGEST_S = 900.0
+"""Of one experiment, a server's start included."""
+
 
 def truth_of(outcome: Outcome) -> dict[str, Any]:
     """The recorded folder's truth.json."""
@@ -98,7 +101,8 @@ async def main(chosen: Sequence[Scenario], out: pathlib.Path, corpus: pathlib.Pa
         for scenario in sorted(chosen, key=lambda s: (s.truth.replicas, s.server, s.truth.deadly)):
             began = time.monotonic()
             try:
-                outcome = await play(scenario, pool, out / "runs" / scenario.name)
+                async with asyncio.timeout(LONGEST_S):
+                    outcome = await play(scenario, pool, out / "runs" / scenario.name)
             except (RuntimeError, OSError, AssertionError) as failure:
                 outcome = Outcome(scenario, problem=f"{type(failure).__name__}: {failure}"[:300])
                 pool.end()

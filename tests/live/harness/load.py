@@ -89,6 +89,7 @@ class Load:
         self._common = [self._wording.choice(self._words) for _ in range(4096)]
         self._longest_s = longest_s
         self._switched = asyncio.Event()
+        self._stopping = False
         self._requests: set[asyncio.Task[None]] = set()
         self._arrivals: asyncio.Task[None] | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -120,6 +121,7 @@ class Load:
 
     async def stop(self) -> None:
         """Send nothing more, hang up on whoever is still waiting."""
+        self._stopping = True
         tasks = [*self._requests, *([self._arrivals] if self._arrivals else [])]
         for task in tasks:
             task.cancel()
@@ -130,7 +132,8 @@ class Load:
     async def _arrive(self) -> None:
         limit = time.monotonic() + self._longest_s
         due = time.monotonic()
-        while time.monotonic() < limit:
+        # `wait_for` may swallow a cancellation that comes together with a switch: then the flag ends it.
+        while time.monotonic() < limit and not self._stopping:
             rate = self.traffic.rate
             due = max(due, time.monotonic() - 1.0) + self._random.expovariate(rate) if rate > 0 else limit
             self._switched.clear()
