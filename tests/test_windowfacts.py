@@ -8,11 +8,14 @@ import pytest
 
 from responder.window import SCRAPED_AT, Window, decode
 from responder.windowfacts import (
+    cached_tokens_ratio,
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
+    less_done,
     movers,
     pinned,
+    prefill_mix_ratio,
     reset,
     scrape_gap,
     standing,
@@ -196,3 +199,46 @@ def test_what_moved_in_which_order() -> None:
     assert [(signal, way) for signal, _, way in found] == [("arrival_rate", "up"), ("running", "up"), ("waiting", "up")]
     assert found == sorted(found, key=lambda row: row[1])
     assert first_mover(made(**rows)) == found[0]
+
+
+def steady(before: float, since: float, *, points: int = 20, after: int = 12) -> list[float]:
+    return [before] * points + [since] * after
+
+
+@pytest.mark.parametrize(
+    ("running", "generated", "computed", "expected"),
+    [
+        (16.0, 500.0, 100.0, 2.0),  # more inside, half as much comes out
+        (16.0, 4000.0, 400.0, None),  # more prefill: not comparable
+        (2.0, 500.0, 50.0, None),  # a smaller batch yields less by nature
+    ],
+)
+def test_a_slower_engine_shows_at_any_batch(
+    running: float, generated: float, computed: float, expected: float | None
+) -> None:
+    """A batch no smaller that yields fewer tokens is a slower engine; of anything else this says nothing."""
+    found = made(
+        running=steady(4.0, running),
+        generation_rate=steady(1000.0, generated),
+        prompt_computed_rate=steady(100.0, computed),
+    )
+    assert less_done(found) == expected
+
+
+@pytest.mark.parametrize(("computed", "generated", "expected"), [(300.0, 3000.0, 1.0), (600.0, 1000.0, 6.0)])
+def test_more_traffic_of_the_same_kind_keeps_the_mix(computed: float, generated: float, expected: float) -> None:
+    """Prompt tokens for each generated one: longer prompts change it, more requests do not."""
+    found = made(prompt_computed_rate=steady(100.0, computed), generation_rate=steady(1000.0, generated))
+    assert prefill_mix_ratio(found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("share", "queries", "expected"), [(0.05, 1000.0, 0.1), (0.1, 5000.0, 1.0)])
+def test_a_cache_that_gives_as_much_as_before_has_not_collapsed(share: float, queries: float, expected: float) -> None:
+    """A share falls as well when prompts that share nothing come on top."""
+    found = made(prefix_hit_rate=steady(0.5, share), prefix_query_rate=steady(1000.0, queries))
+    assert cached_tokens_ratio(found) == pytest.approx(expected)
+
+
+def test_half_a_minute_is_a_baseline() -> None:
+    """Watched since 35 s before the onset: the guard shrinks before the baseline is given up."""
+    assert summary(made(onset=7, arrival_rate=[2.0] * 7 + [20.0] * 8), "arrival_rate").ratio == 10.0
