@@ -305,11 +305,12 @@ def parse(tree: Mapping[str, Any], file: str, locate: Locate) -> tuple[Config | 
         config = Config.model_validate(tree)
     except ValidationError as error:
         return None, tuple(_problem(file, locate, detail) for detail in error.errors())
-    try:
-        config.watched()
-    except (ValueError, OSError) as error:
-        line, column = locate(("targets",))
-        return None, (Problem(file=file, line=line, column=column, what=str(error)),)
+    for section, read in (("targets", config.watched), ("http", config.http.tokens)):
+        try:
+            read()
+        except (ValueError, OSError) as error:
+            line, column = locate((section,))
+            return None, (Problem(file=file, line=line, column=column, what=str(error)),)
     wrong = tuple(_route_problems(config, file, locate))
     return (None, wrong) if wrong else (config, ())
 

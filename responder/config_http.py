@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic import model_validator as validates
 
-from responder.config_values import Part
+from responder.config_values import Part, secret
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -54,6 +54,20 @@ class HttpPart(Part):
         if (self.viewer_token or self.viewer_token_file) and not (self.token or self.token_file or self.proxy):
             raise ValueError("viewer_token: without `token` everybody may act anyway; give `token` too")
         return self
+
+    def tokens(self) -> dict[str, str | None]:
+        """`token` and `viewer_token`, read. ValueError for an empty one or twice the same; OSError for a file."""
+        found = {
+            "token": secret(self.token, self.token_file),
+            "viewer_token": secret(self.viewer_token, self.viewer_token_file),
+        }
+        plain = {name: kept.get_secret_value() if kept is not None else None for name, kept in found.items()}
+        for name, value in plain.items():
+            if value is not None and not value.strip():
+                raise ValueError(f"http: {name} is empty: write one, for example with `openssl rand -hex 24`")
+        if plain["token"] is not None and plain["token"] == plain["viewer_token"]:
+            raise ValueError("http: token and viewer_token are the same: viewers could act")
+        return plain
 
     @property
     def address(self) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from responder.pressed import Pressed
 from responder.probe import Probe
 from responder.safety import Safety
 from responder.watch import Watch
+from responder.web.desk import Starting
 from responder.web.rawfiles import listing
 
 MAX_SILENCE_S = 90 * 86400.0
@@ -41,12 +42,12 @@ class Overview:
 
     def _all(self) -> tuple[Kit, Watch, Safety, Pressed]:
         if self._parts is None:
-            raise LookupError("the responder is starting")
+            raise Starting("the responder is starting")
         return self._parts
 
     @property
     def kit(self) -> Kit:
-        """LookupError while starting; so for the others."""
+        """Starting while it starts; so for the others."""
         return self._all()[0]
 
     @property

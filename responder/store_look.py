@@ -28,7 +28,7 @@ class Look(Engine):
         self, *, state: str = "", incident_class: str = "", search: str = "", offset: int = 0, limit: int = 50
     ) -> Page:
         """Open ones first, newest first; `search` in id, target and everything written of the incident."""
-        where, args = ["1=1"], list[Any]()
+        where, args = list[str](), list[Any]()
         if state in ("open", "resolved"):
             where.append("state=?")
             args.append(state)
@@ -39,22 +39,27 @@ class Look(Engine):
         for word in search.lower().split()[:5]:
             where.append("lower(body) LIKE ? ESCAPE '!'")
             args.append(f"%{_literal(word)}%")
-        condition = " AND ".join(where)
-        span = (min(max(limit, 1), MAX_PAGE), max(offset, 0))
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        limit, offset = min(max(limit, 1), MAX_PAGE), max(offset, 0)
 
         def work(db: Db) -> tuple[list[Any], int, int]:
-            rows = db.execute(
-                f"SELECT body, stage, revision FROM incidents WHERE {condition} "
-                "ORDER BY state, opened_at DESC, id LIMIT ? OFFSET ?",
-                (*args, *span),
-            ).fetchall()
-            total = db.execute(f"SELECT count(*) FROM incidents WHERE {condition}", args).fetchone()[0]
+            # The index alone says which incidents a page has; only what is searched for is read in every body, once.
+            order = f"SELECT id FROM incidents {condition} ORDER BY state, opened_at DESC, id"
+            if search or incident_class:
+                ids = [row[0] for row in db.execute(order, args).fetchall()]
+                total, ids = len(ids), ids[offset : offset + limit]
+            else:
+                total = db.execute(f"SELECT count(*) FROM incidents {condition}", args).fetchone()[0]
+                ids = [row[0] for row in db.execute(f"{order} LIMIT ? OFFSET ?", (*args, limit, offset)).fetchall()]
+            marks = ",".join("?" * len(ids)) or "NULL"
+            found = db.execute(f"SELECT id, body, stage, revision FROM incidents WHERE id IN ({marks})", ids).fetchall()
+            rows = sorted(found, key=lambda row: ids.index(row[0]))
             still_open = db.execute("SELECT count(*) FROM incidents WHERE state='open'").fetchone()[0]
             return rows, total, still_open
 
         rows, total, still_open = await self._do(work)
-        found = tuple((Incident.model_validate_json(row[0]), row[1], row[2]) for row in rows)
-        return Page(found, total, still_open)
+        shown = tuple((Incident.model_validate_json(row[1]), row[2], row[3]) for row in rows)
+        return Page(shown, total, still_open)
 
     async def class_counts(self) -> Mapping[str, tuple[int, float]]:
         """Incident class -> (how many, when the last one opened)."""

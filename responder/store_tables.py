@@ -14,6 +14,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "opened_at DOUBLE PRECISION NOT NULL, stage TEXT NOT NULL DEFAULT '', revision INTEGER NOT NULL DEFAULT 0, "
         "body TEXT NOT NULL)",
         "CREATE INDEX IF NOT EXISTS incidents_open ON incidents (state, opened_at)",
+        "CREATE INDEX IF NOT EXISTS incidents_listed ON incidents (state, opened_at DESC, id)",
         "CREATE TABLE IF NOT EXISTS timers (key TEXT PRIMARY KEY, body TEXT NOT NULL)",
         "CREATE TABLE IF NOT EXISTS deliveries (id TEXT PRIMARY KEY, incident TEXT NOT NULL, receiver TEXT NOT NULL, "
         "state TEXT NOT NULL, sequence INTEGER NOT NULL, next_at DOUBLE PRECISION NOT NULL, "

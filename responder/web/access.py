@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from responder.config_http import HttpPart
-from responder.config_values import secret
 
 Role = Literal["viewer", "operator"]
 COOKIE = "responder_session"
@@ -48,6 +47,8 @@ class Proxy:
             peer = ipaddress.ip_address(request.remote or "")
         except ValueError:
             return None
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped  # how a socket for both families shows IPv4
         name = request.headers.get(self.header, "").strip()[:80]
         if not name or not any(peer in ipaddress.ip_network(net) for net in self.peers):
             return None
@@ -123,11 +124,9 @@ class Access:
 
 
 def ways_in(part: HttpPart) -> dict[str, Any]:
-    """What the configuration says of it, secrets read. OSError, ValueError as `secret` raises them."""
-    tokens = {"token": secret(part.token, part.token_file),
-              "viewer_token": secret(part.viewer_token, part.viewer_token_file)}  # fmt: skip
+    """What the configuration says of it, secrets read. OSError, ValueError as `HttpPart.tokens` raises them."""
     proxy = Proxy(part.proxy.header, part.proxy.peers, part.proxy.operators) if part.proxy else None
-    return {**{name: s.get_secret_value() if s else None for name, s in tokens.items()}, "proxy": proxy}
+    return {**part.tokens(), "proxy": proxy}
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

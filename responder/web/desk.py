@@ -14,6 +14,10 @@ from responder.web.access import COOKIE, PERSON, SESSION_S, Access
 MAX_WORDS = 300
 
 
+class Starting(Exception):
+    """There is nothing to show yet; the message says what is missing."""
+
+
 class Overview(Protocol):
     """What the pages need of the daemon; LookupError and ValueError come in words for the person."""
 
@@ -164,6 +168,8 @@ def _answering(ask: Ask) -> Ask:
     async def answer(request: web.Request) -> web.Response:
         try:
             body = json.dumps(await ask(request)).encode()
+        except Starting as error:
+            raise web.HTTPServiceUnavailable(text=f"{error}\n", headers={"Retry-After": "2"}) from None
         except LookupError as error:
             raise web.HTTPNotFound(text=f"{error.args[0] if error.args else 'not here'}\n") from None
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""How does a browser get a raw capture, and only that? By directory handles, never through a link, never as a page."""
+"""How does a browser get a file of an incident, and only that? By directory handles, never through a link."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ def listing(data_dir: Path, incident: str) -> list[dict[str, object]]:
     return found[:MAX_FILES]
 
 
-async def send(request: web.Request, data_dir: Path, incident: str, evidence: str, name: str) -> web.StreamResponse:
-    """The bytes as an attachment. 404 for whatever is not a plain file of this incident."""
+async def send(request: web.Request, data_dir: Path, *parts: str, kind: str | None = None) -> web.StreamResponse:
+    """The file at incident / folder / … / name: as what it is, without a `kind` as an attachment of bytes.
+
+    404 for whatever is not a plain file of this incident.
+    """
     try:
-        handle = await asyncio.to_thread(_open, data_dir, incident, evidence, name)
+        handle = await asyncio.to_thread(_open, data_dir, *parts)
     except (OSError, ValueError):
         raise web.HTTPNotFound from None
     try:
         size = os.fstat(handle).st_size
+        saved = {"Content-Disposition": f'attachment; filename="{parts[-1]}"'}
         response = web.StreamResponse(headers={
-            "Content-Type": "application/octet-stream",
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "Content-Length": str(size),
+            "Content-Type": kind or "application/octet-stream", "Content-Length": str(size), **({} if kind else saved),
         })  # fmt: skip
         await response.prepare(request)
         left = size
@@ -57,19 +59,19 @@ async def send(request: web.Request, data_dir: Path, incident: str, evidence: st
         os.close(handle)
 
 
-def _open(data_dir: Path, incident: str, evidence: str, name: str) -> int:
+def _open(data_dir: Path, *parts: str) -> int:
     """A handle of a regular file with one name. ValueError for a name that is no file name of ours, OSError as open."""
-    if not all(SAFE.match(part) for part in (incident, evidence, name)):
-        raise ValueError(name)
+    if not all(SAFE.match(part) for part in parts):
+        raise ValueError(parts)
     with contextlib.ExitStack() as stack:
         at = os.open(data_dir / "incidents", FOLDER)
         stack.callback(os.close, at)
-        for part in (incident, "raw", evidence):
+        for part in parts[:-1]:
             at = os.open(part, FOLDER, dir_fd=at)
             stack.callback(os.close, at)
-        handle = os.open(name, FILE, dir_fd=at)
+        handle = os.open(parts[-1], FILE, dir_fd=at)
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
         os.close(handle)
-        raise ValueError(name)
+        raise ValueError(parts)
     return handle

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from responder.folder import folder_of
 from responder.model import Incident
 from responder.web import rawfiles
 from responder.web.access import Access, Proxy, guard
@@ -235,28 +234,24 @@ class Pages:
         name = request.match_info["name"]
         if name not in SHOWN:
             raise web.HTTPNotFound
-        return self._send(request.match_info["id"], name)
+        return await self._send(request, request.match_info["id"], name)
 
     async def chart(self, request: web.Request) -> web.StreamResponse:
         """One chart."""
         name = request.match_info["name"]
         if not name.endswith((".svg", ".png")):
             raise web.HTTPNotFound
-        return self._send(request.match_info["id"], f"charts/{name}")
+        return await self._send(request, request.match_info["id"], "charts", name)
 
     async def raw(self, request: web.Request) -> web.StreamResponse:
         """One raw file of a capture, to be saved and not to be shown."""
         about = request.match_info
-        return await rawfiles.send(request, self.surface.data_dir, about["id"], about["evidence"], about["name"])
+        return await rawfiles.send(request, self.surface.data_dir, about["id"], "raw", about["evidence"], about["name"])
 
-    def _send(self, incident: str, name: str) -> web.StreamResponse:
-        base = folder_of(self.surface.data_dir, incident).path
-        path = base.joinpath(*name.split("/"))
-        inside = path.parent == base or path.parent == base / "charts"
-        if not inside or path.is_symlink() or not path.is_file():
-            raise web.HTTPNotFound
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return web.FileResponse(path, headers={"Content-Type": f"{kind}; charset=utf-8" if "text" in kind else kind})
+    async def _send(self, request: web.Request, *parts: str) -> web.StreamResponse:
+        kind = mimetypes.guess_type(parts[-1])[0] or "application/octet-stream"
+        kind = f"{kind}; charset=utf-8" if "text" in kind else kind
+        return await rawfiles.send(request, self.surface.data_dir, *parts, kind=kind)
 
 
 def _wrong_with(payload: Any) -> str:

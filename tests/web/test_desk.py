@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import pytest
 from yarl import URL
 
-from responder.config import Config
+from responder.config import Config, parse
 from responder.model import Silence
 from responder.web.access import Access, Proxy
 from tests.web.scene import SAMPLE, Scene, scene
@@ -248,6 +249,47 @@ def test_anything_but_loopback_needs_somebody_to_sign_in() -> None:
     with pytest.raises(ValueError, match="is no address or network"):
         Config.model_validate({"http": {"listen": "0.0.0.0:9119", "proxy": {"peers": ["here"]}}})
     Config.model_validate({"http": {"listen": "0.0.0.0:9119", "proxy": {"peers": ["10.0.0.7"]}}})
+
+
+@pytest.mark.parametrize(("viewer", "words"), [("", "viewer_token is empty"), ("one", "the same")])
+def test_a_token_that_keeps_nobody_out_is_refused_with_its_line(tmp_path: Path, viewer: str, words: str) -> None:
+    """An empty file of a secret, or viewers who hold the operators' token."""
+    (tmp_path / "operator").write_text("one\n")
+    (tmp_path / "viewer").write_text(f"{viewer}\n")
+    tree = {"http": {"token_file": str(tmp_path / "operator"), "viewer_token_file": str(tmp_path / "viewer")}}
+    config, problems = parse(tree, "c.yaml", lambda path: (3, 1) if path == ("http",) else (0, 0))
+    assert config is None
+    assert [(p.line, words in p.what) for p in problems] == [(3, True)]
+
+
+async def test_while_the_daemon_starts_it_says_so(tmp_path: Path) -> None:
+    """503, to be asked again; nothing is said not to exist."""
+    async with scene(tmp_path) as at:
+        at.overview._parts = None
+        status, body, answer = await ask(at, f"{API}/incidents")
+        assert (status, body, answer.headers["Retry-After"]) == (503, b"the responder is starting\n", "2")
+
+
+async def test_reports_are_read_past_no_link_either(tmp_path: Path) -> None:
+    """Neither the file, nor its folder, nor the incident's own may be a link."""
+    async with scene(tmp_path) as at:
+        assert (await ask(at, f"/incidents/{SAMPLE}/report.html"))[0] == 200
+        incidents, other = tmp_path / "incidents", tmp_path / "other"
+        (other / "charts").mkdir(parents=True)
+        for name in ("report.md", "charts/a.svg"):
+            (other / name).write_text("secret")
+        (incidents / "link").symlink_to(other)
+        (incidents / SAMPLE / "charts").symlink_to(other / "charts")
+        for path in ("link/report.md", "link/charts/a.svg", f"{SAMPLE}/charts/a.svg"):
+            assert (await ask(at, f"/incidents/{path}"))[0] == 404, path
+
+
+def test_a_proxy_is_known_however_its_socket_shows_it() -> None:
+    """IPv4 on a socket for both families."""
+    proxy = Proxy("X-Forwarded-User", ("10.0.0.0/24",), ("ann",))
+    for peer, role in (("::ffff:10.0.0.7", "operator"), ("10.0.0.7", "operator"), ("::ffff:10.0.1.7", None)):
+        person = proxy.person(cast(Any, SimpleNamespace(remote=peer, headers={"X-Forwarded-User": "ann"})))
+        assert (person.role if person else None) == role, peer
 
 
 def test_sessions_are_bounded() -> None:

@@ -8,6 +8,7 @@ import { approvals, deliveries, playbooks, silences, system, targets } from "./r
 
 const VIEWS = { incidents, approvals, silences, targets, playbooks, deliveries, system };
 const EVERY_MS = 2000;
+const EVERY_TURNS = { playbooks: 10, system: 3 }; // what changes slowly is asked for less often
 const view = document.getElementById("view");
 let shown = null;
 let turn = 0;
@@ -61,7 +62,7 @@ async function refresh(fresh) {
     view.dataset.ready = now.name;
   } catch (error) {
     if (error instanceof SignedOut) return void start();
-    if (fresh) replace(view, el("h1", {}, "Not here"), el("p", {}, error.message));
+    if (fresh) replace(view, el("h1", {}, "Nothing to show"), el("p", {}, error.message));
     else say(`The daemon does not answer: ${error.message}`);
   }
 }
@@ -87,6 +88,10 @@ async function start() {
 
 window.addEventListener("hashchange", () => { if (me().signed_in) go(); });
 window.addEventListener("responder:again", () => refresh(true));
-setInterval(() => { if (me().signed_in && !document.hidden) refresh(false); }, EVERY_MS);
+let ticks = 0;
+setInterval(() => {
+  ticks += 1;
+  if (me().signed_in && !document.hidden && ticks % (EVERY_TURNS[place().name] || 1) === 0) refresh(false);
+}, EVERY_MS);
 navigation(place().name);
 start().catch((error) => say(error.message));
