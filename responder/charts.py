@@ -24,7 +24,10 @@ import structlog
 from responder.model import Report, Rule, Series, Symptom
 from responder.report_signals import signal_words
 from responder.report_words import plain
+from responder.scenes import scenes
+from responder.words import ENGLISH, Language, say, speaking
 
+FELL_BACK = "in-english"
 MOST_CHARTS = 6
 FEWEST_CHARTS = 4
 USUAL = ("running", "waiting", "kv_usage", "generation_rate", "ttft_p99", "itl_p99")
@@ -41,22 +44,29 @@ SAFE_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 SIGNAL_OF_FACT = re.compile(r"^metrics\.([a-z0-9_]+)\.[a-z0-9_]+$")
 
 
-async def draw(report: Report, folder: Path, timeout: float = 20.0, cache: Path | None = None) -> dict[str, str]:
+async def draw(
+    report: Report, folder: Path, timeout: float = 20.0, cache: Path | None = None, spoken: Language = ENGLISH
+) -> dict[str, str]:
     """Draw the decisive signals into `folder`; name -> SVG text in reading order, NAME.png lies in the folder too.
 
     Never raises, at worst draws none; what an earlier revision left in the folder is never passed off as this one's.
     `cache` is where matplotlib may keep its font list, if its usual place cannot be written.
     """
     log = structlog.get_logger().bind(incident=report.incident.id)
-    wanted = specs(report)
-    if not wanted:
+    wanted = {}
+    for tongue in {spoken.code: spoken, ENGLISH.code: ENGLISH}.values():
+        with speaking(tongue):
+            wanted[tongue.code] = specs(report)
+    names = [spec["name"] for spec in wanted[spoken.code]]
+    if not names:
         return {}
     drawn: dict[str, str] = {}
     try:
         fresh = await asyncio.to_thread(_workplace, folder)
         try:
-            error = await _child(json.dumps(wanted).encode(), fresh, timeout, cache)
-            drawn = await asyncio.to_thread(_publish, fresh, folder, [spec["name"] for spec in wanted])
+            whole = {"language": spoken.code, "charts": wanted}
+            error = await _child(json.dumps(whole).encode(), fresh, timeout, cache)
+            drawn = await asyncio.to_thread(_publish, fresh, folder, names)
         finally:
             await asyncio.to_thread(shutil.rmtree, fresh, True)
     except (OSError, ValueError) as problem:
@@ -71,9 +81,17 @@ def _workplace(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=".drawing-", dir=folder))
 
 
+def in_english(folder: Path) -> bool:
+    """Whether the charts of a folder are in English for want of a font for their language."""
+    return (folder / FELL_BACK).is_file()
+
+
 def _publish(fresh: Path, folder: Path, names: list[str]) -> dict[str, str]:
     """Move what was drawn into place, and drop the charts of an earlier revision that it replaces."""
     drawn: dict[str, str] = {}
+    (folder / FELL_BACK).unlink(missing_ok=True)
+    if (fresh / FELL_BACK).is_file():
+        (fresh / FELL_BACK).replace(folder / FELL_BACK)
     for name in names:
         svg, png = fresh / f"{name}.svg", fresh / f"{name}.png"
         if svg.is_file() and png.is_file():
@@ -129,17 +147,18 @@ def specs(report: Report) -> list[dict[str, Any]]:
             if e.rung >= 1
         ],
     }
-    out: list[dict[str, Any]] = []
+    out: list[dict[str, Any]] = scenes(report)
     for number, signal in enumerate(decisive(report), 1):
         lines = _lines([s for s in report.series if s.signal == signal and _drawable(s)])
         out.append(
             {
+                "kind": "curves",
                 "name": f"{number}-{SAFE_NAME.sub('-', signal)[:60].strip('-') or 'signal'}",
                 "title": plain(signal_words(signal), 60),
                 "unit": lines[0].unit,
                 "threshold": next((s.threshold for s in lines if s.threshold is not None), None),
                 "band": band(lines[0], incident.onset_at) if len(lines) == 1 else None,
-                "lines": [{"label": plain(s.label, 30) or "all", "points": _thin(s.points)} for s in lines],
+                "lines": [{"label": plain(s.label, 30) or say("chart.all"), "points": _thin(s.points)} for s in lines],
                 **marks,
             }
         )

@@ -18,9 +18,11 @@ matplotlib.use("Agg")
 from matplotlib import dates, rcParams  # noqa: E402 - the backend must be chosen first
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.font_manager import fontManager  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 from matplotlib.transforms import offset_copy  # noqa: E402
 
+from responder.charts_shapes import bars, ranks  # noqa: E402
 from responder.report_words import (  # noqa: E402
     BYTE_UNITS,
     SECOND_UNITS,
@@ -30,6 +32,7 @@ from responder.report_words import (  # noqa: E402
     limit,
     measured,
 )
+from responder.words import ENGLISH, language, say, speaking  # noqa: E402
 
 # Colours are placeholders in the SVG: each becomes a CSS variable that knows light and dark.
 INK, FAINT, LINE, LIMIT, BAND, CAPTURE = "#111213", "#717273", "#1a5fb1", "#b91c1d", "#c9cacb", "#b45310"
@@ -40,19 +43,44 @@ DARK = {
     PAPER: "#17181b", "#0f766f": "#4fd1c5", "#7c3aee": "#b79bff", "#a21cb0": "#f08bf5",
 }  # fmt: skip
 KNOWN_UNITS = SHARE_UNITS | TIMES_UNITS | SECOND_UNITS | BYTE_UNITS | set(UNIT_WORDS)
+COLOURS = {"ink": INK, "faint": FAINT, "line": LINE, "limit": LIMIT, "paper": PAPER}
 WIDTH_IN, HEIGHT_IN, PNG_DPI = 5.0, 2.6, 180
 
 
+FELL_BACK = "in-english"
+"""A file beside the charts: they are in English for want of a font."""
+SHAPES = {"ranks": ranks, "bars": bars}
+FONTS = {
+    "zh": ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+           "PingFang SC", "Microsoft YaHei", "SimHei", "Droid Sans Fallback"),
+}  # fmt: skip
+"""Fonts with a language's characters, where DejaVu has none."""
+
+
 def main() -> None:
-    """JSON list of charts on stdin; NAME.svg and NAME.png into the folder named by the first argument."""
+    """{language, charts: {language: […]}} on stdin; NAME.svg and NAME.png into the folder of the first argument."""
     os.nice(10)
     folder = Path(sys.argv[1])
     rcParams.update({
         "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "responder", "font.size": 11,
         "font.family": ["DejaVu Sans"], "axes.spines.top": False, "axes.spines.right": False,
     })  # fmt: skip
-    for chart in json.load(sys.stdin):
-        figure = picture(chart)
+    wanted = json.load(sys.stdin)
+    code = wanted["language"]
+    fonts = [name for name in FONTS.get(code, ()) if name in {font.name for font in fontManager.ttflist}]
+    if code in FONTS and not fonts:
+        code = ENGLISH.code  # a page of boxes instead of characters says less than a foreign word
+    rcParams["font.family"] = [*fonts, "DejaVu Sans"]
+    if code != wanted["language"]:
+        (folder / FELL_BACK).touch()
+    with speaking(language(code)):
+        draw(wanted["charts"][code], folder)
+
+
+def draw(charts: list[dict[str, Any]], folder: Path) -> None:
+    """Every chart as SVG and PNG."""
+    for chart in charts:
+        figure = SHAPES[chart["kind"]](chart, COLOURS) if chart["kind"] in SHAPES else picture(chart)
         raw = io.BytesIO()
         figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         (folder / f"{chart['name']}.svg").write_text(inline(raw.getvalue().decode(), chart["name"], chart["title"]))
@@ -91,7 +119,9 @@ def _known(chart: dict[str, Any]) -> list[float]:
 
 
 def _span(chart: dict[str, Any]) -> tuple[float, float]:
-    times = [at for line in chart["lines"] for at, _ in line["points"]] + [chart["onset"], chart["alert"]]
+    # What was before the server's first value is no stretch of nothing to look at.
+    times = [at for line in chart["lines"] for at, value in line["points"] if value is not None]
+    times += [chart["onset"], chart["alert"]]
     return _at(min(times)), _at(max(max(times), min(times) + 10))
 
 
@@ -106,7 +136,7 @@ def _usual(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None:
     bottom, top = chart["band"]
     thin = axes.get_ylim()[1] * 0.012
     axes.fill_between([low, high], bottom - thin, top + thin, color=BAND, alpha=0.45, linewidth=0)
-    axes.annotate("usual", (low, top + thin), (3, 2), textcoords="offset points", color=FAINT, fontsize=9.5)
+    axes.annotate(say("chart.usual"), (low, top + thin), (3, 2), textcoords="offset points", color=FAINT, fontsize=9.5)
 
 
 def _lines(axes: Axes, chart: dict[str, Any]) -> None:
@@ -121,7 +151,7 @@ def _lines(axes: Axes, chart: dict[str, Any]) -> None:
         words = measured(values[last], _spoken(chart["unit"]))
         words = f"{line['label']}: {words}" if named else words
         if last < len(values) - 2:
-            words += ", then no data"
+            words = say("chart.no_data", words=words)
         axes.plot(times[last], values[last], "o", color=colour, markersize=4, zorder=4)
         ends.append((values[last], times[last], words, colour))
     beside = offset_copy(axes.transData, axes.get_figure(root=True), 6, 0, "points")
@@ -139,9 +169,13 @@ def _limit(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None:
     if chart["threshold"] is None:
         return
     level = [chart["threshold"]] * 2
+    # Beside the word for the usual band where the two would lie on each other.
+    near = chart["band"] and abs(chart["threshold"] - chart["band"][1]) < axes.get_ylim()[1] * 0.09
+    aside = low + (high - low) * 0.2 if near else low
     axes.plot([low, high], level, color=LIMIT, linewidth=1.2, linestyle=(0, (5, 3)), zorder=2)
+    words = say("chart.limit", value=limit(chart["threshold"], _spoken(chart["unit"])))
     axes.annotate(
-        f"limit {limit(chart['threshold'], _spoken(chart['unit']))}", (low, chart["threshold"]), (3, 3),
+        words, (aside, chart["threshold"]), (3, 3),
         textcoords="offset points", color=LIMIT, fontsize=10,
     )  # fmt: skip
 
@@ -159,7 +193,7 @@ def _moments(axes: Axes, chart: dict[str, Any], low: float, high: float) -> None
         if key == "resolved" or (left and cramped):
             row = 1
         axes.axvline(at, color=colour, linewidth=1.1, linestyle=":" if left else "-", zorder=1)
-        words = f"{key} {datetime.fromtimestamp(chart[key], UTC):%H:%M:%S}"
+        words = say(f"chart.{key}", at=f"{datetime.fromtimestamp(chart[key], UTC):%H:%M:%S}")
         axes.annotate(
             words, (at, top), (-4 if aside == "right" else 4, -2 - 13 * row), textcoords="offset points", ha=aside,
             va="top", color=colour, fontsize=9.5, zorder=6,
@@ -177,7 +211,7 @@ def _captures(axes: Axes, chart: dict[str, Any], low: float, high: float) -> Non
         # Near the right edge the last values stand: the name goes to the other side.
         late = last - low > 0.7 * (high - low)
         axes.annotate(
-            "captures", (first if late else last, axes.get_ylim()[1] * 0.83), (-3 if late else 3, -4),
+            say("chart.captures"), (first if late else last, axes.get_ylim()[1] * 0.83), (-3 if late else 3, -4),
             textcoords="offset points", ha="right" if late else "left", va="center", color=CAPTURE, fontsize=9.5,
             zorder=7,
         )  # fmt: skip

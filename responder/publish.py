@@ -98,7 +98,8 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
 async def _draw(kit: Kit, report: Report, case: Case) -> dict[str, str]:
     """Chart name -> SVG text; a report without pictures is still a report, so none is no failure."""
     cache = kit.data_dir / "cache" / "matplotlib"
-    drawn = await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache)
+    drawn = await charts.draw(report, case.folder.path / "charts", CHART_TIMEOUT_S, cache,
+                               kit.languages[0])  # fmt: skip
     steps = await asyncio.to_thread(_steps, case, kit.clock())
     return drawn | {"steps": steps} if steps else drawn
 
@@ -135,7 +136,8 @@ def _write(
         case.folder.write(f"{base}/summary{end}.txt", summary_text(report, language).encode())
         case.folder.write(f"report{end}.json", body)
         case.folder.write(f"report{end}.md", markdown)
-        case.folder.write(f"report{end}.html", to_html(report, drawn, language).encode())
+        page = to_html(report, drawn, language, charts.in_english(case.folder.path / "charts"))
+        case.folder.write(f"report{end}.html", page.encode())
     case.folder.write_json(
         "manifest.json",
         {

@@ -5,11 +5,12 @@ Lines are one-line strings in which only backticks mean anything (code); `report
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from responder.model import Finding, Hypothesis, Missing, Outcome, Record, Remedy, Report, Status, Symptom
+from responder.model import Finding, Hypothesis, Missing, Outcome, Record, Remedy, Report, Scalar, Status, Symptom
 from responder.report_facts import facts_by_name, spoken
 from responder.report_words import (
     authored,
@@ -27,6 +28,8 @@ from responder.report_words import (
 from responder.words import say
 
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
+STOPPED = "processes.stopped_names"
+STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
 FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
@@ -94,7 +97,7 @@ def _broken(report: Report) -> Answer:
         where = say("broken.users", models=", ".join(code(m, 80) for m in models[:3]), where=where)
     facts = facts_by_name(report)
     load = [
-        say(f"broken.{key}", value=measured(facts[name].value))
+        say(f"broken.{key}", value=measured(_whole(facts[name].value)))
         for name, key in (("metrics.running.now", "running"), ("metrics.waiting.now", "waiting"))
         if name in facts and isinstance(facts[name].value, int | float)
     ]
@@ -103,6 +106,11 @@ def _broken(report: Report) -> Answer:
     if load:
         lead += say("broken.load", load=", ".join(load))
     return Answer("broken", lead, tuple(symptom_line(s) for s in incident.symptoms))
+
+
+def _whole(value: Scalar) -> Scalar:
+    """Requests are counted, also where a mean was measured."""
+    return round(value) if isinstance(value, float) and value >= 1 else value
 
 
 def symptom_line(symptom: Symptom) -> str:
@@ -170,8 +178,21 @@ def _yet(report: Report) -> str:
 
 
 def runnable(report: Report, command: str) -> str:
-    """A command as it can be pasted: the server's address is filled in."""
-    return command.replace("$URL", report.target_url) if report.target_url else command
+    """A command as it can be pasted: the server's address, and the pid where only one process is stopped."""
+    if report.target_url:
+        command = command.replace("$URL", report.target_url)
+    stopped = STOPPED_PID.findall(_stopped(report)) if report.incident.state == "open" else []
+    if len(stopped) == 1:
+        name, pid = stopped[0]
+        kind = "worker" if "Worker" in name else "EngineCore" if "EngineCore" in name else "API server"
+        command = command.replace("<pid>", pid).replace(f"<{kind} pid>", pid)
+    return command
+
+
+def _stopped(report: Report) -> str:
+    """The names of stopped processes as last seen, whatever later looks could not see."""
+    found = [str(fact.value) for item in report.evidence for fact in item.facts if fact.name == STOPPED and fact.value]
+    return found[-1] if found else ""
 
 
 def disproof_line(report: Report, hypothesis: Hypothesis) -> str:

@@ -33,20 +33,30 @@ HREF = ("href", "{http://www.w3.org/1999/xlink}href")
 DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline", "polygon", "clipPath", "text",
          "tspan", "style"}  # fmt: skip
 """All that a chart consists of; nothing here runs, loads or leads elsewhere."""
+WIDE = ("0-ranks", "steps")
+"""Pictures that need the whole width; on a phone they are scrolled sideways."""
 LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
 
 
-def to_html(report: Report, charts: Mapping[str, str] | None = None, language: Language = ENGLISH) -> str:
-    """The page. `charts`: name -> SVG text; one that is not plainly a drawing is left out."""
+def to_html(
+    report: Report,
+    charts: Mapping[str, str] | None = None,
+    language: Language = ENGLISH,
+    in_english: bool = False,
+) -> str:
+    """The page. `charts`: name -> SVG text; one that is not plainly a drawing is left out and named.
+
+    `in_english`: the charts are, for want of a font for this language.
+    """
     with speaking(language):
-        return _page(report, charts or {})
+        return _page(report, charts or {}, say("charts_in_english") if charts and in_english else "")
 
 
-def _page(report: Report, charts: Mapping[str, str]) -> str:
+def _page(report: Report, charts: Mapping[str, str], about_charts: str) -> str:
     body = [
         _header(report),
         _answers(report),
-        _charts(charts),
+        _charts(charts, about_charts),
         _evidence(report),
         _timeline(report),
         _changed(report),
@@ -154,12 +164,13 @@ def _part(key: str, body: str) -> str:
     return f'<section class="long">\n<h2>{text(say(f"h.{key}"))}</h2>\n{body}</section>\n'
 
 
-def _charts(charts: Mapping[str, str]) -> str:
+def _charts(charts: Mapping[str, str], about: str = "") -> str:
     safe = {name: svg for name, svg in charts.items() if drawing(svg)}
-    figures = "".join(f"<figure>{svg}</figure>\n" for svg in safe.values())
+    figures = "".join(f"<figure{' class=wide' if name in WIDE else ''}>{svg}</figure>\n" for name, svg in safe.items())
     left = [name for name in charts if name not in safe]
     words = say("not_drawn", names=plain(", ".join(left), 200))
     note = f'<p class="faint">{text(words)}</p>\n' if left else ""
+    note += f'<p class="faint">{text(about)}</p>\n' if about else ""
     if not figures and not note:
         return ""
     body = f'<div class="charts">\n{figures}</div>\n{note}'

@@ -28,6 +28,8 @@ TOUCHES = 1
 MOVED_MOST = 8
 MOVED = 0.3
 """A signal that is nearer to its usual than this share is not told as changed."""
+DERIVED = ("_growth", "_samples", "_ratio", "_share", "_lately", "_usual", "_total", "progress", "preemptions")
+"""Signals computed from others, or only counted for a rule: they say nothing that the others do not."""
 CHANGES = "changes."
 """Facts of this name say themselves that something is another than before."""
 
@@ -214,7 +216,7 @@ def changed(report: Report) -> tuple[Moved, ...]:
     """What is another than before the onset: what captures say outright, then the signals that moved most."""
     facts = facts_by_name(report)
     rows = [
-        Moved(plain(fact.name.removeprefix(CHANGES), 60).replace("_", " "), "", phrase(fact.says or fact.value, 300))
+        Moved(plain(fact.name.removeprefix(CHANGES), 60).replace("_", " "), "", phrase(fact.says, 300))
         for name, fact in facts.items()
         if name.startswith(CHANGES) and fact.says and fact.value not in (None, False, 0, "")
     ]
@@ -222,7 +224,7 @@ def changed(report: Report) -> tuple[Moved, ...]:
     for name, now in facts.items():
         signal = name.removeprefix("metrics.").removesuffix(".now")
         usual = facts.get(f"metrics.{signal}.baseline")
-        if name != f"metrics.{signal}.now" or usual is None:
+        if name != f"metrics.{signal}.now" or usual is None or signal.endswith(DERIVED):
             continue
         if isinstance(now.value, int | float) and isinstance(usual.value, int | float):
             largest = max(abs(now.value), abs(usual.value))
