@@ -25,6 +25,8 @@ from responder.model import Problem, Silence
 from responder.problems import github, render, sarif, to_objects
 
 OK, RUNTIME, CONTENT = 0, 1, 2
+SWITCH_S = 0.001
+"""How long a thread that computes keeps the loop waiting: large answers are taken apart on several at once."""
 
 
 # ------------------------------------------------------------------------------------------------- configuration
@@ -118,6 +120,7 @@ async def _serve(loaded: Any, load: Any) -> int:
     except StoreRefused as error:
         typer.echo(f"cannot start: {error}", err=True)
         return RUNTIME
+    sys.setswitchinterval(SWITCH_S)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopped.set)
