@@ -325,6 +325,14 @@ def movers(window: Window) -> list[tuple[str, float, str]]:
     return [(signal, at, way) for at, _, signal, way in sorted(found)]
 
 
+def slowed_before_batch(window: Window) -> float | None:
+    """Seconds from the moment tokens slowed down to the moment the batch grew: above 0, the batch grew because tokens
+    are slow; below, tokens are slow because the batch grew. None unless both did."""
+    moved = {(signal, way): at for signal, at, way in movers(window)}
+    slower, larger = moved.get(("itl_mean", "up")), moved.get(("running", "up"))
+    return None if slower is None or larger is None else larger - slower
+
+
 def first_mover(window: Window) -> tuple[str, float, str] | None:
     """The first of `movers`."""
     return next(iter(movers(window)), None)

@@ -18,6 +18,7 @@ from responder.windowfacts import (
     prefill_mix_ratio,
     reset,
     scrape_gap,
+    slowed_before_batch,
     standing,
     summary,
     unknown_signals,
@@ -242,3 +243,12 @@ def test_a_cache_that_gives_as_much_as_before_has_not_collapsed(share: float, qu
 def test_half_a_minute_is_a_baseline() -> None:
     """Watched since 35 s before the onset: the guard shrinks before the baseline is given up."""
     assert summary(made(onset=7, arrival_rate=[2.0] * 7 + [20.0] * 8), "arrival_rate").ratio == 10.0
+
+
+def test_whether_tokens_slowed_before_the_batch_grew() -> None:
+    """Slow first, then a larger batch: above 0; the other way round below; unknown unless both moved."""
+    early, late = [0.01] * 20 + [0.05] * 10, [0.01] * 24 + [0.05] * 6
+    grew: list[float | None] = [4.0] * 22 + [16.0] * 8
+    assert slowed_before_batch(made(itl_mean=list(early), running=grew)) == 10.0
+    assert slowed_before_batch(made(itl_mean=list(late), running=grew)) == -10.0
+    assert slowed_before_batch(made(itl_mean=list(early), running=[4.0] * 30)) is None

@@ -1,8 +1,8 @@
 """Is this server slower than it should be at this load, and busier than yesterday? Learned expectations, out of
 Prometheus; the server is not touched.
 
-Expectations come from what the daemon learned in healthy times; where it has not seen enough yet, from the hour before
-the onset. What was used lies in the folder.
+Expectations come from what the daemon learned in healthy times; where it has not seen enough yet, from the half hour
+before the onset. What was used lies in the folder.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from responder.expected import ENOUGH, Expected, Model, Observation, expect, itl
 from responder.model import Fact, Outcome, Scalar
 from responder.window import Rows, Window, decode, encode, gather, grid
 
-HOUR, YESTERDAY, LEARNED = "hour.json", "yesterday.json", "learned.json"
+LATELY, YESTERDAY, LEARNED = "lately.json", "yesterday.json", "learned.json"
 EXPECTATION = "expectation"
 """The name under which the daemon remembers what it learned of a server."""
 LOAD = ("running", "prompt_computed_rate", "kv_usage", "prompt_tokens_mean", "prefix_hit_rate", "itl_mean", "ttft_mean")
 DAILY = ("arrival_rate", "generation_rate", "prompt_token_rate", "running", "itl_mean", "ttft_mean")
-HOUR_S, DAY_S = 3600.0, 86400.0
+BEFORE_S, DAY_S = 1800.0, 86400.0
 HALF_S = 1800.0
 GUARD_S = 20.0
 RECENT_S = 60.0
@@ -34,7 +34,7 @@ ALMOST_NOTHING = 1e-6
 
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
-    """The hour before the onset until now, and the hour around this time yesterday, of the signals of load."""
+    """The half hour before the onset until now, and the hour around this time yesterday, of the signals of load."""
     if scene.range_query is None:
         return skipped("no Prometheus: start the responder with `--prometheus URL`")
     files: dict[str, bytes] = {}
@@ -43,14 +43,14 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         files[LEARNED] = learned.encode()
     failed: list[str] = []
     for name, signals, start, end, at in (
-        (HOUR, tuple(dict.fromkeys((*LOAD, *DAILY))), scene.onset_at - HOUR_S, scene.now, scene.onset_at),
+        (LATELY, tuple(dict.fromkeys((*LOAD, *DAILY))), scene.onset_at - BEFORE_S, scene.now, scene.onset_at),
         (YESTERDAY, DAILY, scene.now - DAY_S - HALF_S, scene.now - DAY_S + HALF_S, scene.now - DAY_S),
     ):
         window, wrong = await _window(scene, signals, start, end, at)
         failed += wrong
         if window.signals:
             files[name] = encode(window)
-    if failed and HOUR not in files:
+    if failed and LATELY not in files:
         return Fetched(files, Outcome.FAILED, f"Prometheus did not answer: {failed[0]}")
     return Fetched(files, Outcome.PARTIAL if failed else Outcome.OK, "; ".join(failed[:3]))
 
@@ -78,20 +78,20 @@ async def _window(
 
 def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     """How far latency is from what this load explains, and load from yesterday's."""
-    hour, yesterday = decode(files.get(HOUR, b"")), decode(files.get(YESTERDAY, b""))
-    if hour is None:
+    lately, yesterday = decode(files.get(LATELY, b"")), decode(files.get(YESTERDAY, b""))
+    if lately is None:
         return
 
     def fact(name: str, value: Scalar, unit: str = "", says: str = "") -> Fact:
         rounded = float(f"{value:.6g}") if isinstance(value, float) else value
         return Fact(
-            name=f"expected.{name}", value=rounded, unit=unit, step="expected", file=HOUR, at=hour.end, says=says
+            name=f"expected.{name}", value=rounded, unit=unit, step="expected", file=LATELY, at=lately.end, says=says
         )
 
-    model, source = _model(files.get(LEARNED), hour)
+    model, source = _model(files.get(LEARNED), lately)
     yield fact("source", source)
     yield fact("samples", model.itl.samples)
-    seen = [observation(hour, index) for index in range(hour.length) if hour.at(index) >= _recent(hour)]
+    seen = [observation(lately, index) for index in range(lately.length) if lately.at(index) >= _recent(lately)]
     itl = [(s.itl, expect(model.itl, itl_load(s))) for s in seen]
     ttft = [(s.ttft, expect(model.ttft, ttft_load(s))) for s in seen]
     for name, rows in (("itl", itl), ("ttft", ttft)):
@@ -101,7 +101,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield fact(f"{name}_ratio", median(v / e.value for v, e in pairs) if enough else None, "x")
         yield fact(f"{name}_residual_sigmas", median(_sigmas(v, e) for v, e in pairs) if enough else None)
     for signal in DAILY:
-        yield fact(f"{signal}_vs_yesterday", _against(hour, yesterday, signal), "x")
+        yield fact(f"{signal}_vs_yesterday", _against(lately, yesterday, signal), "x")
 
 
 def _sigmas(value: float, found: Expected) -> float:
@@ -112,8 +112,8 @@ def _recent(window: Window) -> float:
     return max(window.onset_at, window.end - max(RECENT_S, FEW * window.step))
 
 
-def _model(raw: bytes | None, hour: Window) -> tuple[Model, str]:
-    """What the daemon had learned, if that was enough; else what the hour before the onset teaches."""
+def _model(raw: bytes | None, lately: Window) -> tuple[Model, str]:
+    """What the daemon had learned, if that was enough; else what the half hour before the onset teaches."""
     try:
         learned = Model.model_validate_json(raw) if raw else Model()
     except ValidationError:
@@ -121,10 +121,10 @@ def _model(raw: bytes | None, hour: Window) -> tuple[Model, str]:
     if learned.itl.samples >= ENOUGH:
         return learned, "learned in healthy times"
     model = Model()
-    for index in range(hour.length):
-        if hour.at(index) <= hour.onset_at - GUARD_S:
-            model = learn(model, observation(hour, index))
-    return model, "the hour before the onset"
+    for index in range(lately.length):
+        if lately.at(index) <= lately.onset_at - GUARD_S:
+            model = learn(model, observation(lately, index))
+    return model, "the half hour before the onset"
 
 
 def observation(window: Window, index: int) -> Observation:
@@ -133,12 +133,12 @@ def observation(window: Window, index: int) -> Observation:
     return Observation(*values)
 
 
-def _against(hour: Window, yesterday: Window | None, signal: str) -> float | None:
+def _against(lately: Window, yesterday: Window | None, signal: str) -> float | None:
     """Now against the median of the same hour yesterday; unknown when there was (almost) nothing."""
     if yesterday is None:
         return None
     then = [value for _, value in yesterday.points(signal, yesterday.start, yesterday.end)]
-    now = [value for _, value in hour.points(signal, _recent(hour), hour.end)]
+    now = [value for _, value in lately.points(signal, _recent(lately), lately.end)]
     if len(then) < FEW or not now or abs(median(then)) < ALMOST_NOTHING:
         return None
     return median(now) / median(then)
@@ -147,8 +147,8 @@ def _against(hour: Window, yesterday: Window | None, signal: str) -> float | Non
 STEP = Step(
     name="expected",
     rung=0,
-    says="asks Prometheus for the load and latency of the last hour and of the same hour yesterday, and compares them "
-    "with what was learned of this server",
+    says="asks Prometheus for the load and latency of the last half hour and of the same hour yesterday, "
+    "and compares them with what was learned of this server",
     fetch=fetch,
     read=read,
     facts=(

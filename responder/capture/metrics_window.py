@@ -27,6 +27,7 @@ from responder.windowfacts import (
     prefill_mix_ratio,
     reset,
     scrape_gap,
+    slowed_before_batch,
     standing,
     summary,
     unknown_signals,
@@ -151,6 +152,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     moved = movers(window)
     order = ", ".join(f"{signal} {way} {at - window.onset_at:+.0f} s" for signal, at, way in moved[:MOVERS_TOLD])
     yield fact("movers", order if moved else None, says="seconds from the onset")
+    yield fact("slowed_before_batch_s", slowed_before_batch(window), "s")
     for signal, at, _ in moved:
         yield fact(f"{signal}.moved_s", round(at - window.onset_at, 3), "s", at=at)
     yield fact("signals_unknown", ",".join(unknown_signals(window, window.asked)))
@@ -219,6 +221,7 @@ STEP = Step(
         FactSpec("metrics.cached_tokens_ratio", "", "tokens per second from the prefix cache, against before"),
         FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
         FactSpec("metrics.movers", "", "the signals that left their usual band, in the order in which they did"),
+        FactSpec("metrics.slowed_before_batch_s", "s", "from tokens slowing down to the batch growing; below 0: after"),
         FactSpec("metrics.{signal}.moved_s", "s", "when it left its usual band, from the onset"),
         FactSpec("metrics.signals_unknown", "", "signals without any value; empty when there is none"),
         FactSpec("metrics.ttft_p99.bucket", "", "the histogram bucket the TTFT p99 lies in, in words"),

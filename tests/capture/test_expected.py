@@ -58,11 +58,11 @@ def near(value: Scalar, wanted: float, share: float = 0.05) -> bool:
 
 
 async def test_latency_that_the_load_explains_is_as_expected() -> None:
-    """Learned from the hour before the onset when nothing else was learned."""
+    """Learned from the half hour before the onset when nothing else was learned."""
     found = await facts(Server())
     assert near(found["itl_ratio"], 1.0)
     assert near(found["ttft_ratio"], 1.0)
-    assert found["source"] == "the hour before the onset"
+    assert found["source"] == "the half hour before the onset"
 
 
 async def test_twice_as_slow_at_the_same_load() -> None:
