@@ -40,7 +40,8 @@ ROUND_S = 0.02
 
 
 async def _look(_: Scene) -> Fetched:
-    return Fetched({"facts.json": b'{"busy": true}'})
+    """Says nothing for sure, so that the step that disturbs is worth its while."""
+    return Fetched({"facts.json": b'{"busy": false}'})
 
 
 async def _deep(scene: Scene) -> Fetched:

@@ -50,6 +50,7 @@ class Tally:
     repeated: int = 0
     """Messages that came again with the id they had: a receiver can tell."""
     messages: int = 0
+    disturbed: int = 0
     restart_s: list[float] = field(default_factory=list)
 
     @property
@@ -64,6 +65,7 @@ class Tally:
         self.episodes += other.episodes
         self.repeated += other.repeated
         self.messages += other.messages
+        self.disturbed += other.disturbed
 
 
 class World:
@@ -242,6 +244,7 @@ class Lane:
                 tally.untold += [f"{where} {name}: no {' and no '.join(short)}"] if short else []
                 more = [stage for stage in ("final", "resolved") if told[name, stage] > 1]
                 tally.double += [f"{where} {name}: more than one {more}"] if more else []
+        tally.disturbed += sum(self.world.disturbed.values())
         tally.orphans += [f"{where} {i}: disturbed {n} times" for i, n in self.world.disturbed.items() if n > 1]
         tally.orphans += [f"{where} {target}: a profile left running" for target in self.world.active]
         tally.orphans += [f"{where} {row}" for row in self._rows(
@@ -307,9 +310,12 @@ def tell(tally: Tally, seconds: float) -> str:
         f"{kills} SIGKILLs in {seconds:.0f} s ({kills / seconds * 60:.0f} a minute), {len(places)} of {len(NAMES)} "
         f"named places (at least {least} at each), {tally.kills['anywhere']} anywhere",
         f"{tally.episodes} acknowledged episodes: {len(tally.lost)} lost, {len(tally.double)} doubled",
-        f"captures left over or run twice: {len(tally.orphans)}; final reports and ends not told: {len(tally.untold)}",
+        f"{tally.disturbed} captures that disturb, {len(tally.orphans)} left over or run twice",
+        f"final reports or ends not told: {len(tally.untold)}",
         f"{tally.messages} messages arrived, {tally.repeated} of them again, with the id they had",
         f"from fork to answering, after kills: median {restart[len(restart) // 2]:.2f} s, worst {restart[-1]:.2f} s",
     ]
+    missing = sorted(set(NAMES) - set(places))
+    lines += [f"never reached: {', '.join(missing)}"] if missing else []
     lines += [*tally.lost, *tally.double, *tally.orphans, *tally.untold][:20]
     return "\n".join(lines)

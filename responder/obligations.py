@@ -70,6 +70,7 @@ class Obligations:
 
     async def restore(self) -> None:
         """First of all at a start: begin to settle what an earlier life of ours left open."""
+        self.folder.mkdir(parents=True, exist_ok=True)  # killed after the row and before the file, there may be none
         for item in await self.shelf.obligations():
             if item.place not in ("", self.place):
                 continue  # its guard is on another host; `take_over` if that does not do its duty

@@ -120,7 +120,10 @@ class Outbox:
         blocked: set[str] = set()
         pending = await self.store.deliveries(receiver=name, state="pending")
         newest = {d.incident: d.revision for d in pending}
+        again_at = float("inf")
         for item in pending:
+            if self.clock() >= again_at:
+                break  # what failed in this round is due again: it must not wait for all the others
             if item.incident in blocked:
                 continue
             if item.stage == "update" and newest[item.incident] > item.revision:
@@ -133,12 +136,13 @@ class Outbox:
             if wait <= 0:
                 done = await self._send(self.notifiers[name], item)
                 wait = 0.0 if done is None else done
+                again_at = min(again_at, self.clock() + wait) if wait else again_at
             if wait > 0:
                 blocked.add(item.incident)
                 soonest = min(soonest, wait)
             if name in self._rests_until:
                 return max(self._rests_until[name] - self.clock(), 0.05)
-        return max(soonest, 0.05)
+        return max(min(soonest, again_at - self.clock()), 0.05)
 
     async def _send(self, notifier: Notifier, item: Delivery) -> float | None:
         """One attempt. None when this delivery has ended, else seconds until the next attempt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,11 @@ def said(tmp_path: Path, *args: str) -> Any:
     return CliRunner().invoke(app, [*args, "--data-dir", str(tmp_path)])
 
 
-async def test_dead_letters_are_seen_with_their_reason(store: SqliteStore, tmp_path: Path) -> None:
+def test_dead_letters_are_seen_with_their_reason(store: SqliteStore, tmp_path: Path) -> None:
     """And only those, when only those are asked for."""
     dead = Delivery(id="i.1.a", incident="i", revision=1, receiver="a", stage="first", state="dead", error="HTTP 410")
     waits = Delivery(id="i.1.b", incident="i", revision=1, receiver="b", stage="first", doubtful=True)
-    await store.add_deliveries([dead, waits])
+    asyncio.run(store.add_deliveries([dead, waits]))
     text = said(tmp_path, "deliveries").output
     assert "HTTP 410" in text
     assert "perhaps twice" in text
@@ -40,23 +41,22 @@ async def test_dead_letters_are_seen_with_their_reason(store: SqliteStore, tmp_p
     assert [row["receiver"] for row in rows] == ["a"]
 
 
-async def test_what_is_owed(store: SqliteStore, tmp_path: Path) -> None:
+def test_what_is_owed(store: SqliteStore, tmp_path: Path) -> None:
     """Open ones; settled ones when asked for."""
     owed = Obligation(id="o", target="t", url="http://t", step="torch_profiler", opened_at=1.0, due_at=61.0)
-    await store.save_obligation(
-        owed.model_copy(update={"id": "p", "state": "settled", "note": "stopped", "by": "guard"})
-    )
+    settled = owed.model_copy(update={"id": "p", "state": "settled", "note": "stopped", "by": "guard"})
+    asyncio.run(store.save_obligation(settled))
     assert "nothing is owed" in said(tmp_path, "obligations").output
     assert "by guard" in said(tmp_path, "obligations", "--all").output
-    await store.save_obligation(owed)
+    asyncio.run(store.save_obligation(owed))
     assert "torch_profiler" in said(tmp_path, "obligations").output
 
 
-async def test_who_allowed_what(store: SqliteStore, tmp_path: Path) -> None:
+def test_who_allowed_what(store: SqliteStore, tmp_path: Path) -> None:
     """The newest line first."""
     entry = {"what": "step begins", "step": "stacks", "target": "t", "rules": ["A"], "allowed_by": "ann, by approval"}
-    await store.add_audit(1.0, "i", entry)
-    await store.add_audit(2.0, "j", {**entry, "step": "later"})
+    asyncio.run(store.add_audit(1.0, "i", entry))
+    asyncio.run(store.add_audit(2.0, "j", {**entry, "step": "later"}))
     text = said(tmp_path, "audit").output
     assert text.index("later") < text.index("stacks")
     assert "ann, by approval" in text

@@ -15,3 +15,4 @@ async def test_a_few_kills_lose_and_double_nothing() -> None:
     assert sum(tally.kills.values()) >= A_FEW
     assert [tally.lost, tally.double, tally.orphans, tally.untold] == [[], [], [], []]
     assert tally.episodes >= A_FEW
+    assert tally.disturbed > 0

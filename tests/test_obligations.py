@@ -131,6 +131,17 @@ def test_the_next_life_stops_it_first_of_all(tmp_path: Path, fake: Fake) -> None
     assert list((data / "obligations").iterdir()) == []
 
 
+async def test_a_row_without_its_file_is_settled_too(duties: Obligations, fake: Fake) -> None:
+    """Killed between the two, in the very first capture there was."""
+    row = Obligation(id="1-a", target="t", url=fake.url, step="torch_profiler", opened_at=1.0, due_at=61.0,
+                     repeat_safe=True)  # fmt: skip
+    await duties.shelf.save_obligation(row)
+    await duties.restore()
+    settled = await duties.settle("1-a")
+    assert settled.state == "settled"
+    assert len(fake.asked("stop")) == 1
+
+
 def test_the_guard_ends_it_when_the_daemon_never_comes_back(tmp_path: Path, fake: Fake) -> None:
     """The line is dead, and nobody there: one stop, a note for the next life, and the guard is gone."""
     data = tmp_path / "data"

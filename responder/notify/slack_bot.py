@@ -21,6 +21,8 @@ from responder.notify.slack_blocks import Block, details, escape, fallback, note
 
 KIND = "slack_bot"
 EVENT = "responder_incident"
+MOST_PAGES = 5
+"""Of 200 messages each, in which we look for one of ours."""
 MOST_CHARTS = 6
 MOST_CHART_BYTES = 5 << 20
 CHARTS_DEADLINE_S = 25.0
@@ -256,20 +258,24 @@ class Telling:
 
     async def _find(self, method: str, part: str, **where: Any) -> str:
         """The ts of a message of ours that an earlier attempt may have posted; '' if there is none to be seen."""
-        try:
-            answer = await self.api.call(
-                method, channel=self.settings.channel, limit=200, include_all_metadata=True, safe_to_repeat=True,
-                **where,
-            )  # fmt: skip
-        except Refused as refused:
-            if refused.outcome == "dead":  # history is not in the bot's scopes: we cannot know
-                return ""
-            raise
-        payload = {"incident": self.message.incident, "part": part}
-        for posted in answer.get("messages", []):
-            metadata = posted.get("metadata") or {}
-            if metadata.get("event_type") == EVENT and metadata.get("event_payload") == payload:
-                return str(posted["ts"])
+        payload, cursor = {"incident": self.message.incident, "part": part}, ""
+        for _ in range(MOST_PAGES):
+            try:
+                answer = await self.api.call(
+                    method, channel=self.settings.channel, limit=200, include_all_metadata=True, safe_to_repeat=True,
+                    cursor=cursor or None, **where,
+                )  # fmt: skip
+            except Refused as refused:
+                if refused.outcome == "dead":  # history is not in the bot's scopes: we cannot know
+                    return ""
+                raise
+            for posted in answer.get("messages", []):
+                metadata = posted.get("metadata") or {}
+                if metadata.get("event_type") == EVENT and metadata.get("event_payload") == payload:
+                    return str(posted["ts"])
+            cursor = str((answer.get("response_metadata") or {}).get("next_cursor") or "")
+            if not cursor:
+                break
         return ""
 
     def _blocks(self) -> list[Block]:
