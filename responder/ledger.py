@@ -90,10 +90,16 @@ class Ledger:
     async def press(self, incident: str, cause: str, right: bool, who: str) -> str:
         """A button: '' when it counts, else why not."""
         try:
-            said = await self.judge(incident, right, cause if right else "", who, "")
+            opinion = await asyncio.to_thread(
+                opinion_on, self.kit.data_dir, incident, right=right, cause=cause if right else "", who=who, note="",
+                now=self.kit.clock(),
+            )  # fmt: skip
         except NoSuchVerdict as error:
             return str(error)
-        return "" if said["named"] == cause else f"the report has changed: it names {said['named']} now"
+        if opinion.named != cause:  # the button is of an older message: its word is about another cause
+            return f"the report has changed: it names {opinion.named} now"
+        await self._keep(opinion)
+        return ""
 
     async def _keep(self, opinion: Opinion) -> None:
         await self.kit.store.save_opinion(opinion)

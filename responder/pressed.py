@@ -65,10 +65,12 @@ class Pressed:
             return await self._decide(button, who)
         if self.judge is None:
             raise Refused(say("press.no_verdicts"))
-        said = await self.judge(button.incident, button.cause, button.action == "right", who)
+        why_not = await self.judge(button.incident, button.cause, button.action == "right", who)
+        if why_not:
+            raise Refused(say("press.refused", why=why_not))
         verdict = f"{who} says the cause {button.cause} is {button.action}"
         self.responder.tell(button.incident, self._entry(verdict))
-        return said or say(f"press.{button.action}", cause=button.cause)
+        return say(f"press.{button.action}", cause=button.cause)
 
     async def acknowledge(self, incident: str, who: str) -> str:
         """Somebody takes an incident. Refused when it is over, unknown, or somebody has it already."""

@@ -130,6 +130,18 @@ async def test_a_verdict_is_passed_on(scene: Any) -> None:
     assert judged == [("i1", "c", False, "ada")]
 
 
+async def test_a_verdict_that_does_not_count_is_said(scene: Any) -> None:
+    """The report has gone on to another cause: nothing is noted of the one in an old message."""
+    _, pressed, listener, buttons, _ = scene
+
+    async def refuses(*_: Any) -> str:
+        return "the report has changed"
+
+    pressed.judge = refuses
+    assert "That does not count: the report has changed" in await pressed.press(buttons["right", 0.0], "ada", ENGLISH)
+    assert not any("is right" in e.says for e in pressed.responder.incident("i1").timeline)
+
+
 async def test_ids_of_nobody_lead_nowhere(scene: Any, tmp_path: Path) -> None:
     """Guessed, made up, or a path."""
     _, pressed, _, buttons, _ = scene
