@@ -19,6 +19,7 @@ from responder.config_values import http_url as http_url
 from responder.config_values import seconds as seconds
 from responder.config_values import secret as secret
 from responder.config_values import size as size
+from responder.located import shortened
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
 from responder.routing import RoutePart
 from responder.words import CODES
@@ -332,10 +333,14 @@ def _problem(file: str, locate: Locate, detail: Any) -> Problem:
     where = ".".join(str(part) for part in path)
     if detail["type"] == "extra_forbidden":
         return Problem(
-            file=file, line=line, column=column, what=f"unknown key `{where}`", instead=_near(path) or "remove it"
+            file=file,
+            line=line,
+            column=column,
+            what=shortened(f"unknown key `{where}`"),
+            instead=_near(path) or "remove it",
         )
     what = str(detail["msg"]).removeprefix("Value error, ")
-    return Problem(file=file, line=line, column=column, what=f"{where}: {what}" if where else what)
+    return Problem(file=file, line=line, column=column, what=shortened(f"{where}: {what}" if where else what))
 
 
 def _near(path: tuple[str | int, ...]) -> str:

@@ -13,15 +13,18 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 UNIT_B = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+LONGEST_S, LARGEST_B = 3660 * 86400.0, 1 << 50
+LETTERS = 60
+"""No duration, size or address of sense is longer: what is, is shown shortened and not looked at any further."""
 
 
 def seconds(value: object) -> object:
     """`30s`, `1h30m` or a plain number of seconds."""
     if not isinstance(value, str):
         return value
-    parts = DURATION.findall(value)
+    parts = DURATION.findall(value) if len(value) <= LETTERS else []
     if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
-        raise ValueError(f"{value!r} is not a duration; write for example 30s, 5m or 1h30m")
+        raise ValueError(f"{value[:LETTERS]!r} is not a duration; write for example 30s, 5m or 1h30m")
     return sum(float(n) * UNIT_S[u] for n, u in parts)
 
 
@@ -29,9 +32,9 @@ def size(value: object) -> object:
     """`5GiB` or a plain number of bytes."""
     if not isinstance(value, str):
         return value
-    got = SIZE.match(value.strip())
+    got = SIZE.match(value.strip()) if len(value) <= LETTERS else None
     if not got:
-        raise ValueError(f"{value!r} is not a size; write for example 500MiB or 5GiB")
+        raise ValueError(f"{value[:LETTERS]!r} is not a size; write for example 500MiB or 5GiB")
     return int(float(got[1]) * UNIT_B[got[2]])
 
 
@@ -49,15 +52,15 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(size), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=LONGEST_S)]
+Size = Annotated[int, BeforeValidator(size), Field(gt=0, le=LARGEST_B)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 
 
 class Part(BaseModel):
     """Base of every section: immutable, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def host_port(value: str) -> str:

@@ -56,7 +56,8 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[Source | None, tuple[Proble
     except OSError as error:
         return None, (Problem(file=file, what=f"cannot be read: {error.strerror or error}"),)
     if len(raw) > MAX_BYTES:
-        return None, (Problem(file=file, what="is larger than 1 MiB", instead="split it"),)
+        line = raw.count(b"\n", 0, MAX_BYTES) + 1
+        return None, (Problem(file=file, line=line, column=1, what="is larger than 1 MiB", instead="split it"),)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

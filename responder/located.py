@@ -72,8 +72,12 @@ def problem_at(
 ) -> Problem:  # fmt: skip
     """A problem with the line it stands in, if that line exists."""
     excerpt = lines[line - 1][:EXCERPT_CHARS] if 0 < line <= len(lines) else ""
-    what = what if len(what) <= WHAT_CHARS else what[: WHAT_CHARS - 1] + "…"
-    return Problem(file=file, line=line, column=column, what=what, instead=instead, excerpt=excerpt)
+    return Problem(file=file, line=line, column=column, what=shortened(what), instead=instead, excerpt=excerpt)
+
+
+def shortened(what: str) -> str:
+    """What is wrong, in no more words than a person reads."""
+    return what if len(what) <= WHAT_CHARS else what[: WHAT_CHARS - 1] + "…"
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

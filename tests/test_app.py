@@ -113,6 +113,9 @@ async def test_a_freeze_is_reported_told_as_over_and_everything_is_left_in_time(
             async with aiohttp.ClientSession() as http:
                 async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
                     assert answer.status == 200
+                for view in ("incidents", "approvals", "silences", "targets", "playbooks", "deliveries", "system"):
+                    async with http.get(f"http://127.0.0.1:{port}/api/v1/ui/{view}") as answer:
+                        assert answer.status == 200, view
                 await asyncio.sleep(10)  # the daemon must have seen it move, or nothing is frozen
                 pretender.frozen = True
                 opened = await pretender.until(lambda body: body["incident"]["state"] == "open")
