@@ -23,7 +23,7 @@ from responder.model import Cause, Content, Playbook, Problem, Rule, Scalar, Sig
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-MAX_EVENTS = 50_000
+MAX_EVENTS = 20_000
 MAX_PROBLEMS = 100
 """Of one file's syntax; a file with more is not worth reading on."""
 

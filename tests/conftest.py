@@ -14,8 +14,6 @@ from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
-BY_HAND = {"test_profile.py"}
-"""Live tests that have not had a run on a quiet machine yet: `RESPONDER_LIVE=all make test` runs them, too."""
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"
 
@@ -34,8 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # An experiment on a machine that others use can be spoilt by them; one that fails twice is a failure. The
             # run says RERUN for each, so nothing is hidden.
             item.add_marker(pytest.mark.flaky(reruns=1))
-            if item.path.name in BY_HAND and os.environ.get("RESPONDER_LIVE") != "all":
-                item.add_marker(pytest.mark.skip(reason="no run on a quiet machine yet: RESPONDER_LIVE=all runs it"))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
 
 
