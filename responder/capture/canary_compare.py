@@ -25,6 +25,8 @@ FILE = "canaries.json"
 WAY_TIMEOUT_S = 10.0
 COPIES = 3
 """Of every prompt, asked at once: batches of many shapes while they come and go."""
+PIN = "pin"
+"""What names a prompt in the file: what stands under `prompt` is taken for customers' words and redacted."""
 MOST_REPLICAS = 8
 
 
@@ -49,7 +51,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         "ways": {name: [a.model_dump(mode="json") for a in answers] for name, answers in ways.items()},
         "replicas": {name: [a.model_dump(mode="json") for a in answers] for name, answers in replicas.items()},
     }
-    files = {FILE: json.dumps(raw, indent=1, sort_keys=True).encode()}
+    files = {FILE: json.dumps(_renamed(raw, "prompt", PIN), indent=1, sort_keys=True).encode()}
     if not any(answer.usable for answer in ways["alone"]):
         why = next((answer.error for answer in ways["alone"]), "no answer")
         return Fetched(files, Outcome.PARTIAL, f"the target gave no answer: {why}")
@@ -92,10 +94,18 @@ async def _replicas(scene: Scene, ours: Look, prompts: Sequence[Prompt]) -> dict
     return {target.name: got for target, got in zip(allowed, answers, strict=True) if any(a.usable for a in got)}
 
 
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """With another key for every text under `old`: which prompt an answer belongs to, not what the prompt says."""
+    if isinstance(value, dict):
+        return {new if key == old and isinstance(item, str) else key: _renamed(item, old, new)
+                for key, item in value.items()}  # fmt: skip
+    return [_renamed(item, old, new) for item in value] if isinstance(value, list) else value
+
+
 def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     """What the answers, way by way and replica by replica, say about the kind of defect."""
     try:
-        raw: dict[str, Any] = json.loads(files[FILE])
+        raw: dict[str, Any] = _renamed(json.loads(files[FILE]), PIN, "prompt")
         record = Record.model_validate(raw["record"]) if raw["record"] else None
         ways = {name: [Answer.model_validate(a) for a in answers] for name, answers in raw["ways"].items()}
         replicas = {name: [Answer.model_validate(a) for a in answers] for name, answers in raw["replicas"].items()}
