@@ -103,7 +103,7 @@ async def main(chosen: Sequence[Scenario], out: pathlib.Path, corpus: pathlib.Pa
             try:
                 async with asyncio.timeout(LONGEST_S):
                     outcome = await play(scenario, pool, out / "runs" / scenario.name)
-            except (RuntimeError, OSError, AssertionError) as failure:
+            except Exception as failure:  # one experiment that cannot be played does not end the others
                 outcome = Outcome(scenario, problem=f"{type(failure).__name__}: {failure}"[:300])
                 pool.end()
             data = row(outcome) | {"took_s": round(time.monotonic() - began)}

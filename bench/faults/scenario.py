@@ -110,7 +110,7 @@ class Family(Part):
     """How long the fault holds at most; a silent control holds that long in any case."""
     baseline_s: float = 75.0
     deadly: bool = False
-    """The server does not survive it."""
+    """The server does not survive it, or is not to be used again (NaN stays in cached prefixes)."""
     pinned: bool = False
     """Pinned answers are recorded while the server is well."""
     variants: tuple[Variant, ...]
