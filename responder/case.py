@@ -19,6 +19,7 @@ from responder.folder import IncidentFolder
 from responder.model import Content, Evidence, Experience, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
 from responder.obligations import Obligations
 from responder.outbox import Outbox
+from responder.plan import HEAVY_RUNG
 from responder.routes import Route
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
@@ -122,6 +123,12 @@ class Case:
         chosen = {c.step: c for c in (*self.plan.chosen, *new.chosen)}
         kept = tuple(r for r in refused.values() if r.call.step not in chosen)
         self.plan = Plan(chosen=tuple(chosen.values()), refused=kept)
+
+    @property
+    def disturbed(self) -> tuple[tuple[float, float], ...]:
+        """Since when and until when captures of ours disturbed the server."""
+        ran = [item for item in self.evidence if item.rung >= HEAVY_RUNG and (item.files or item.pause_seconds)]
+        return tuple((item.started_at, item.started_at + item.seconds) for item in ran)
 
     @property
     def weighed(self) -> tuple[Evidence, ...]:

@@ -344,6 +344,7 @@ class Responder:
             incident=incident.id,
             pinned=kit.pinned,
             remembered=kit.remembered,
+            disturbed=case.disturbed,
         )
 
     def _brief(self, case: Case) -> Brief:

@@ -61,6 +61,8 @@ class Window:
     failed: Mapping[str, str] = field(default_factory=dict)
     """Signals whose query failed, and why: they are unknown, not absent."""
     asked: tuple[str, ...] = ()
+    ours: tuple[tuple[float, float], ...] = ()
+    """Since when and until when a capture of our own disturbed the server: what it did then says nothing of it."""
 
     @property
     def end(self) -> float:
@@ -71,6 +73,10 @@ class Window:
         """Time of a grid point."""
         return self.start + index * self.step
 
+    def disturbed(self, at: float) -> bool:
+        """Whether a capture of our own shows in this moment."""
+        return any(since <= at <= until for since, until in self.ours)
+
     def points(self, signal: str, since: float, until: float) -> list[tuple[float, float]]:
         """Known (time, value) pairs of a signal in a closed interval."""
         values = self.signals.get(signal, ())
@@ -80,7 +86,11 @@ class Window:
             min(len(values), math.ceil((until - self.start) / self.step) + 2) if math.isfinite(until) else len(values)
         )
         timed = ((self.at(index), values[index]) for index in range(first, last))
-        return [(at, value) for at, value in timed if value is not None and since <= at <= until]
+        return [
+            (at, value)
+            for at, value in timed
+            if value is not None and since <= at <= until and not (self.ours and self.disturbed(at))
+        ]
 
 
 def gather(window: Window, answers: Mapping[str, Rows], match: Mapping[str, str]) -> Window:
@@ -154,6 +164,8 @@ def encode(window: Window) -> bytes:
         "failed": dict(sorted(window.failed.items())),
         "asked": list(window.asked),
     }
+    if window.ours:
+        head["ours"] = [list(span) for span in window.ours]
     lines = [json.dumps(head)[:-1]]
     lines.append(', "signals": {\n' + ",\n".join(_row(name, v) for name, v in sorted(window.signals.items())) + "}")
     nested = (
@@ -192,6 +204,7 @@ def decode(raw: bytes) -> Window | None:
             },
             failed=dict(value["failed"]),
             asked=tuple(value["asked"]),
+            ours=tuple((float(since), float(until)) for since, until in value.get("ours", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

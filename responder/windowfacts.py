@@ -172,6 +172,8 @@ def _scrapes(window: Window) -> list[tuple[float, float]]:
         at = scraped[index]
         if at is None:
             at = window.at(index)
+        if window.disturbed(at):
+            continue
         if not out or at > out[-1][0]:
             out.append((at, value))
     return out

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from responder.window import SCRAPED_AT, Window, decode
+from responder.window import SCRAPED_AT, Window, decode, encode
 from responder.windowfacts import (
     cached_tokens_ratio,
     first_mover,
@@ -252,3 +253,16 @@ def test_whether_tokens_slowed_before_the_batch_grew() -> None:
     assert slowed_before_batch(made(itl_mean=list(early), running=grew)) == 10.0
     assert slowed_before_batch(made(itl_mean=list(late), running=grew)) == -10.0
     assert slowed_before_batch(made(itl_mean=list(early), running=[4.0] * 30)) is None
+
+
+def test_what_our_own_captures_did_is_not_held_against_the_server() -> None:
+    """A stop of fifteen seconds while a capture of ours held the engine is no stall, and its extremes do not count; the
+    same stop without a capture is one. It lies in the file, so a replay knows."""
+    progress = [float(n) for n in range(15)] + [14.0] * 3 + [float(n) for n in range(18, 30)]
+    rows = {"progress_total": progress, "in_flight": [2.0] * 30, "itl_mean": [0.01] * 15 + [5.0] * 3 + [0.01] * 12}
+    plain = made(onset=5, **rows)
+    ours = replace(plain, ours=((plain.at(14), plain.at(18)),))
+    assert (standing(plain)["stalls"], summary(plain, "itl_mean").highest) == (1, 5.0)
+    assert (standing(ours)["stalls"], summary(ours, "itl_mean").highest) == (0, 0.01)
+    assert decode(encode(ours)) == ours
+    assert b"ours" not in encode(plain)

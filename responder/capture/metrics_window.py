@@ -37,6 +37,8 @@ __all__ = ["STEP", "series_of"]
 
 FILE = "series.json"
 AT_ONCE = 4
+OURS_SHOWS_S = 20.0
+"""For so long after a disturbing capture its traces stand in rates and in the queue."""
 MOVERS_TOLD = 8
 QUERY_TIMEOUT_S = 8.0
 BUDGET_S = 20.0
@@ -69,6 +71,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         scene.scrape_interval_s,
         failed=ask.failed,
         asked=tuple(sorted(scene.signals)),
+        ours=tuple((since, until + OURS_SHOWS_S) for since, until in scene.disturbed),
     )
     window = gather(window, ask.answers, scene.target.match)
     files = {FILE: encode(window)}

@@ -115,6 +115,8 @@ class Scene:
     incident: str = ""
     remembered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Target name -> what the daemon learned of it in healthy times: kind -> JSON."""
+    disturbed: tuple[tuple[float, float], ...] = ()
+    """Since when and until when captures of this incident disturbed the server."""
     kept: dict[str, bytes] = field(default_factory=dict)
     """Files so far: what is left of a step that is ended early is evidence, too."""
 
