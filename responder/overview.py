@@ -76,7 +76,8 @@ class Overview:
         )  # fmt: skip
         rows = [_row(incident, stage, revision) for incident, stage, revision in page.rows]
         classes = sorted({book.incident_class for book in self.kit.content.playbooks})
-        return {"rows": rows, "total": page.total, "open": page.open, "classes": classes}
+        waiting = len(await asyncio.to_thread(self.safety.approvals.pending))
+        return {"rows": rows, "total": page.total, "open": page.open, "classes": classes, "waiting": waiting}
 
     async def incident(self, name: str) -> dict[str, Any]:
         """The incident as it is at this moment, the last report, the steps and what there is to download."""
@@ -256,12 +257,12 @@ class Overview:
         words = await self.kit.store.opinions()
         out = []
         for book in self.kit.content.playbooks:
-            runs, last = counts.get(book.incident_class, (0, None))
+            runs, last_at, last = counts.get(book.incident_class, (0, None, ""))
             told = [word.right for word in words if book.id in word.playbooks]
             out.append({
                 "precision": {"right": sum(told), "wrong": len(told) - sum(told)} if told else None,
                 "id": book.id, "class": book.incident_class, "title": book.title, "file": Path(book.file).name,
-                "runs": runs, "last_run_at": last, "alerts": list(book.alerts),
+                "runs": runs, "last_run_at": last_at, "last_run": last, "alerts": list(book.alerts),
                 "steps": [{"step": call.step, "rung": call.rung} for call in book.ladder],
                 "causes": [{"id": c, "title": causes[c].title} for c in book.causes if c in causes],
             })  # fmt: skip

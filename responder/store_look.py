@@ -61,13 +61,13 @@ class Look(Engine):
         shown = tuple((Incident.model_validate_json(row[1]), row[2], row[3]) for row in rows)
         return Page(shown, total, still_open)
 
-    async def class_counts(self) -> Mapping[str, tuple[int, float]]:
-        """Incident class -> (how many, when the last one opened)."""
-        sql = "SELECT opened_at, substr(body, 1, 400) FROM incidents ORDER BY opened_at"
-        counts: dict[str, tuple[int, float]] = {}
-        for opened_at, body in await self._do(lambda db: db.execute(sql).fetchall()):
+    async def class_counts(self) -> Mapping[str, tuple[int, float, str]]:
+        """Incident class -> (how many, when the last one opened, its id)."""
+        sql = "SELECT id, opened_at, substr(body, 1, 400) FROM incidents ORDER BY opened_at"
+        counts: dict[str, tuple[int, float, str]] = {}
+        for known, opened_at, body in await self._do(lambda db: db.execute(sql).fetchall()):
             name = body.partition('"incident_class":"')[2].partition('"')[0]
-            counts[name] = (counts.get(name, (0, 0.0))[0] + 1, opened_at)
+            counts[name] = (counts[name][0] + 1 if name in counts else 1, opened_at, known)
         return counts
 
     async def latest_deliveries(self, limit: int = 200) -> list[Delivery]:

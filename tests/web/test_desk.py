@@ -151,7 +151,8 @@ async def test_every_view_has_its_data(tmp_path: Path) -> None:
         assert "another user" in targets[0]["why_not"]
         books = (await ask(at, f"{API}/playbooks"))[1]
         assert {"high_ttft", "hang_or_crash"} <= {book["class"] for book in books}
-        assert [book["runs"] for book in books if book["class"] == "high_ttft"] == [1]
+        assert [(book["runs"], book["last_run"]) for book in books if book["class"] == "high_ttft"] == [(1, SAMPLE)]
+        assert (await ask(at, f"{API}/incidents"))[1]["waiting"] == 1
         assert {book["precision"] for book in books} == {None}
         sent = (await ask(at, f"{API}/deliveries"))[1]
         assert [row["id"] for row in sent["rows"]] == ["d1", "d2"]

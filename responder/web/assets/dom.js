@@ -19,9 +19,10 @@ export function table(caption, heads, rows) {
     const empty = says === null || says === undefined || says === "" || (Array.isArray(says) && !says.length);
     return el("td", { class: css, "data-label": heads[index] }, ...(empty ? [] : [says].flat()));
   });
+  const right = (index) => (rows[0]?.[index]?.css?.includes("num") ? "num" : null);
   return el("table", {},
     caption ? el("caption", {}, caption) : null,
-    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("thead", {}, el("tr", {}, heads.map((head, index) => el("th", { scope: "col", class: right(index) }, head)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, cells(row)))));
 }
 
@@ -57,6 +58,8 @@ export function bytes(count) {
   if (count < 1 << 20) return `${(count / 1024).toFixed(0)} KiB`;
   return `${(count / (1 << 20)).toFixed(1)} MiB`;
 }
+
+export const count = (number, one, more) => `${number} ${number === 1 ? one : more}`;
 
 export const words = (name) => String(name).replaceAll("_", " ");
 

@@ -15,7 +15,7 @@ function draw(data, path) {
     el("p", {}, el("a", { href: "#/incidents" }, "← Incidents")),
     el("div", { class: "row" }, state(one.state), state(one.severity), el("span", { class: "faint" }, one.id),
       take(one, path)),
-    el("h1", {}, data.report.title || `${words(one.class)} on ${one.target}`),
+    el("h1", {}, heading(data.report.title) || `${words(one.class)} on ${one.target}`),
     el("p", { class: "faint" }, `${one.target} · opened `, moment(one.opened_at), " UTC",
       one.resolved_at ? ` · over after ${span(one.resolved_at - one.opened_at)}` : "",
       ` · revision ${one.revision}`),
@@ -24,6 +24,12 @@ function draw(data, path) {
       el("div", { class: "side" }, hypotheses(data.report), captures(data), history(one))),
     files(data.files, one.id),
   ].flat();
+}
+
+// A title begins with state and severity, as of its report; here both are shown as they are now.
+function heading(title) {
+  const parts = (title || "").split(" · ");
+  return parts.length > 2 ? parts.slice(2).join(" · ") : title;
 }
 
 function take(one, path) {
@@ -73,24 +79,29 @@ const plain = (line) => line.split("`").map((part, index) => (index % 2 ? el("co
 
 function hypotheses(report) {
   const rows = (report.hypotheses || []).slice(0, 6).map((one) => el("div", { class: "hypothesis" },
-    el("div", { class: "row" }, el("strong", {}, one.title || words(one.cause)), state(one.status),
+    el("strong", {}, one.title || words(one.cause)),
+    el("div", { class: "row" }, state(one.status),
       el("span", { class: "right" }, `${Math.round(100 * (one.probability || 0))} %`)),
     el("meter", { min: 0, max: 1, value: one.probability || 0, "aria-label": `Probability of ${one.title || one.cause}` }),
     el("p", { class: "faint" }, `${one.for.length} for it, ${one.against.length} against, ${one.missing.length} not known`)));
   return card("Possible causes", rows.length ? rows : el("p", { class: "faint" }, "None weighed yet."));
 }
 
+const RAN = new Set(["ok", "partial", "failed", "timed_out", "interrupted"]);
+
 function captures(data) {
-  const rows = data.steps.map((item) => el("li", {},
-    item.running ? el("span", {}, tag("running", "warn")) : el("span", {}, state(item.outcome)),
-    el("span", {}, el("code", {}, item.step), item.reason && !item.running ? ` ${item.reason}` : ""),
-    el("span", {}, item.running ? "" : `${(item.seconds || 0).toFixed(1)} s`)));
-  const ran = new Set(data.steps.map((item) => item.step));
-  const others = (data.report.captures || []).filter((item) => !ran.has(item.step));
-  return card("Captures", rows.length ? el("ul", { class: "steps" }, rows) : el("p", { class: "faint" }, "None has begun."),
-    others.length ? el("details", {}, el("summary", { id: "not-run" }, `${others.length} not run, and why`),
-      el("ul", { class: "steps" }, others.map((item) => el("li", {}, el("span", {}, state(item.status)),
-        el("span", {}, el("code", {}, item.step), ` ${item.reason || ""}`), el("span", {}))))) : null);
+  const line = (tone, name, reason, end) => el("li", {}, el("span", {}, tone), el("span", {}, el("code", {}, name),
+    reason ? ` ${reason}` : ""), el("span", {}, end));
+  const ran = data.steps.filter((item) => item.running || RAN.has(item.outcome)).map((item) => (item.running
+    ? line(tag("running", "warn"), item.id, "", "")
+    : line(state(item.outcome), item.id, item.reason, `${(item.seconds || 0).toFixed(1)} s`)));
+  const skipped = data.steps.filter((item) => !item.running && !RAN.has(item.outcome));
+  const known = new Set(data.steps.map((item) => item.step));
+  const not = [...skipped.map((item) => [item.outcome, item.id, item.reason]),
+    ...(data.report.captures || []).filter((item) => !known.has(item.step)).map((item) => [item.status, item.step, item.reason])];
+  return card("Captures", ran.length ? el("ul", { class: "steps" }, ran) : el("p", { class: "faint" }, "None has run."),
+    not.length ? el("details", {}, el("summary", { id: "not-run" }, `${not.length} did not run, and why`),
+      el("ul", { class: "steps" }, not.map(([how, name, reason]) => line(state(how), name, reason, "")))) : null);
 }
 
 function history(one) {

@@ -1,6 +1,6 @@
 // What is wrong, and what was? Open incidents first; the database filters, searches and counts.
 
-import { el, moment, span, state, table, words } from "./dom.js";
+import { count, el, moment, span, state, table, words } from "./dom.js";
 
 const PAGE = 50;
 
@@ -58,6 +58,8 @@ function draw(data, query) {
     : el("p", {}, query.size ? "Nothing matches." : "No incident so far. Good.");
   return [
     el("h1", {}, data.open ? `Incidents: ${data.open} open` : "Incidents: none open"),
+    data.waiting ? el("p", {}, el("a", { href: "#/approvals" },
+      count(data.waiting, "capture waits for an answer", "captures wait for an answer"))) : null,
     filter(data, query), body,
     data.total ? el("nav", { class: "pager", "aria-label": "Pages" }, turn(offset - PAGE, "Newer", offset > 0),
       el("span", { class: "faint" }, `${offset + 1}–${last} of ${data.total}`),

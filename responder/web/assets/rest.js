@@ -1,11 +1,11 @@
 // Everything that is not an incident: approvals, silences, targets, playbooks, deliveries, the daemon itself.
 
 import { act, mayAct, post } from "./api.js";
-import { clock, el, list, moment, span, state, table, tag, words } from "./dom.js";
+import { clock, count, el, list, moment, span, state, table, tag, words } from "./dom.js";
 import { question } from "./incident.js";
 
 export const approvals = () => ({ path: "approvals", draw: (items) => [
-  el("h1", {}, items.length ? `${items.length} captures wait for an answer` : "No capture waits for an answer"),
+  el("h1", {}, items.length ? count(items.length, "capture waits for an answer", "captures wait for an answer") : "No capture waits for an answer"),
   items.length ? el("div", { class: "cards" }, items.map(question))
     : el("p", { class: "faint" }, "What may disturb a server is asked here and in Slack; nobody's answer means it is skipped."),
 ] });
@@ -65,7 +65,7 @@ function examined(item) {
   const cannot = item.doctor.checks.filter((check) => !check.can);
   const can = item.doctor.checks.filter((check) => check.can);
   return el("div", {}, again,
-    el("p", { class: "faint" }, `Examined at ${clock(item.doctor.at)} UTC: ${can.length} captures can run, ${cannot.length} cannot.`),
+    el("p", { class: "faint" }, `Examined at ${clock(item.doctor.at)} UTC: ${count(can.length, "capture", "captures")} can run, ${cannot.length} cannot.`),
     list(cannot.map((check) => [el("code", {}, check.step), `: ${check.why}`])),
     el("details", {}, el("summary", { id: `can-${item.name}` }, "What can run"),
       list(can.map((check) => [el("code", {}, check.step), check.why ? `: ${check.why}` : ""]))));
@@ -77,7 +77,7 @@ export const playbooks = () => ({ path: "playbooks", draw: (items) => [
     el("h2", {}, book.title),
     el("dl", {}, el("dt", {}, "Class"), el("dd", {}, words(book.class)), el("dt", {}, "File"), el("dd", {}, el("code", {}, book.file)),
       el("dt", {}, "Incidents"), el("dd", {}, String(book.runs)),
-      el("dt", {}, "Last one"), el("dd", {}, book.last_run_at ? moment(book.last_run_at) : "never"),
+      el("dt", {}, "Last one"), el("dd", {}, book.last_run_at ? el("a", { href: `#/incidents/${encodeURIComponent(book.last_run)}` }, moment(book.last_run_at)) : "never"),
       el("dt", {}, "Precision"), el("dd", {}, book.precision ? precision(book.precision) : "no verdicts yet")),
     el("details", {}, el("summary", { id: `causes-${book.id}` }, `${book.causes.length} causes`), list(book.causes.map((cause) => cause.title))),
     el("details", {}, el("summary", { id: `steps-${book.id}` }, `${book.steps.length} captures`),
@@ -93,7 +93,7 @@ export const deliveries = () => ({ path: "deliveries", draw: (data) => [
     state(item.state), item.target, el("code", {}, item.step), moment(item.opened_at), item.note || ""]))
     : el("p", { class: "faint" }, "Nothing was begun that needs an end."),
   el("h2", {}, "Messages"),
-  el("p", { class: "row" }, data.counts.map((count) => el("span", {}, state(count.state), ` ${count.count} to ${count.receiver}`))),
+  el("p", { class: "row" }, data.counts.map((group) => el("span", {}, state(group.state), ` ${group.count} to ${group.receiver}`))),
   data.rows.length ? table("Undelivered ones first.", ["State", "Receiver", "Incident", "What", "Attempts", "Trouble"],
     data.rows.map((item) => [state(item.state), item.receiver,
       el("a", { href: `#/incidents/${encodeURIComponent(item.incident)}` }, item.incident),
