@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from typer.testing import CliRunner
 
 from bench.scoring.cases import Case, from_folder, is_right
@@ -58,6 +59,13 @@ def prometheus(text: bytes, folder: pathlib.Path) -> Iterator[str]:
     ]
     subprocess.run(made, check=True, capture_output=True, timeout=600)
     (folder / "all.om").unlink()
+    with serving(folder) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def serving(folder: pathlib.Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A Prometheus on the blocks in FOLDER/db: its URL and its process."""
     (folder / "empty.yml").write_text("global: {}\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,13 +74,13 @@ def prometheus(text: bytes, folder: pathlib.Path) -> Iterator[str]:
              "--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
     with (folder / "log").open("w") as log, subprocess.Popen(serve, stdout=log, stderr=log) as child:
         try:
-            for _ in range(300):
+            for _ in range(600):
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5).close()
                     break
                 except OSError:
                     time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", psutil.Process(child.pid)
         finally:
             child.terminate()
 

@@ -35,6 +35,9 @@ from responder.rules import expand, queries, widen
 ROUND_S = 2.0
 """Of the daemon, also when scrapes are slower."""
 ROUNDS_AT_ONCE = 150
+OLD_S = 600.0
+SLOWEST_S = 10.0
+"""Between rounds while only incidents older than that go on; a pause of 30 s would count as not watched."""
 ALWAYS = ("up", "in_flight", "progress_total")
 USUAL_INTERVAL_S = 15.0
 SEEN_POINTS = 720
@@ -213,20 +216,20 @@ class Backtest:
         return self.wish.start + math.ceil((at - self.wish.start) / self.round_s - 1e-9) * self.round_s
 
     async def _rounds(self, until: float) -> None:
-        start = self.now
-        length = min(ROUNDS_AT_ONCE, int((until - start) / self.round_s + 1e-9) + 1)
-        end = start + (length - 1) * self.round_s
+        start, step, until = self.now, *self._pace(until)
+        length = min(ROUNDS_AT_ONCE, int((until - start) / step + 1e-9) + 1)
+        end = start + (length - 1) * step
         names = list(self.wanted)
-        got = await asyncio.gather(*(self._ask(n, self.wanted[n], start, end, self.round_s) for n in names))
-        rounds = Rounds(start, self.round_s, length, [n for n, r in zip(names, got, strict=True) if r is None])
+        got = await asyncio.gather(*(self._ask(n, self.wanted[n], start, end, step) for n in names))
+        rounds = Rounds(start, step, length, [n for n, r in zip(names, got, strict=True) if r is None])
         for name, rows in zip(names, got, strict=True):
             if rows is not None:
                 rounds.put(name, rows)
         self.progress(start, "walking")
         for index in range(length):
-            now = start + index * self.round_s
+            now = start + index * step
             active = self._active(now)
-            self.now = now + self.round_s
+            self.now = now + step
             if not active and not any(case.due for case in self.cases.values()):
                 return
             for change, incident in self.walk.step(rounds.at(index), now, active):
@@ -234,6 +237,20 @@ class Backtest:
             await self._look_where_due(now)
             for incident in self.walk.forget(now):
                 await self._close(self.cases[incident.id])
+
+    def _pace(self, until: float) -> tuple[float, float]:
+        """(seconds between rounds, until when): slower while all that goes on is incidents that have long been told,
+        and only until something new may begin."""
+        old = all(self.now - i.opened_at > OLD_S for i in self.walk.incidents.values() if i.state == "open")
+        waiting = any(held.fired_at is None for held in self.walk.states.held)
+        due = any(case.due for case in self.cases.values())
+        opens = {i.target for i in self.walk.incidents.values() if i.state == "open"}
+        others = [stretch for stretch in self.pending if stretch.target not in opens]
+        begins = min((stretch.since for stretch in others), default=math.inf)
+        slow = self.round_s * max(1, int(SLOWEST_S / self.round_s))
+        if not opens or not old or waiting or due or begins < self.now + slow:
+            return self.round_s, until
+        return slow, min(until, begins)
 
     def _active(self, now: float) -> Collection[str]:
         return self.walk.busy() | {s.target for s in self.pending if s.since <= now <= s.until}
