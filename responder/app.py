@@ -177,6 +177,7 @@ class App:
             accept=self._accept,
             incidents=self.store.incidents,
             reload=self.reload,
+            bring=self.fleet.bring if self.fleet else None,
             requests=lambda window_s: recent(self.desk, window_s),
             capture=self.safety.capture,
             decide=self.safety.decide,

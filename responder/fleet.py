@@ -33,6 +33,7 @@ from responder.watch import Watch
 
 log = structlog.get_logger()
 PULLS_AT_ONCE = 8
+FRESH_S = 5.0
 CONFIRMED_SOON_S = 0.1
 
 
@@ -63,6 +64,7 @@ class Fleet:
         self.agents = Agents(self.database, artifacts) if artifacts else None
         self.place = f"{socket.gethostname()}:{config.data_dir.resolve()}"
         """Where our guards are: the same after a restart."""
+        self._brought: dict[str, float] = {}
         self._new: set[int] = set()
         self._old: set[int] = set()
         self._watch: Watch | None = None
@@ -149,6 +151,15 @@ class Fleet:
                 await self.mirror.pull(folder_of(self.data_dir, incident))
             except (ArtifactsSilent, OSError) as error:
                 log.error("artifacts.silent", incident=incident, reason=str(error))
+
+    async def bring(self, incident: str) -> None:
+        """For whoever wants to see it here: another replica's incident as it has been pushed, a few seconds old."""
+        target = await self.store.learned_target(incident)
+        now = time.monotonic()
+        if target is None or self.holds(target) or now - self._brought.get(incident, -FRESH_S) < FRESH_S:
+            return
+        self._brought[incident] = now
+        await self.fetch(incident)
 
     async def _take_up(self, shares: Collection[int]) -> None:
         slots = asyncio.Semaphore(PULLS_AT_ONCE)

@@ -257,7 +257,13 @@ class Watch:
         await self._write({_key(TOLD, share): self.told.only(mine).model_dump_json() for share, mine in self._parts()})
 
     async def _silences(self, now: float) -> tuple[Silence, ...]:
-        return (*self.configured_silences, *await self.store.silences(now), *await asyncio.to_thread(self._from_files))
+        kept, here = await self.store.silences(now), await asyncio.to_thread(self._from_files)
+        if self.shares is not None:  # what was said to one replica holds for all
+            known = {silence.id for silence in kept}
+            for silence in here:
+                if silence.id not in known and silence.ends_at > now:
+                    await self.store.save_silence(silence)
+        return (*self.configured_silences, *kept, *here)
 
     def _from_files(self) -> list[Silence]:
         found = []

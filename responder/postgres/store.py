@@ -162,6 +162,11 @@ class PostgresStore(Store):
         """The target of an incident we have had to do with."""
         return self._targets.get(incident)
 
+    async def learned_target(self, incident: str) -> str | None:
+        """The target of any incident; None when there is none of this name."""
+        await self._learn({incident})
+        return self._targets.get(incident)
+
     async def _share_of(self, incident: str) -> int:
         await self._learn({incident})
         return share_of(self._targets.get(incident, incident))

@@ -55,6 +55,8 @@ class Surface:
     """(body, headers) of what Slack posts -> HTTP status and words."""
     judge: Callable[[str, bool, str, str, str], Awaitable[dict[str, Any]]] | None = None
     """(incident, right, cause, who, note) -> the engineer's word as kept; ValueError in words."""
+    bring: Callable[[str], Awaitable[None]] | None = None
+    """Brings the folder of another replica's incident here."""
     requests: Callable[[float], Awaitable[bytes]] | None = None
     """Stored rows of the requests of the last so many seconds; LookupError in words."""
     viewer_token: str | None = None
@@ -66,7 +68,7 @@ class Surface:
 def build(surface: Surface) -> web.Application:
     """The aiohttp application."""
     access = Access(surface.token, surface.viewer_token, surface.proxy)
-    app = web.Application(client_max_size=MAX_ALERTS_BODY, middlewares=[guard(access)])
+    app = web.Application(client_max_size=MAX_ALERTS_BODY, middlewares=[guard(access), _brings(surface)])
     app.on_response_prepare.append(_headers)
     pages = Pages(surface)
     for path in ("/healthz", "/-/healthy"):
@@ -254,6 +256,20 @@ class Pages:
         kind = mimetypes.guess_type(parts[-1])[0] or "application/octet-stream"
         kind = f"{kind}; charset=utf-8" if "text" in kind else kind
         return await rawfiles.send(request, self.surface.data_dir, *parts, kind=kind)
+
+
+def _brings(surface: Surface) -> Any:
+    @web.middleware
+    async def bring(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Whatever is shown of an incident must be here first."""
+        incident = request.match_info.get("id")
+        if surface.bring is not None and incident and request.method == "GET":
+            await surface.bring(incident)
+        return await handler(request)
+
+    return bring
 
 
 def _wrong_with(payload: Any) -> str:
