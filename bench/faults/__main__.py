@@ -27,7 +27,7 @@ def truth_of(outcome: Outcome) -> dict[str, Any]:
     return {
         "cause": truth.cause,
         "class": truth.class_,
-        **({"causes": list(truth.causes)} if truth.causes else {}),
+        **({"causes": sorted({truth.cause, *truth.causes} - {None})} if truth.causes else {}),
         **({"classes": [truth.class_, *truth.also_class]} if truth.also_class else {}),
         "part": truth.part,
         "scenario": scenario.name,
@@ -51,7 +51,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "part": truth.part,
         "author": truth.author,
         "truth": truth.cause,
-        "truth_causes": list(truth.causes),
+        "truth_causes": sorted({truth.cause, *truth.causes} - {None}) if truth.causes else [],
         "truth_class": truth.class_,
         "also_class": list(truth.also_class),
         "onset_at": round(outcome.began, 3),
