@@ -1,7 +1,8 @@
 """What is killed? One life of the daemon without metrics, charts and command line: store, intake, flow, outbox.
 
 Run as a program this is a nursery: it has everything imported and forks a life for each line of JSON it is given, so
-that a life starts in milliseconds. {"dir", "port", "server", "targets", "kill", "owes"} -> {"pid"}, later {"ended"}.
+that a life starts in milliseconds. {"dir", "port", "server", "targets", "kill", "owes", "round_s"} -> {"pid"}, then
+{"ended"}.
 """
 
 from __future__ import annotations
@@ -35,8 +36,6 @@ from responder.telemetry import Telemetry
 from responder.watch import Watch
 from responder.web.server import Surface, build
 from tests import flow
-
-ROUND_S = 0.02
 
 
 async def _look(_: Scene) -> Fetched:
@@ -101,7 +100,7 @@ class Life:
         while not ended.is_set():
             for change, incident in await watch.tick(self.content, self.targets, {}, ()):
                 responder.handle(change, incident)
-            await asyncio.sleep(ROUND_S)
+            await asyncio.sleep(self.spec["round_s"])
         await responder.stop()
         await outbox.stop()
         await duties.stop()

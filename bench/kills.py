@@ -119,22 +119,42 @@ class Lane:
         self.tally = Tally()
         self.world = World()
         self.port = free_port()
+        self.round_s = 0.02
+        """Between two rounds of detection."""
 
     async def run(self, kills: int) -> Tally:
         """So many kills."""
-        self.server = await self.world.start()
-        self.nursery = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.kill_driver", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
+        await self._nurse()
         async with aiohttp.ClientSession() as self.http:
             while kills > 0:
                 await self._batch(min(kills, BATCH))
                 kills -= BATCH
+        await self._rest()
+        return self.tally
+
+    async def open(self, data: pathlib.Path) -> int:
+        """One life in peace on this folder; its pid, once it answers. `http` must be there."""
+        self.data = data
+        await self._nurse()
+        return await self._begin("")
+
+    async def shut(self, pid: int) -> None:
+        """End it."""
+        os.kill(pid, signal.SIGKILL)
+        await self._ended()
+        await self._rest()
+
+    async def _nurse(self) -> None:
+        self.server = await self.world.start()
+        self.nursery = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.kill_driver", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+
+    async def _rest(self) -> None:
         assert self.nursery.stdin is not None
         self.nursery.stdin.close()
         await self.nursery.wait()
         await self.world.runner.cleanup()
-        return self.tally
 
     async def _batch(self, kills: int) -> None:
         self.data = self.folder / f"lane{self.port}"
@@ -256,7 +276,7 @@ class Lane:
         """Begin a life; its pid, once it answers or has died."""
         owes = kill.startswith("obligation") or self.dice.random() < OWES_SHARE
         spec = {"dir": str(self.data), "port": self.port, "server": self.server, "targets": BATCH, "kill": kill,
-                "owes": owes}  # fmt: skip
+                "owes": owes, "round_s": self.round_s}  # fmt: skip
         assert self.nursery.stdin is not None
         assert self.nursery.stdout is not None
         began = time.monotonic()

@@ -1,6 +1,6 @@
 """What holds under kills, faults and storms? Figures for docs/reliability.md; small counts are in the tests.
 
-python -m bench.reliability [--kills N] [--lanes N] [--missed N] [--notifications N]
+python -m bench.reliability [--kills N] [--lanes N] [--missed N] [--notifications N] [--storm N]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import structlog
 from bench.kills import kill_often, tell
 from bench.missed import dead_receiver
 from bench.notifications import through_faults
+from bench.storm import storm
 
 
 def main() -> int:
@@ -26,6 +27,8 @@ def main() -> int:
     parser.add_argument("--missed", type=int, default=0, help="alerts while the receiver is dead")
     parser.add_argument("--dead", type=float, default=30.0, help="seconds it is dead, for --missed")
     parser.add_argument("--notifications", type=int, default=0, help="messages through a fault proxy")
+    parser.add_argument("--storm", type=int, default=0, help="alerts in --over seconds")
+    parser.add_argument("--over", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"{time.strftime('%Y-%m-%d')} · {os.cpu_count()} cores · load average {os.getloadavg()[0]:.1f}")
@@ -50,6 +53,10 @@ def main() -> int:
               f"{sent.webhook_again} came again to the webhook with their id")  # fmt: skip
         print(f"connections by fate: {dict(sorted(sent.drawn.items()))}")
         wrong += sent.lost + sent.unflagged
+    if given.storm:
+        figures = asyncio.run(storm(given.storm, given.over))
+        print(figures.tell())
+        wrong += figures.sent - figures.on_disk
     return 1 if wrong else 0
 
 
