@@ -97,8 +97,8 @@ class Tab:
         async with asyncio.timeout(30):
             await self._loaded.wait()
 
-    async def until(self, expression: str) -> Any:
-        """Ask until it is true; the last complaints are in the message when it never is."""
+    async def until(self, expression: str, within: float = 20) -> Any:
+        """Ask until it is true, so many seconds at most; the last complaints are in the message when it never is."""
 
         async def ask() -> Any:
             while not (value := await self.eval(expression)):
@@ -106,7 +106,7 @@ class Tab:
             return value
 
         try:
-            return await asyncio.wait_for(ask(), 20)
+            return await asyncio.wait_for(ask(), within)
         except TimeoutError:
             text = await self.eval("document.body.innerText.slice(0, 500)")
             raise AssertionError(f"never: {expression}; page: {text!r}; {self.complaints}") from None
