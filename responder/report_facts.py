@@ -5,7 +5,7 @@ from __future__ import annotations
 from responder.model import Evidence, Fact, Finding, Report
 from responder.report_signals import signal_words
 from responder.report_words import code, honest, phrase, plain
-from responder.words import known, say
+from responder.words import known, say, signal_name
 
 
 def facts_by_name(report: Report) -> dict[str, Fact]:
@@ -68,7 +68,7 @@ def spoken(report: Report, fact: Fact) -> str:
 
 
 def _loose(name: str) -> str:
-    return plain(name, 80).replace("_", " ").replace(".", " ")
+    return signal_name(f"fact.{name}") or plain(name, 80).replace("_", " ").replace(".", " ")
 
 
 def values_of(finding: Finding, others: dict[str, Fact]) -> str:

@@ -5,7 +5,9 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
+from responder.model import Fact
 from responder.report import summary_text, to_markdown
+from responder.report_answers import runnable
 from tests.hostile import HOSTILE
 from tests.sample_report import CAPACITY, KV, UNKNOWN, hostile, sample
 
@@ -48,6 +50,18 @@ def test_safe_actions_come_first_with_option_and_price():
     lines = [line for line in said.splitlines() if re.match(r"\d\.", line)]
     assert lines[0].startswith("1. Safe now — Send part of this model's traffic")
     assert "`--gpu-memory-utilization 0.95`. Trade-off: less room" in lines[1]
+
+
+def test_commands_can_be_pasted_as_they_are():
+    """The server's address, and the pid where exactly one process is stopped and the incident is open."""
+    name = Fact(name="processes.stopped_names", value="VLLM::Worker_TP1 (pid 1014)", step="processes")
+    look = sample().evidence[0].model_copy(update={"facts": (name,)})
+    command = "curl $URL/health; kill -CONT <pid>; kill <worker pid> <EngineCore pid>"
+    filled = "curl http://chat-70b-a:8000/health; kill -CONT 1014; kill 1014 <EngineCore pid>"
+    assert runnable(sample(evidence=(look,)), command) == filled
+    two = look.model_copy(update={"facts": (name.model_copy(update={"value": f"{name.value}, x (pid 7)"}),)})
+    assert "<pid>" in runnable(sample(evidence=(two,)), command)
+    assert "<pid>" in runnable(sample("resolved", evidence=(look,)), command)
 
 
 def test_what_is_not_known_is_said():
