@@ -13,6 +13,7 @@ from responder.canaries.pins import Pinned
 from responder.capture.canary_compare import STEP, fetch, read
 from responder.capture.step import NoParams
 from responder.model import Outcome, Target
+from responder.redact import scrub
 from tests.canaries.fakes import fake_vllm, record
 from tests.doubles import BRIEF, scene
 
@@ -28,7 +29,8 @@ async def looked_at(
         known = Pinned(records=(record(),), warm=True) if pinned is None else pinned
         async with scene(double.url, siblings=replicas) as here:
             got = await fetch(replace(here, pinned=lambda _: known), NoParams())
-        facts = {fact.name.removeprefix("canaries."): fact.value for fact in read(got.files, BRIEF)}
+        kept = {name: scrub(data, ())[0] for name, data in got.files.items()}  # as the daemon writes it
+        facts = {fact.name.removeprefix("canaries."): fact.value for fact in read(kept, BRIEF)}
         assert {f"canaries.{name}" for name in facts} <= {spec.name for spec in STEP.facts}
         yield facts, got.outcome
 
