@@ -80,7 +80,9 @@ def main() -> None:
               f"histories; {time.time() - began:.0f} s so far\n")  # fmt: skip
         for part in ("tune", "score"):
             show(part, recorded, told, asked, content, given)
-        misses(recorded, told)
+        misses("after captures", recorded)
+        misses("metrics only", [only_metrics(case, content) for case in recorded] + told.cases)
+        unfound(told)
 
 
 def arguments() -> argparse.Namespace:
@@ -284,14 +286,18 @@ def others(part: str, metrics: Sequence[Case], told: Told, asked: peers.Answers)
     return rows
 
 
-def misses(recorded: Sequence[Case], told: Told) -> None:
-    """Every verdict that was wrong, every fault that was not found, every incident that was none."""
-    print("wrong first causes:")
-    for case in [*recorded, *told.cases]:
+def misses(when: str, cases: Sequence[Case]) -> None:
+    """Every verdict that was wrong."""
+    print(f"wrong first causes, {when}:")
+    for case in cases:
         if not first_right(case):
             first = case.report.verdict.hypotheses[:3]
             ranked = ", ".join(f"{h.cause} {h.status.value} {h.probability:.2f}" for h in first)
             print(f"  {case.name} ({case.part}): {', '.join(sorted(case.causes)) or 'unknown'}; said {ranked}")
+
+
+def unfound(told: Told) -> None:
+    """Every fault that was not found, every incident that was none."""
     for name in told.missed:
         print(f"  {name}: not found")
     for name in (name for names in told.false.values() for name in names):

@@ -125,7 +125,9 @@ def _judge(
     used: set[str] = set()
     for fault in faults:
         fits = [i for i, at in open_at.items() if fault["onset_at"] - BEFORE_S <= at <= fault["ended_at"] + AFTER_S]
-        causes = frozenset(fault.get("causes") or [fault["cause"]]) - {"unknown"}
+        # With a note, `causes` are look-alikes that metrics do not tell apart: only the true one counts as right.
+        named = [fault["cause"]] if "note" in fault else fault.get("causes") or [fault["cause"]]
+        causes = frozenset(named) - {"unknown"}
         told.moments.append((name, causes, history, min((open_at[i] for i in fits), default=fault["ended_at"])))
         if not fits:
             told.missed.append(name)
@@ -134,7 +136,9 @@ def _judge(
         told.found[part] = told.found.get(part, 0) + 1
         first = min(fits, key=lambda i: open_at[i])
         told.cases.append(
-            from_folder(folders / "incidents" / first, content, {**fault, "part": part, "scenario": name})
+            from_folder(
+                folders / "incidents" / first, content, {**fault, "causes": named, "part": part, "scenario": name}
+            )
         )
     told.false.setdefault(part, []).extend(f"{name} {i}" for i in open_at if i not in used)
 
