@@ -88,10 +88,12 @@ class Store(Look, Work):
 
     async def intake(self) -> list[tuple[int, float, object]]:
         """Waiting payloads, oldest first: (id, received at, payload)."""
-        rows = await self._do(
-            lambda db: db.execute("SELECT id, received_at, body FROM intake ORDER BY id LIMIT 500").fetchall()
-        )
-        return [(row[0], row[1], json.loads(row[2])) for row in rows]
+        sql = "SELECT id, received_at, body FROM intake ORDER BY id LIMIT 2000"
+
+        def work(db: Db) -> list[tuple[int, float, object]]:
+            return [(row[0], row[1], json.loads(row[2])) for row in db.execute(sql).fetchall()]
+
+        return await self._do(work)
 
     async def drop_intake(self, ids: Iterable[int]) -> None:
         """Forget payloads that are folded into incidents."""

@@ -31,8 +31,8 @@ from responder.told import Told, hear
 log = structlog.get_logger()
 ALWAYS = ("up", "in_flight", PROGRESS)
 ONSET_TIMEOUT_S = 2.0
-INTAKE_PAGES = 20
-"""Of 500 payloads each, in one round."""
+INTAKE_PAGES = 10
+"""Of at most 2,000 payloads each, in one round."""
 STATES, MEMORY, TOLD = "states", "memory", "told"
 FEW = 100
 """Answers so small are read on the loop."""
@@ -254,7 +254,8 @@ class Watch:
             await self._write_told()
 
     async def _write_told(self) -> None:
-        await self._write({_key(TOLD, share): self.told.only(mine).model_dump_json() for share, mine in self._parts()})
+        # In a thread: after a storm this is megabytes.
+        await self._write(await asyncio.to_thread(_told_rows, self.told, self._parts()))
 
     async def _silences(self, now: float) -> tuple[Silence, ...]:
         kept, here = await self.store.silences(now), await asyncio.to_thread(self._from_files)
@@ -345,6 +346,10 @@ class Watch:
 
     async def _write(self, rows: dict[str, str]) -> None:
         await self.store.save_timers(rows, ())
+
+
+def _told_rows(told: Told, parts: list[tuple[int | None, Callable[[str], bool]]]) -> dict[str, str]:
+    return {_key(TOLD, share): told.only(mine).model_dump_json() for share, mine in parts}
 
 
 def _found_late(incident: Incident) -> Incident:
