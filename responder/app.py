@@ -273,7 +273,7 @@ class App:
     def _ours(self) -> dict[str, Target]:
         """The targets this replica looks after; all of them when there is no other."""
         fleet = self.fleet
-        return {name: t for name, t in self.loaded.targets.items() if fleet is None or fleet.holds(name)}
+        return {name: t for name, t in self.loaded.targets.items() if fleet is None or fleet.looks_after(name)}
 
     async def _walk(self) -> None:
         self.patrol.walk(self._ours())

@@ -58,6 +58,7 @@ class Fleet:
                              tell=self._tell, patience=Patience(config.lease))  # fmt: skip
         self.store = PostgresStore(url)
         self.store.leases = self.leases
+        self.store.taken_up = self._taken_up
         self.store.split = lambda payload: split(payload, tuple(targets().values()))
         artifacts = artifacts_of(config)
         self.mirror = Mirror(artifacts) if artifacts else None
@@ -99,6 +100,13 @@ class Fleet:
     async def stock(self) -> dict[str, Inventory]:
         """What agents have found on their nodes."""
         return from_afar(await self.store.inventories(), self.targets())
+
+    def looks_after(self, target: str) -> bool:
+        """Whether this target is ours and has been taken up: what was gained a moment ago waits for the next round."""
+        return share_of(target) in self._taken_up() and self.holds(target)
+
+    def _taken_up(self) -> set[int]:
+        return (self._watch.shares or set()) if self._watch else set()
 
     def holds(self, target: str) -> bool:
         """Whether this target is ours, as far as we have heard."""

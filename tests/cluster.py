@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 30.0
 SETTINGS = {
-    "listen_addresses": "127.0.0.1", "max_connections": "300", "shared_buffers": "32MB", "jit": "off",
+    "listen_addresses": "127.0.0.1", "max_connections": "800", "shared_buffers": "32MB", "jit": "off",
     "fsync": "off", "log_timezone": "GMT", "timezone": "GMT", "log_min_messages": "warning",
 }  # fmt: skip
 """Without fsync: the tests kill the server, never the machine."""

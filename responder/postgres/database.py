@@ -25,6 +25,8 @@ T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 CONNECT_S, STATEMENT_S = 3, 10
 AGAIN_S = 0.25
+IDLE_S = 30.0
+"""Of two hundred agents' connections only those in use are kept."""
 LIBPQ = {
     "connect_timeout": CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
     "tcp_user_timeout": 6000, "application_name": "responder",
@@ -45,7 +47,7 @@ class Database:
         self.url = url
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url, kwargs={"autocommit": True, **LIBPQ}, min_size=least, max_size=connections, open=False,
-            timeout=CONNECT_S, reconnect_timeout=5.0, num_workers=2,
+            timeout=CONNECT_S, reconnect_timeout=5.0, num_workers=2, max_idle=IDLE_S,
         )  # fmt: skip
 
     async def open(self) -> None:

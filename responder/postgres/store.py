@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -37,8 +37,12 @@ class PostgresStore(Store):
         self.database = ThreadedDatabase(url)
         self.leases: Leases | None = None
         self.split: Callable[[Any], Mapping[str, Any]] = lambda payload: {"": payload}
+        self.taken_up: Callable[[], Collection[int]] | None = None
+        """Shares whose memory has been read here: alerts of the others wait."""
         self._targets: dict[str, str] = {}
         """Incident -> its target, which never changes."""
+        self._read_in: dict[int, int] = {}
+        """Share -> the term in which alerts were last read."""
 
     def open(self) -> None:
         """Connect, make or upgrade the tables. StoreRefused when that does not work."""
@@ -147,7 +151,10 @@ class PostgresStore(Store):
 
     async def intake(self) -> list[tuple[int, float, object]]:
         """See Store; of our shares."""
-        mine = None if self.leases is None else sorted(self.leases.holdings.claims)
+        claims = {} if self.leases is None else self.leases.holdings.claims
+        ready = set(claims) if self.taken_up is None else self.taken_up()
+        self._read_in = {share: claim.term for share, claim in claims.items() if share in ready}
+        mine = None if self.leases is None else sorted(self._read_in)
         rows = await self._do(
             lambda db: db.execute(
                 "SELECT id, received_at, body FROM intake WHERE ?::int[] IS NULL OR share = ANY(?) "
@@ -155,6 +162,21 @@ class PostgresStore(Store):
             ).fetchall()
         )  # fmt: skip
         return [(row[0], row[1], json.loads(row[2])) for row in rows]
+
+    async def drop_intake(self, ids: Iterable[int]) -> None:
+        """See Store; only what is ours in the term it was read in. Otherwise what it meant was not written either, and
+        whoever has the share now must find it."""
+        leases = self.leases
+        if leases is None:
+            return await super().drop_intake(ids)
+        shares, terms, rows = list(self._read_in), list(self._read_in.values()), list(ids)
+        drop = (
+            "DELETE FROM intake USING shares, unnest(?::int[], ?::bigint[]) AS mine (share, term) "
+            "WHERE intake.id = ANY(?) AND intake.share = mine.share AND shares.share = mine.share "
+            "AND shares.term = mine.term AND shares.holder = ?"
+        )
+        await self._do(lambda db: db.execute(drop, (shares, terms, rows, leases.name)))
+        return None
 
     # ------------------------------------------------------------------------------------- whose an incident is
 

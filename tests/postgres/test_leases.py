@@ -172,6 +172,22 @@ async def test_messages_and_alerts_are_seen_by_whose_they_are(replica: Any) -> N
     assert len(await a.store.deliveries("hook")) == 20
 
 
+async def test_an_alert_is_forgotten_only_in_the_term_it_was_read_in(
+    replica: Any, cluster: Cluster, database: str
+) -> None:
+    """Read, and the share lost before what it means was written: it is there for whoever has the share now."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    assert await a.store.add_intake({"alerts": []}, 1.0, limit=10)
+    ((number, _, _),) = await a.store.intake()
+    silence(cluster, database, "a")
+    await b.beat()
+    await a.store.drop_intake([number])
+    assert [row[0] for row in await b.store.intake()] == [number]
+    await b.store.drop_intake([number])
+    assert await b.store.intake() == []
+
+
 async def test_a_server_that_restarts_costs_nothing(replica: Any, cluster: Cluster) -> None:
     """`-m immediate`: what is asked meanwhile waits; an alert is refused rather than kept waiting."""
     a = await replica("a")
