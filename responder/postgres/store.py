@@ -52,6 +52,9 @@ class PostgresStore(Store):
         except DatabaseSilent as error:
             self.database.close()
             raise StoreRefused(f"{error}; check `database` in the configuration") from None
+        except StoreRefused:
+            self.database.close()
+            raise
 
     def close(self) -> None:
         """Close all connections; idempotent."""
