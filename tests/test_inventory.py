@@ -45,7 +45,8 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]
         child = subprocess.Popen(argv, stdout=out, stderr=out, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while len(family(child.pid)) < 5 or not log.read_text().endswith("\n"):
+        # Between fork and exec a child still has its parent's command line, and looks like another API server.
+        while not settled(child.pid) or not log.read_text().endswith("\n"):
             assert time.monotonic() < deadline, "the stand-in did not start"
             time.sleep(0.02)
         yield child, int(log.read_text()), log
@@ -53,6 +54,17 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]
         for pid in family(child.pid):
             os.kill(pid, 9)
         child.wait()
+
+
+def settled(top: int) -> bool:
+    """Whether all five are there, each with a command line of its own."""
+    lines = set()
+    for pid in family(top):
+        try:
+            lines.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+        except OSError:
+            return False
+    return len(lines) == 5
 
 
 def family(top: int) -> list[int]:
