@@ -17,6 +17,7 @@ setup: .venv/.done    ## our environment, Prometheus, Chromium, and real vLLM on
 	@scripts/setup-prometheus
 	@scripts/setup-chromium
 	@scripts/setup-postgres
+	@scripts/setup-sshd
 	@scripts/setup-vllm
 
 demo: setup           ## a real incident on a real vLLM: detection, captures, report
@@ -29,6 +30,7 @@ test-fast: .venv/.done  ## the tests that start no vLLM
 	@scripts/setup-prometheus
 	@scripts/setup-chromium
 	@scripts/setup-postgres
+	@scripts/setup-sshd
 	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
 
 lint: .venv/.done     ## ruff and mypy

@@ -19,9 +19,26 @@ import pytest
 
 from responder.runner_ssh import SshHost, SshRunner
 
-SSHD = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", ".tools/usr/sbin/sshd") if os.path.exists(p)), "")
-pytestmark = pytest.mark.skipif(not SSHD, reason="sshd is not installed (apt-get install openssh-server)")
+UNPACKED = Path(__file__).resolve().parents[1] / ".tools" / "usr"
+SSHD = shutil.which("sshd") or next(
+    (p for p in ("/usr/sbin/sshd", str(UNPACKED / "sbin" / "sshd")) if os.path.exists(p)), ""
+)
+pytestmark = pytest.mark.skipif(not SSHD, reason="no sshd: scripts/setup-sshd could not bring it")
 USER = os.environ.get("USER") or subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """For an sshd that was only unpacked: its libraries, and the user it drops to, which nobody installed."""
+    libraries = UNPACKED / "lib" / f"{os.uname().machine}-linux-gnu"
+    wrapper = libraries / "libnss_wrapper.so"
+    if not SSHD.startswith(str(UNPACKED)) or not wrapper.exists():
+        return dict(os.environ)
+    known = Path("/etc/passwd").read_text()
+    (folder / "passwd").write_text(known + "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n")
+    return {
+        **os.environ, "LD_LIBRARY_PATH": str(libraries), "LD_PRELOAD": str(wrapper),
+        "NSS_WRAPPER_PASSWD": str(folder / "passwd"), "NSS_WRAPPER_GROUP": "/etc/group",
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +64,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHost]:
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)
     said = folder / "sshd.log"
-    daemon = subprocess.Popen([os.path.abspath(SSHD), "-D", "-f", str(folder / "config"), "-E", str(said)])
+    daemon = subprocess.Popen(
+        [os.path.abspath(SSHD), "-D", "-f", str(folder / "config"), "-E", str(said)], env=environment(folder)
+    )
     deadline = time.monotonic() + 30
     while True:
         with socket.socket() as probe:
