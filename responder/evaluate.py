@@ -16,6 +16,9 @@ from responder.table import Answers, Table
 
 GUARD = "_samples"
 EXPECTED_SHARE = "generation_share"
+LOG = "responder_log_"
+STEPS = "progress_total"
+"""A server without this has no metrics to go by."""
 DEATH = frozenset({UP, "responder_probe_refused", "responder_probe_process_gone"})
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -58,6 +61,9 @@ def observe(
         for target in targets:
             if not rule.terms:
                 out += _opaque(rule, table, target)
+            elif rule.terms[0].signal.startswith(LOG) and table.scraped(STEPS, target):
+                # The log stands in for missing metrics. Where they are back it is not read, and its alerts are over.
+                out.append(_seen(rule, target, {}, Truth.NO))
             elif rule.terms[0].signal == UP and target.name in seen and table.vanished(target):
                 out.append(_seen(rule, target, {}, Truth.YES, vanished=True))
             else:

@@ -21,8 +21,9 @@ from responder.model import ProcessInfo, Sample, Target
 
 HEALTH_TIMEOUT_S = 2.0
 CANARY_DEADLINE_S = 8.0
-FLAT_BEFORE_CANARY_S = 4.0
-"""While tokens flow nobody needs a canary: progress proves life."""
+FLAT_BEFORE_CANARY_S = 2.0
+"""While tokens flow nobody needs a canary: progress proves life. Where the gauges froze at 0 only the canary tells a
+hang, and what is waited here is waited before anybody hears of it."""
 MOVES_MATTER = 1e-9
 
 
@@ -246,9 +247,12 @@ def samples_of(probes: Iterable[Probe], now: float) -> tuple[Sample, ...]:
     return tuple(sample for probe in probes for sample in probe.samples(now))
 
 
-def merge(probes: Iterable[Probe], now: float) -> dict[str, tuple[Sample, ...]]:
-    """Signal name -> samples of all probes, as answers for `evaluate`."""
-    out: dict[str, list[Sample]] = {}
+def merge(probes: Iterable[Probe], now: float, asked: Iterable[str] = ()) -> dict[str, tuple[Sample, ...]]:
+    """Signal name -> samples of all probes, as answers for `evaluate`.
+
+    A signal of `asked` that no probe knows anything of is answered with nothing: who was asked has not fallen silent.
+    """
+    out: dict[str, list[Sample]] = {name: [] for name in asked}
     for probe in probes:
         for sample in probe.samples(now):
             out.setdefault(sample.signal, []).append(sample)

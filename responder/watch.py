@@ -30,6 +30,8 @@ from responder.told import Told, hear
 
 log = structlog.get_logger()
 ALWAYS = ("up", "in_flight", PROGRESS)
+OURS = "responder_"
+"""What the names of signals begin with that the probes know and no Prometheus is asked for."""
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
@@ -140,7 +142,8 @@ class Watch:
         answers = await self.ask(content)
         now = self.clock()
         self._tell_probes(answers, targets, probes, now)
-        answers |= await asyncio.to_thread(merge, list(probes.values()), now)
+        mine = {t.signal for rule in content.rules for t in rule.terms if t.signal.startswith(OURS)} if probes else ()
+        answers |= await asyncio.to_thread(merge, list(probes.values()), now, mine)
         await self._count(content, answers, targets)
         await self.missed.round(self.told, now, content, targets)
         await self._take_in(content, targets, now)
@@ -217,7 +220,7 @@ class Watch:
     ) -> None:
         """Tell in our own metrics which signals no target has: an alias that rotted must be seen."""
         names = {t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}
-        asked = sorted(name for name in names if not name.startswith("responder_"))
+        asked = sorted(name for name in names if not name.startswith(OURS))
         missing = await asyncio.to_thread(absent, asked, answers, targets.values())
         for name, without in missing.items():
             # A thousand targets are told of together: each by itself would be a metric larger than all others.

@@ -107,6 +107,17 @@ def test_a_probe_speaks_of_its_target() -> None:
     assert [(o.target, o.truth, o.labels) for o in got] == [("a", YES, {"engine": "0"}), ("b", UNKNOWN, {})]
 
 
+def test_where_metrics_are_back_the_alerts_of_the_log_are_over() -> None:
+    """The log is read only while there are no metrics; what it said then must not hold an incident open for ever."""
+    silent = rule("responder_log_silent_seconds > 25 and responder_log_running > 0")
+    said = [Sample(signal=f"responder_log_{name}", labels={"target": "a"}, value=30, at=100)
+            for name in ("silent_seconds", "running")]  # fmt: skip
+    unread = {"responder_log_silent_seconds": (), "responder_log_running": ()}
+    assert only(*observe([silent], answers(*said), [A], 100)).truth is YES
+    assert only(*observe([silent], unread, [A], 100)).truth is UNKNOWN
+    assert only(*observe([silent], answers(sample("progress_total", 5), **unread), [A], 100)).truth is NO
+
+
 def test_an_exporter_of_the_machine_is_matched_by_host() -> None:
     """NVIDIA's exporter has a port of its own."""
     given = answers(sample("dcgm_gpu_util", 3, instance="a:9400"), sample("dcgm_gpu_util", 90, instance="c:9400"))

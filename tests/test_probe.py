@@ -193,6 +193,7 @@ async def test_samples_of_all_probes_come_as_answers_by_signal(scene: tuple[Worl
     """An expectation of throughput is a signal too, so that a rule can compare with it."""
     _, probe = scene
     probe.target = probe.target.model_copy(update={"expect": Expectation(generation_tokens_per_second=100)})
-    answers = merge([probe], 5.0)
+    answers = merge([probe], 5.0, ["responder_log_running"])
+    assert answers["responder_log_running"] == (), "asked, and nothing known: no silence"
     (sample,) = answers["responder_expected_generation_rate"]
     assert (sample.value, sample.labels) == (100.0, {"target": "t"})
