@@ -7,19 +7,21 @@ stream of our own feels every gap, and the step is ended - its obligation settle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 from pydantic import BaseModel
 
+from responder import proc
 from responder.allowance import Allowance
 from responder.capture.step import Brief, Fetched, Scene, Step
 from responder.collect import Collected, collect
 from responder.folder import IncidentFolder
 from responder.harm import Window, cost_of, too_much
-from responder.model import CapturePolicy, Cost, Outcome, StepCall
+from responder.inventory import alive
+from responder.model import CapturePolicy, Cost, Outcome, ProcessInfo, StepCall
 from responder.plan import HEAVY_RUNG
 from responder.sentry import Sentry
 
@@ -96,12 +98,13 @@ def _ended_early(
 
     async def fetch(scene: Scene, params: BaseModel) -> Fetched:
         began = clock()
+        living = _living(scene)
         work: asyncio.Task[Fetched] = asyncio.create_task(_run(step.fetch(scene, params)), name=f"fetch {step.name}")
         try:
             end = asyncio.get_running_loop().time() + step.timeout_s
             while not work.done():
                 await asyncio.wait({work}, timeout=LOOK_EVERY_S)
-                outcome, why = Outcome.INTERRUPTED, _reason(step, sentry, began, clock(), limit_s)
+                outcome, why = Outcome.INTERRUPTED, _reason(step, sentry, living, began, clock(), limit_s)
                 if not why and asyncio.get_running_loop().time() > end:
                     outcome, why = Outcome.TIMED_OUT, f"no end after {step.timeout_s:g} s"
                 if why and not work.done():
@@ -121,10 +124,22 @@ async def _run(fetching: Awaitable[Fetched]) -> Fetched:
     return await fetching
 
 
-def _reason(step: Step, sentry: Sentry, began: float, now: float, limit_s: float) -> str:
+def _living(scene: Scene) -> tuple[ProcessInfo, ...]:
+    """The server's processes that live now, as far as they are seen from here."""
+    known = scene.inventory
+    return alive(known.processes) if known is not None and known.local else ()
+
+
+def _reason(
+    step: Step, sentry: Sentry, living: Sequence[ProcessInfo], began: float, now: float, limit_s: float
+) -> str:  # fmt: skip
     if step.rung < HEAVY_RUNG:
         # A step of rung 1 runs because something is wrong: a silent or dying server is what it is to look at.
         return ""
+    # An engine's death shows in its process seconds before its API server stops answering.
+    gone = [p for p in living if not proc.is_alive(p.pid, p.started_at)]
+    if gone:
+        return f"the server went away: its process {gone[0].name} ({gone[0].pid}) ended"
     return sentry.gone or too_much(list(sentry.ticks), list(sentry.beats), began, now, limit_s)
 
 
