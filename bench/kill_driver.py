@@ -2,7 +2,7 @@
 
 Run as a program this is a nursery: it has everything imported and forks a life for each line of JSON it is given, so
 that a life starts in milliseconds. {"dir", "port", "server", "targets", "kill", "owes", "round_s"} -> {"pid"}, then
-{"ended"}.
+{"ended"}. With "database" a life is a replica on that PostgreSQL.
 """
 
 from __future__ import annotations
@@ -25,17 +25,22 @@ from pydantic import BaseModel
 from responder import killpoint, publish, respond
 from responder.capture.step import Fetched, Scene, Step
 from responder.case import Kit
+from responder.config import Config
 from responder.correlate import Policy
+from responder.fleet import Fleet
 from responder.model import Change, Target
 from responder.notify.webhook import Webhook, WebhookReceiver
 from responder.obligations import Obligations
 from responder.outbox import Outbox
 from responder.respond import Responder
+from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.watch import Watch
 from responder.web.server import Surface, build
 from tests import flow
+
+LEASE_S = 3.0
 
 
 async def _look(_: Scene) -> Fetched:
@@ -77,11 +82,14 @@ class Life:
 
     async def run(self) -> None:
         """Until killed, or until asked over HTTP to stop."""
-        self.store = SqliteStore(self.folder)
+        fleet = self.fleet = self._fleet()
+        self.store: Store = fleet.store if fleet else SqliteStore(self.folder)
         self.store.open()
         self.http = aiohttp.ClientSession()
         telemetry = Telemetry()
-        duties = Obligations(self.store, self.http, self.folder / "obligations")
+        duties = Obligations(
+            self.store, self.http, self.folder / "obligations", place=fleet.place if fleet else ""
+        )  # fmt: skip
         await duties.restore()
         ended = asyncio.Event()
         runner = await self._serve(ended)
@@ -92,21 +100,39 @@ class Life:
             _NoPrometheus(), self.store, telemetry, time.time, scrape_interval_s=1.0,
             policy=Policy(hold_down_s=0.0), silence_folder=self.folder / "silences",
         )  # fmt: skip
-        await watch.restore()
-        for incident, _, _ in await self.store.incidents(untold=True):
-            over = incident.state == "resolved"
-            responder.handle(Change.RESOLVED if over else Change.UNCHANGED, incident)
+        if fleet:
+            outbox.may_tell, outbox.fetch = fleet.may_tell, fleet.fetch
+            await fleet.start(watch, responder, _Nobody(), duties.take_over)
+            await fleet.change_hands()
+        else:
+            await watch.restore()
+            for incident, _, _ in await self.store.incidents(untold=True):
+                over = incident.state == "resolved"
+                responder.handle(Change.RESOLVED if over else Change.UNCHANGED, incident)
         outbox.start()
         while not ended.is_set():
-            for change, incident in await watch.tick(self.content, self.targets, {}, ()):
+            if fleet:
+                await fleet.change_hands()
+            for change, incident in await watch.tick(self.content, self._ours(), {}, (), everywhere=self.targets):
                 responder.handle(change, incident)
             await asyncio.sleep(self.spec["round_s"])
         await responder.stop()
         await outbox.stop()
+        if fleet:
+            await fleet.stop()
         await duties.stop()
         await runner.cleanup()
         await self.http.close()
         self.store.close()
+
+    def _fleet(self) -> Fleet | None:
+        if "database" not in self.spec:
+            return None
+        config = {"database": self.spec["database"], "data_dir": self.spec["dir"], "lease": f"{LEASE_S}s"}
+        return Fleet(self.spec["database"], Config.model_validate(config), lambda: self.targets)
+
+    def _ours(self) -> dict[str, Target]:
+        return {name: t for name, t in self.targets.items() if self.fleet is None or self.fleet.looks_after(name)}
 
     def _kit(self, outbox: Outbox, telemetry: Telemetry, duties: Obligations) -> Kit:
         steps: list[Step] = [
@@ -117,7 +143,7 @@ class Life:
         return Kit(
             content=self.content, targets=self.targets, steps={s.name: s for s in steps}, store=self.store,
             data_dir=self.folder, http=self.http, runner=flow.NoRunner(), range_query=None, outbox=outbox,
-            telemetry=telemetry, clock=time.time, duties=duties,
+            telemetry=telemetry, clock=time.time, duties=duties, **(self.fleet.tools() if self.fleet else {}),
         )  # fmt: skip
 
     async def _serve(self, ended: asyncio.Event) -> web.AppRunner:
@@ -143,6 +169,16 @@ class Life:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.spec["port"], reuse_address=True).start()
         return runner
+
+
+class _Nobody:
+    """There is nothing to tell other replicas."""
+
+    def healthy(self) -> list[str]:
+        return []
+
+    def disturbed(self) -> list[str]:
+        return []
 
 
 class _NoPrometheus:

@@ -1,4 +1,4 @@
-"""How often can it be killed? Lanes of lives on SQLite, each ended by SIGKILL at a named place; then all is counted.
+"""How often can it be killed? Lanes of lives on one memory each, ended by SIGKILL at named places; all is counted.
 
 Every episode: an alert is posted until it is acknowledged (also twice, and late), later its end. After every batch a
 life without a kill settles everything, and then each acknowledged alert must have one incident, one final report and
@@ -12,22 +12,21 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import signal
 import socket
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from bench.kill_stores import File, Memory, Server
 from responder.killpoint import NAMES
+from tests.cluster import Cluster, running
 
 BATCH = 25
 SETTLES_S = 60.0
@@ -113,12 +112,16 @@ class World:
 class Lane:
     """One chain of lives on one folder after another."""
 
-    def __init__(self, seed: int, folder: pathlib.Path, names: tuple[str, ...] = NAMES) -> None:
+    def __init__(
+        self, seed: int, folder: pathlib.Path, names: tuple[str, ...] = NAMES, database: str = ""
+    ) -> None:  # fmt: skip
         self.dice = random.Random(seed)  # noqa: S311
-        self.folder, self.names, self.turn = folder, names, seed
+        self.names, self.turn = names, seed
         self.tally = Tally()
         self.world = World()
         self.port = free_port()
+        self.data = folder / f"lane{self.port}"
+        self.memory: Memory = Server(self.data, database) if database else File(self.data)
         self.round_s = 0.02
         """Between two rounds of detection."""
 
@@ -132,15 +135,14 @@ class Lane:
         await self._rest()
         return self.tally
 
-    async def open(self, data: pathlib.Path) -> int:
-        """One life in peace on this folder; its pid, once it answers. `http` must be there."""
-        self.data = data
+    async def open(self) -> int:
+        """One life in peace; its pid, once it answers. `http` must be there."""
         await self._nurse()
         return await self._begin("")
 
     async def shut(self, pid: int) -> None:
         """End it."""
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
         await self._ended()
         await self._rest()
 
@@ -157,8 +159,7 @@ class Lane:
         await self.world.runner.cleanup()
 
     async def _batch(self, kills: int) -> None:
-        self.data = self.folder / f"lane{self.port}"
-        shutil.rmtree(self.data, ignore_errors=True)
+        await asyncio.to_thread(self.memory.fresh)
         self.world.active.clear()
         self.world.disturbed.clear()
         self.world.told.clear()
@@ -168,7 +169,7 @@ class Lane:
         pid = await self._begin("")
         await self._settle(kills)
         await self._check(kills)
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid)
         await self._ended()
 
     async def _killed(self, number: int) -> None:
@@ -187,11 +188,7 @@ class Lane:
                 await asyncio.gather(work, return_exceptions=True)
         except TimeoutError:
             pass
-        if dead.done():
-            self.tally.kills[name] += 1
-        else:
-            os.kill(pid, signal.SIGKILL)
-            self.tally.kills["anywhere"] += 1
+        self.tally.kills[name if dead.done() or not _kill(pid) else "anywhere"] += 1
         await dead
 
     async def _post_all(self, number: int) -> None:
@@ -231,15 +228,8 @@ class Lane:
         while time.monotonic() < limit and not await asyncio.to_thread(self._quiet):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    def _rows(self, sql: str) -> list[Any]:
-        db = sqlite3.connect(self.data / "responder.db", timeout=30)
-        try:
-            return db.execute(sql).fetchall()
-        finally:
-            db.close()
-
     def _quiet(self) -> bool:
-        waiting = self._rows(
+        waiting = self.memory.rows(
             "SELECT (SELECT count(*) FROM intake) + (SELECT count(*) FROM incidents WHERE stage<>'resolved') + "
             "(SELECT count(*) FROM deliveries WHERE state='pending') + "
             "(SELECT count(*) FROM obligations WHERE state='open')"
@@ -249,7 +239,7 @@ class Lane:
     async def _check(self, kills: int) -> None:
         tally, where = self.tally, self.data.name
         tally.episodes += kills
-        rows = self._rows("SELECT id, target, state, stage FROM incidents")
+        rows = self.memory.rows("SELECT id, target, state, stage FROM incidents")
         of_target: dict[str, list[str]] = {f"t{n}": [] for n in range(kills)}
         for name, target, _, _ in rows:
             of_target[target].append(name)
@@ -267,7 +257,7 @@ class Lane:
         tally.disturbed += sum(self.world.disturbed.values())
         tally.orphans += [f"{where} {i}: disturbed {n} times" for i, n in self.world.disturbed.items() if n > 1]
         tally.orphans += [f"{where} {target}: a profile left running" for target in self.world.active]
-        tally.orphans += [f"{where} {row}" for row in self._rows(
+        tally.orphans += [f"{where} {row}" for row in self.memory.rows(
             "SELECT incident, evidence FROM steps WHERE state='started' UNION ALL "
             "SELECT target, id FROM obligations WHERE state='open'")]  # fmt: skip
         tally.orphans += [f"{path}" for path in (self.data / "incidents").rglob(".tmp-*")]
@@ -276,7 +266,7 @@ class Lane:
         """Begin a life; its pid, once it answers or has died."""
         owes = kill.startswith("obligation") or self.dice.random() < OWES_SHARE
         spec = {"dir": str(self.data), "port": self.port, "server": self.server, "targets": BATCH, "kill": kill,
-                "owes": owes, "round_s": self.round_s}  # fmt: skip
+                "owes": owes, "round_s": self.round_s, **self.memory.spec}  # fmt: skip
         assert self.nursery.stdin is not None
         assert self.nursery.stdout is not None
         began = time.monotonic()
@@ -299,7 +289,9 @@ class Lane:
 
     async def _ended(self) -> int:
         assert self.nursery.stdout is not None
-        return int(json.loads(await self.nursery.stdout.readline())["ended"])
+        code = int(json.loads(await self.nursery.stdout.readline())["ended"])
+        await asyncio.to_thread(self.memory.died)
+        return code
 
 
 def free_port() -> int:
@@ -309,15 +301,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def kill_often(kills: int, lanes: int, names: tuple[str, ...] = NAMES, seed: int = 1) -> Tally:
-    """So many kills over so many lanes side by side."""
+def _kill(pid: int) -> bool:
+    """End it wherever it is; False when it has just reached its place."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def kill_often(
+    kills: int, lanes: int, names: tuple[str, ...] = NAMES, seed: int = 1, cluster: Cluster | None = None
+) -> Tally:  # fmt: skip
+    """So many kills over so many lanes side by side; on SQLite, or on databases of their own in `cluster`."""
     total = Tally()
     with tempfile.TemporaryDirectory() as scratch:
         share = -(-kills // lanes)
-        parts = [Lane(seed * 1000 + 97 * n, pathlib.Path(scratch), names).run(share) for n in range(lanes)]
+        urls = [cluster.new_database(f"lane{n}") if cluster else "" for n in range(lanes)]
+        folder = pathlib.Path(scratch)
+        parts = [Lane(seed * 1000 + 97 * n, folder, names, url).run(share) for n, url in enumerate(urls)]
         for part in await asyncio.gather(*parts):
             total.add(part)
     return total
+
+
+def kill_often_on_postgres(kills: int, lanes: int, seed: int = 1) -> Tally:
+    """The same on a PostgreSQL of our own. PostgresMissing in words."""
+    with running() as cluster:
+        return asyncio.run(kill_often(kills, lanes, seed=seed, cluster=cluster))
 
 
 def tell(tally: Tally, seconds: float) -> str:

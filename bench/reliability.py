@@ -1,6 +1,6 @@
 """What holds under kills, faults and storms? Figures for docs/reliability.md; small counts are in the tests.
 
-python -m bench.reliability [--kills N] [--lanes N] [--missed N] [--notifications N] [--storm N]
+python -m bench.reliability [--kills N] [--postgres-kills N] [--lanes N] [--missed N] [--notifications N] [--storm N]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 import structlog
 
-from bench.kills import kill_often, tell
+from bench.kills import kill_often, kill_often_on_postgres, tell
 from bench.missed import dead_receiver
 from bench.notifications import through_faults
 from bench.storm import storm
@@ -23,6 +23,7 @@ def main() -> int:
     """Run what was asked for; 1 when a promise did not hold."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs on SQLite, over all named places")
+    parser.add_argument("--postgres-kills", type=int, default=0, help="SIGKILLs of a replica on a real PostgreSQL")
     parser.add_argument("--lanes", type=int, default=2, help="side by side")
     parser.add_argument("--missed", type=int, default=0, help="alerts while the receiver is dead")
     parser.add_argument("--dead", type=float, default=30.0, help="seconds it is dead, for --missed")
@@ -38,6 +39,11 @@ def main() -> int:
         began = time.monotonic()
         tally = asyncio.run(kill_often(given.kills, given.lanes, seed=given.seed))
         print(tell(tally, time.monotonic() - began))
+        wrong += tally.wrong
+    if given.postgres_kills:
+        began = time.monotonic()
+        tally = kill_often_on_postgres(given.postgres_kills, given.lanes, given.seed)
+        print("PostgreSQL: " + tell(tally, time.monotonic() - began))
         wrong += tally.wrong
     if given.missed:
         got = dead_receiver(given.missed, given.dead, given.seed)

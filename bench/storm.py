@@ -50,7 +50,7 @@ async def storm(alerts: int, seconds: float) -> Figures:
         lane = Lane(1, pathlib.Path(scratch))
         lane.round_s = 2.0  # as the daemon's
         async with aiohttp.ClientSession() as lane.http:
-            pid = await lane.open(pathlib.Path(scratch) / "data")
+            pid = await lane.open()
             await _blow(lane, figures, alerts, seconds, psutil.Process(pid))
             figures.on_disk = _taken(lane.data)
             await lane.shut(pid)

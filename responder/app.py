@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp import web
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from responder import inventory as inventories
 from responder.canaries.patrol import Patrol
@@ -38,6 +37,7 @@ from responder.probe import Probe, Senses, samples_of
 from responder.prometheus_child import PrivatePrometheus
 from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
+from responder.rounds import Rounds
 from responder.rules import widened
 from responder.runner import LocalRunner
 from responder.safety import Safety
@@ -76,14 +76,13 @@ class App:
         self.telemetry = Telemetry()
         self.fleet = fleet_of(loaded.config, lambda: self.loaded.targets)
         self.store: Store = self.fleet.store if self.fleet else SqliteStore(loaded.config.data_dir)
-        self.scheduler = AsyncIOScheduler(
-            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
-        )
+        self.rounds = Rounds()
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
         self.desk: Desk | None = None
         self.overview = Overview(self._about)
         self.stopped = asyncio.Event()
+        self._adopted = False
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None
 
@@ -153,12 +152,11 @@ class App:
     async def stop(self) -> None:
         """End captures, give pending messages a moment, close in reverse order; idempotent."""
         self.missing = "stopping"
-        if self.scheduler.running:
-            self.scheduler.shutdown(wait=False)
         if self._lag:
             self._lag.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_WITHIN_S):
+                await self.rounds.stop()
                 for probe in self.probes.values():
                     await probe.stop()
                 while self._closers:
@@ -245,10 +243,10 @@ class App:
             (self.learner.round, LEARN_EVERY_S), (self._walk, CANARIES_EVERY_S), (self._clear_up, RETENTION_EVERY_S),
             (self.upkeep.count_queues, QUEUES_EVERY_S),
         ):  # fmt: skip
-            self.scheduler.add_job(work, "interval", seconds=seconds, id=work.__qualname__)
+            self.rounds.add(work, seconds)
         if beat := config.heartbeat:
-            self.scheduler.add_job(self.upkeep.beat, "interval", [beat.url], seconds=beat.interval, id="heartbeat")
-        self.scheduler.start()
+            self.rounds.add(self.upkeep.beat, beat.interval, [beat.url])
+        self.rounds.start()
 
     # ------------------------------------------------------------------------------------------------ rounds
 
@@ -258,6 +256,8 @@ class App:
             log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
             self.prometheus.url = self.private.url
         if self.fleet and await self.fleet.change_hands():
+            self._adopted = False
+        if not self._adopted:
             await self._adopt_targets()
         self.telemetry.probes.samples = await asyncio.to_thread(samples_of, list(self.probes.values()), self.clock())
         changes = await self.watch.tick(
@@ -323,7 +323,8 @@ class App:
         return ""
 
     async def _adopt_targets(self) -> None:
-        """A probe for every target, and what is remembered of each."""
+        """A probe for every target, and what is remembered of each; again in the next round if that fails."""
+        self._adopted = False
         senses = Senses(
             http=self.http, clock=self.clock, canary=self._canary, connections=inventories.established,
             alive=inventories.alive,
@@ -345,6 +346,7 @@ class App:
         self.telemetry.probes.instances = {
             t.name: t.match.get("instance", t.name) for t in self.loaded.targets.values()
         }
+        self._adopted = True
 
     async def _take_up_again(self) -> None:
         """Incidents that were open when the last daemon ended, and those whose end nobody was told."""

@@ -137,11 +137,23 @@ class Fleet:
     # ---------------------------------------------------------------------------------------------- changing hands
 
     async def change_hands(self) -> bool:
-        """Let go of what was lost, take up what was gained; True when anything was."""
-        assert self._watch is not None
-        assert self._responder is not None
+        """Let go of what was lost, take up what was gained; True when anything was.
+
+        What fails is done again at the next call: a share held and not taken up would be looked after by nobody.
+        """
         old, self._old = self._old, set()
         new, self._new = self._new, set()
+        try:
+            await self._change_hands(old, new)
+        except BaseException:
+            self._old |= old
+            self._new |= new & set(self.leases.holdings.claims)
+            raise
+        return bool(old or new)
+
+    async def _change_hands(self, old: set[int], new: set[int]) -> None:
+        assert self._watch is not None
+        assert self._responder is not None
         if old:
             await self._responder.drop(self._of(old), wait=True)
             self._watch.forget(old)
@@ -150,7 +162,6 @@ class Fleet:
             await self._watch.restore(new)
             await self._duties(self._of(new))
             await self._take_up(new)
-        return bool(old or new)
 
     async def fetch(self, incident: str) -> None:
         """Bring an incident's folder here as others have left it; what cannot be had is said."""

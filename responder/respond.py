@@ -40,7 +40,7 @@ from responder.publish import publish, weigh
 from responder.resume import begin, end, recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
-from responder.store_db import StoreFull
+from responder.store_db import StoreFull, StoreSilent
 from responder.worth import choose
 
 log = structlog.get_logger()
@@ -133,14 +133,16 @@ class Responder:
             self._tasks.pop(case.incident.id, None)
 
     async def _responded(self, case: Case) -> bool:
-        """False when the disk was full: the flow is taken up again from what is on it."""
+        """False when the disk was full or the database away: the flow is taken up again from what is there."""
         try:
             await self.respond(case)
-        except (StoreFull, OSError) as error:
+        except (StoreSilent, StoreFull, OSError) as error:
             if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self.kit.store.out_of_room()
-            log.error("incident.no_room", incident=case.incident.id, reason=str(error))
+            away = isinstance(error, StoreSilent)
+            if not away:
+                self.kit.store.out_of_room()
+            log.error(f"incident.no_{'memory' if away else 'room'}", incident=case.incident.id, reason=str(error))
             return False
         return True
 

@@ -20,6 +20,11 @@ class StoreFull(Exception):
     """There is no room for this on the disk; nothing of it was kept, and it may be tried again later."""
 
 
+class StoreSilent(Exception):
+    """The database has not answered for long; whether what was written last is there is not known. It may be tried
+    again."""
+
+
 class Rows(Protocol):
     """What a statement brought."""
 

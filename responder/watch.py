@@ -11,19 +11,18 @@ from pathlib import Path
 import structlog
 
 from responder.alertmanager import FOUND_LATE, from_alertmanager
-from responder.correlate import Memory, Policy
+from responder.correlate import Decision, Memory, Policy
 from responder.holding import States, joined, only
 from responder.judge import Round, absent, judge
-from responder.killpoint import reach
+from responder.known import Changed, Known
 from responder.metrics import Prometheus, PrometheusSilent
 from responder.missed import Missed
 from responder.model import Change, Content, Incident, Rule, Sample, Silence, Target, TimelineEntry
 from responder.onsets import PROGRESS, with_onset
 from responder.probe import Probe, merge
 from responder.rules import queries, widen
-from responder.shares import LeaseLost, share_of
+from responder.shares import share_of
 from responder.store import Store
-from responder.store_db import StoreFull
 from responder.table import Table
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
@@ -40,7 +39,6 @@ FEW = 100
 """Answers so small are read on the loop."""
 TOLD_APART = 100
 """Targets; more are not told apart in `responder_signal_absent`."""
-Changed = tuple[Change, Incident]
 
 
 class Watch:
@@ -71,8 +69,7 @@ class Watch:
         self.missed = Missed(prometheus, store)
         self.shares: set[int] | None = None
         """With other replicas: those that are ours; None: everything is, and is remembered as one."""
-        self.incidents: dict[str, Incident] = {}
-        """Open ones and those resolved lately."""
+        self._book = Known(store)
         self.muted: Mapping[str, float] = {}
         """Target -> until when its metrics show a capture of our own."""
         self.models: dict[str, frozenset[str]] = {}
@@ -83,6 +80,11 @@ class Watch:
         self._match_of: dict[str, dict[str, str]] = {}
         self._absent: dict[tuple[str, str], bool] = {}
         """What our own metrics say already."""
+
+    @property
+    def incidents(self) -> dict[str, Incident]:
+        """Open ones and those resolved lately, by id."""
+        return self._book.incidents
 
     @property
     def open_count(self) -> int:
@@ -123,7 +125,7 @@ class Watch:
         self.states = only(self.states, stays)
         self.memory = self.memory.only(stays, {i.id: i.target for i in self.incidents.values()})
         self.told = self.told.only(stays)
-        self.incidents = {name: i for name, i in self.incidents.items() if stays(i.target)}
+        self._book.forget(stays)
         self._written = {}
         if self.shares is not None:
             self.shares -= set(shares)
@@ -139,6 +141,7 @@ class Watch:
         """
         everywhere = targets if everywhere is None else everywhere
         began = time.monotonic()
+        await self._book.again()
         answers = await self.ask(content)
         now = self.clock()
         self._tell_probes(answers, targets, probes, now)
@@ -158,24 +161,24 @@ class Watch:
         # In a thread: a round over a thousand servers must not hold up the loop that answers alerts.
         judged = await asyncio.to_thread(judge, one)
         self.states, self.memory = judged.states, judged.memory
-        changed = [await self._adopt(d.change, d.incident, content) for d in judged.decisions]
-        changed += [await self._adopt(Change.RESOLVED, i, content) for i in self._abandoned(everywhere, now)]
+        for change, incident, _ in (*judged.decisions, *self._abandoned(everywhere, now)):
+            await self._adopt(change, incident, content)
         await self._forget_seen()
         await self._remember(now)
         self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
-        return [change for change in changed if change is not None]
+        return self._book.take()
 
-    def _abandoned(self, targets: Mapping[str, Target], now: float) -> list[Incident]:
+    def _abandoned(self, targets: Mapping[str, Target], now: float) -> list[Decision]:
         """Open incidents of servers that are no longer in the configuration: nobody will see them end."""
         says = "the server was taken out of the configuration"
         entry = TimelineEntry(at=now, kind="resolved", says=says)
         return [
-            incident.model_copy(
+            Decision(Change.RESOLVED, incident.model_copy(
                 update={"state": "resolved", "resolved_at": now, "timeline": (*incident.timeline, entry)}
-            )
+            ), says)
             for incident in self.incidents.values()
             if incident.state == "open" and incident.target not in targets
-        ]
+        ]  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------- ask
 
@@ -281,43 +284,15 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------------ remember
 
-    async def _adopt(self, change: Change, incident: Incident, content: Content) -> Changed | None:
+    async def _adopt(self, change: Change, incident: Incident, content: Content) -> None:
         if change is Change.OPENED:
             match = self._match_of.get(next((s.target for s in incident.symptoms), incident.target), {})
             incident = await with_onset(
                 incident, content, match, self.prometheus.range, self.scrape_interval_s, ONSET_TIMEOUT_S
             )
-        was = self.incidents.get(incident.id)
-        self.incidents[incident.id] = incident
-        if change is Change.UNCHANGED:
-            return None
-        if change is Change.OPENED and all(s.source == FOUND_LATE for s in incident.symptoms):
-            incident = _found_late(incident)
-            self.incidents[incident.id] = incident
-        reach("incident.before_save")
-        back = was is not None and was.state == "resolved" and incident.state == "open"
-        try:
-            await self.store.save_incident(incident, stage="reopened" if back else "")
-        except LeaseLost:
-            self.incidents.pop(incident.id)
-            return None
-        except StoreFull:
-            # As if this round had not been: the next one decides it again.
-            log.error("incident.no_room", incident=incident.id)
-            self.incidents.pop(incident.id)
-            if was is not None:
-                self.incidents[was.id] = was
-            return None
-        reach("incident.saved")
-        event = log.warning if change is Change.OPENED else log.info
-        event(
-            f"incident.{change.value}",
-            incident=incident.id,
-            target=incident.target,
-            incident_class=incident.incident_class,
-            symptoms=sorted({s.alert for s in incident.symptoms}),
-        )
-        return change, incident
+            if all(s.source == FOUND_LATE for s in incident.symptoms):
+                incident = _found_late(incident)
+        await self._book.put(change, incident)
 
     def adopt(self, targets: Iterable[Target], silences: tuple[Silence, ...]) -> None:
         """Targets and configured silences from now on."""
@@ -329,17 +304,18 @@ class Watch:
             if incident.state == "resolved" and now - (incident.resolved_at or 0) > self.policy.reopen_s:
                 del self.incidents[name]
         # `at` alone is no news worth a write to disk each round; half a minute old is fresh enough for a restart.
-        stamp, rows = f"{int(now // 15)}", {}
+        stamp, rows, written = f"{int(now // 15)}", dict[str, str](), dict(self._written)
         owners = {i.id: i.target for i in self.incidents.values()}
         for share, mine in self._parts():
             states = self.states if share is None else only(self.states, mine)
             memory = (self.memory if share is None else self.memory.only(mine, owners)).model_dump_json()
             seen = (states.model_copy(update={"at": None}).model_dump_json(), memory, stamp)
             if self._written.get(share) != seen:
-                self._written[share] = seen
+                written[share] = seen
                 rows.update({_key(STATES, share): states.model_dump_json(), _key(MEMORY, share): memory})
         if rows:
             await self._write(rows)
+            self._written = written
 
     def _parts(self) -> list[tuple[int | None, Callable[[str], bool]]]:
         """What is remembered apart: the shares that are ours, each with whether a target is in it."""

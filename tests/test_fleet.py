@@ -13,6 +13,7 @@ from responder.config import Config
 from responder.fleet import Fleet
 from responder.folder import folder_of
 from responder.model import Change, Incident, Silence
+from responder.postgres.database import DatabaseSilent
 from tests.cluster import Cluster
 from tests.test_watch import TARGET, World
 
@@ -123,6 +124,33 @@ async def test_a_running_for_is_not_begun_anew(replica: Any, cluster: Cluster, d
     await b.beat()
     ((change, _),) = await b.world.rounds(1)
     assert change is Change.OPENED
+
+
+async def test_a_takeover_that_fails_is_done_again(replica: Any, cluster: Cluster, database: str) -> None:
+    """The database is away in the middle of it: a share that is held and not taken up would be nobody's."""
+    a = await replica("a")
+    a.world.waiting = 9
+    ((_, name),) = await a.world.rounds(4)
+    b = await replica("b")
+    silence(cluster, database, a)
+    whole = b.fleet.store.incidents
+    away = iter((True, True, False))
+
+    async def sometimes(**how: Any) -> Any:
+        if next(away):
+            raise DatabaseSilent("no answer")
+        return await whole(**how)
+
+    b.fleet.store.incidents = sometimes
+    await b.fleet.leases.beat(patience_s=10.0)
+    for _ in range(2):
+        with pytest.raises(DatabaseSilent):
+            await b.fleet.change_hands()
+    b.fleet.store.incidents = whole
+    assert await b.fleet.change_hands()
+    assert b.desk.given == [(Change.UNCHANGED, name)]
+    assert b.fleet.looks_after(TARGET.name)
+    assert not await b.fleet.change_hands()
 
 
 async def test_another_replicas_incident_can_be_shown(replica: Any) -> None:

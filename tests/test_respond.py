@@ -19,6 +19,7 @@ from responder.model import Change
 from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
+from responder.store_db import StoreSilent
 from tests.flow import NOW, Listener, brings, incident, kit, step, symptom
 
 Made = tuple[Kit, Responder, Listener]
@@ -219,3 +220,26 @@ async def test_an_incident_of_a_removed_target_still_ends(flow: Any, tmp_path: P
     responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 5))
     await listener.until("resolved")
     assert folder_of(tmp_path, "i1").path.is_dir()
+
+
+async def test_a_database_that_is_away_for_longer_costs_no_report(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow is taken up again from what is there, and what disturbed the server is not done a second time."""
+    monkeypatch.setattr(module, "FULL_AGAIN_S", 0.01)
+    touched: list[int] = []
+
+    async def deep(_: Scene) -> Fetched:
+        touched.append(1)
+        return Fetched({"facts.json": b'{"busy": true}'})
+
+    parts, responder, listener = flow(step("look", brings({"busy": False})), step("deep", deep, rung=1))
+    whole, away = parts.store.publish, iter((False, True, True))
+
+    async def sometimes(*what: Any, **how: Any) -> None:
+        if next(away, False):
+            raise StoreSilent("no answer")
+        await whole(*what, **how)
+
+    monkeypatch.setattr(parts.store, "publish", sometimes)
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    assert touched == [1]

@@ -10,8 +10,9 @@ import pytest
 
 from responder.correlate import Policy
 from responder.metrics import PrometheusSilent
-from responder.model import Change, Content, Rule, Severity, Signal, Silence, Target
+from responder.model import Change, Content, Incident, Rule, Severity, Signal, Silence, Target
 from responder.rules import parse_expr
+from responder.store_db import StoreSilent
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.watch import Watch
@@ -161,6 +162,48 @@ async def test_an_alertmanagers_word_opens_the_same_incident(world: World) -> No
     world.waiting = 0
     await world.store.add_intake(payload, world.now, limit=10)
     assert [c for c, _ in await world.rounds(8)] == [Change.RESOLVED]
+
+
+async def test_what_a_round_could_not_save_is_saved_under_the_same_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is away; whether the first try arrived nobody knows, so another name could be a second incident."""
+    tried: list[str] = []
+    whole = world.store.save_incident
+
+    async def away_at_first(incident: Incident, *, stage: str = "", revision: int = 0) -> None:
+        tried.append(incident.id)
+        if len(tried) < 3:
+            raise StoreSilent("no answer")
+        await whole(incident, stage=stage, revision=revision)
+
+    monkeypatch.setattr(world.store, "save_incident", away_at_first)
+    world.waiting = 9
+    await world.rounds(2)
+    for _ in range(2):
+        with pytest.raises(StoreSilent):
+            await world.rounds(1)
+    ((change, name),) = await world.rounds(1)
+    assert (change, len(tried), set(tried)) == (Change.OPENED, 3, {name})
+    assert [i.id for i, _, _ in await world.store.incidents()] == [name]
+
+
+async def test_what_is_on_disk_is_told_though_the_round_failed_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nobody would ever work on it: to later rounds it is the same as before."""
+    whole = world.store.save_timers
+
+    async def away(*_: object) -> None:
+        raise StoreSilent("no answer")
+
+    world.waiting = 9
+    await world.rounds(2)
+    monkeypatch.setattr(world.store, "save_timers", away)
+    with pytest.raises(StoreSilent):
+        await world.rounds(1)
+    monkeypatch.setattr(world.store, "save_timers", whole)
+    assert [change for change, _ in await world.rounds(3)] == [Change.OPENED]
 
 
 async def test_a_silence_from_the_command_line_is_honoured(world: World) -> None:

@@ -20,6 +20,9 @@ from psycopg import AsyncConnection, InterfaceError, OperationalError, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
+from responder.killpoint import reach
+from responder.store_db import StoreSilent
+
 log = structlog.get_logger()
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -33,10 +36,11 @@ LIBPQ = {
     "options": f"-c statement_timeout={STATEMENT_S * 1000} -c idle_in_transaction_session_timeout=4000",
 }  # fmt: skip
 """A silent network is noticed within seconds: nothing here may wait for TCP's own quarter of an hour."""
-LOST = (OperationalError, InterfaceError, PoolTimeout, errors.AdminShutdown, OSError)
+LOST = (OperationalError, InterfaceError, PoolTimeout, errors.IdleInTransactionSessionTimeout, OSError)
+"""The server may have ended our transaction: also because we were stopped in the middle of it."""
 
 
-class DatabaseSilent(Exception):
+class DatabaseSilent(StoreSilent):
     """PostgreSQL has not answered for as long as the question was worth; the message says what was last seen."""
 
 
@@ -138,8 +142,12 @@ class ThreadedDatabase:
         end = time.monotonic() + patience_s
         while True:
             try:
-                with self._pool.connection() as db, db.transaction():
-                    return work(Translated(db))
+                with self._pool.connection() as db:
+                    with db.transaction():
+                        result = work(Translated(db))
+                        reach("store.before_commit")
+                    reach("store.after_commit")
+                    return result
             except LOST as error:
                 if time.monotonic() > end or self._closing:
                     why = f"{type(error).__name__}: {error}".strip()[:200]

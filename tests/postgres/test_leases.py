@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
 
 from responder.model import Delivery, Incident, Severity
-from responder.postgres.database import Database
+from responder.postgres.database import Database, ThreadedDatabase, Translated
 from responder.postgres.leases import Leases
 from responder.postgres.store import PostgresStore
 from responder.shares import SHARES, LeaseLost, share_of
@@ -202,6 +203,26 @@ async def test_a_server_that_restarts_costs_nothing(replica: Any, cluster: Clust
     await a.beat()
     assert len(await a.store.incidents()) == 2
     assert a.news == [("gained", SHARES)]
+
+
+def test_a_transaction_that_was_slept_over_is_asked_again(database: str) -> None:
+    """Stopped in the middle of one, the server ends it: that is a cut like any other, not a bug of ours."""
+    tries: list[int] = []
+
+    def work(db: Translated) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            db.execute("SET LOCAL idle_in_transaction_session_timeout='20ms'")
+            time.sleep(0.3)
+        return int(db.execute("SELECT 7").fetchone()[0])  # type: ignore[index]
+
+    asked = ThreadedDatabase(database)
+    asked.open()
+    try:
+        assert asked.ask_now(work, 10.0) == 7
+    finally:
+        asked.close()
+    assert len(tries) == 2
 
 
 async def test_a_newer_schema_is_refused(replica: Any, cluster: Cluster, database: str) -> None:

@@ -1,0 +1,56 @@
+"""What is done again and again, and how does it stop? Rounds on the event loop; each waits for its last one to end.
+
+The only importer of apscheduler. It cancels what runs when it is shut down and reports that as an error with a
+traceback: here a round that is cancelled by a stop has simply ended, and `stop` returns when all have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+
+class Rounds:
+    """Add what is to be done, then `start`."""
+
+    def __init__(self) -> None:
+        self._scheduler = AsyncIOScheduler(
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+        )
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def add(self, work: Callable[..., Awaitable[Any]], seconds: float, args: Sequence[Any] = ()) -> None:
+        """Do it every so many seconds, never twice at once."""
+        round_ = functools.partial(self._round, work)
+        name = getattr(work, "__qualname__", repr(work))
+        self._scheduler.add_job(round_, "interval", list(args), seconds=seconds, id=name, name=name)
+
+    def start(self) -> None:
+        """The first round of each comes after its interval."""
+        self._scheduler.start()
+
+    async def stop(self) -> None:
+        """No further round; those that run are cancelled and waited for. Idempotent."""
+        self._stopping = True
+        if self._scheduler.running:
+            self._scheduler.pause()
+            await asyncio.sleep(0)  # a round that was begun a moment ago enters `_round`, which knows why it is ended
+            self._scheduler.shutdown(wait=False)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _round(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            await work(*args)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._running.discard(task)
