@@ -85,6 +85,14 @@ class IncidentFolder:
         files = {p.name: p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
         return {name.removesuffix(PACKED): self._bytes(files[name]) for name in sorted(files)}
 
+    def read_file(self, evidence: str, name: str) -> bytes:
+        """One file of a step; nothing when it is not there."""
+        path = self.path / "raw" / safe_name(evidence) / safe_name(name)
+        for found in (path, path.with_name(path.name + PACKED)):
+            if found.is_file():
+                return self._bytes(found)
+        return b""
+
     @staticmethod
     def _bytes(path: Path) -> bytes:
         data = path.read_bytes()

@@ -632,6 +632,48 @@ class Series(Noun):
     threshold: float | None = None
 
 
+class TraceRow(Noun):
+    """Time of one kind of work or of one kernel in a trace."""
+
+    name: str
+    kind: str = ""
+    count: int = 0
+    ms: float = 0.0
+    share: float | None = None
+    """0..1: kinds of work of the span, kernels of all their time."""
+
+
+class TraceStep(Noun):
+    """One engine step of a trace; `slow` says where the time of one that stands out went."""
+
+    index: int
+    kind: Literal["prefill", "decode", "mixed", "empty", "other"]
+    ms: float
+    gpu_ms: float = 0.0
+    slow: str = ""
+
+
+class TraceView(Noun):
+    """What the trace engine saw of one rank, as much as a report shows."""
+
+    evidence: str
+    label: str
+    file: str = ""
+    about: str = ""
+    on_gpu: bool = True
+    """False: kinds and kernels are CPU operators."""
+    span_ms: float = 0.0
+    idle_share: float | None = None
+    step_count: int = 0
+    steps: tuple[TraceStep, ...] = ()
+    kinds: tuple[TraceRow, ...] = ()
+    """Steps by kind; `ms` is the median."""
+    work: tuple[TraceRow, ...] = ()
+    kernels: tuple[TraceRow, ...] = ()
+    findings: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
+
+
 class Report(Noun):
     """Everything a report says, before it is worded or drawn."""
 
@@ -643,6 +685,7 @@ class Report(Noun):
     plan: Plan
     timings: Timings
     series: tuple[Series, ...] = ()
+    traces: tuple[TraceView, ...] = ()
     target_url: str = ""
     owed: tuple[str, ...] = ()
     experience: Experience = Experience()

@@ -17,6 +17,7 @@ from responder.diagnose import diagnose
 from responder.killpoint import reach
 from responder.model import Button, Experience, Report, Series, TimelineEntry
 from responder.offers import offers
+from responder.replay import stored_traces
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.requests.stepchart import draw as draw_steps
 from responder.routes import receivers_for
@@ -45,6 +46,7 @@ def weigh(kit: Kit, case: Case) -> None:
 async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) -> None:
     """Write a revision into the folder, then queue it for every receiver; `quick` is without charts."""
     series = await asyncio.to_thread(_series, case)
+    traces = await asyncio.to_thread(stored_traces, case.folder, tuple(case.evidence))
     series = charts.with_limits(series, case.incident.symptoms, kit.content.rules)
     experience = await kit.experience(case) if kit.experience and not quick else Experience()
     # No await from here to the report: what is said and what was weighed must be of one moment.
@@ -64,6 +66,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         plan=case.plan,
         timings=case.timings,
         series=series,
+        traces=traces,
         target_url=case.target.url,
         owed=kit.duties.words(case.target.name) if kit.duties else (),
         experience=experience,
@@ -145,7 +148,7 @@ def _write(
             "kind": "Manifest",
             "responder": __version__,
             "language": kit.languages[0].code,
-            "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series"}),
+            "report": report.model_dump(mode="json", exclude={"evidence", "verdict", "series", "traces"}),
             "signals": sorted(kit.signals),
             "scrape_interval_s": kit.scrape_interval_s,
             "weighed": weighed,

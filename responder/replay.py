@@ -11,7 +11,8 @@ from responder.capture.step import Brief, Step
 from responder.collect import read_facts
 from responder.diagnose import diagnose
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Symptom, Timings
+from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Symptom, Timings, TraceView
+from responder.traces.shown import ANALYSIS, views
 
 
 class NotAnIncident(Exception):
@@ -45,6 +46,7 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
             plan=plan,
             timings=timings,
             series=stored_series(folder, evidence),
+            traces=stored_traces(folder, evidence),
             target_url=told["target_url"],
             owed=tuple(told.get("owed", ())),
             experience=Experience.model_validate(told.get("experience", {})),
@@ -95,6 +97,14 @@ def stored_series(folder: IncidentFolder, evidence: tuple[Evidence, ...]) -> tup
             raw = folder.read_raw(item.id).get("series.json")
             if raw:
                 return series_of(raw)
+    return ()
+
+
+def stored_traces(folder: IncidentFolder, evidence: Iterable[Evidence]) -> tuple[TraceView, ...]:
+    """What the last profile showed."""
+    for item in reversed(tuple(evidence)):
+        if item.step == "torch_profiler" and item.files:
+            return views(folder.read_file(item.id, ANALYSIS), item.id)
     return ()
 
 

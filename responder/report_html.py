@@ -23,6 +23,8 @@ from responder.report_answers import (
 )
 from responder.report_rows import captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_style import STYLE
+from responder.report_trace import STYLE as TRACE_STYLE
+from responder.report_trace import html as trace_html
 from responder.report_words import authored, code, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking, spoken
 
@@ -58,6 +60,7 @@ def _page(report: Report, charts: Mapping[str, str], about_charts: str) -> str:
         _answers(report),
         _charts(charts, about_charts),
         _evidence(report),
+        _profile(report),
         _timeline(report),
         _changed(report),
         _rivals(report),
@@ -72,7 +75,7 @@ def _page(report: Report, charts: Mapping[str, str], about_charts: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(title(report))}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{text(title(report))}</title>\n<style>{STYLE}{TRACE_STYLE if report.traces else ''}</style>\n</head>\n"
         f"<body>\n<main>\n{''.join(part for part in body if part)}</main>\n</body>\n</html>\n"
     )
 
@@ -220,6 +223,12 @@ def _table(head: tuple[str, ...], rows: Iterable[Iterable[tuple[str, str]]]) -> 
 def _link(path: str) -> str:
     """A link to a raw file beside this page: relative, quoted, never a scheme of somebody's choosing."""
     return f'<a href="./{quote(path, safe="/")}">{text(plain(path.removeprefix("raw/"), 120))}</a>' if path else ""
+
+
+def _profile(report: Report) -> str:
+    if not report.traces:
+        return ""
+    return f'<section class="long trace">\n<h2>{text(say("h.profile"))}</h2>\n{trace_html(report, _table)}</section>\n'
 
 
 def _timeline(report: Report) -> str:

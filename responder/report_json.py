@@ -10,6 +10,7 @@ from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
 from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
+from responder.report_trace import contract as traces
 from responder.report_words import authored, phrase, rfc3339
 from responder.words import ENGLISH, Language, speaking
 
@@ -79,6 +80,7 @@ def _contract(report: Report) -> dict[str, Any]:
             "first_cause_s": _finite(report.timings.first_cause_s),
             "report_s": _finite(report.timings.report_s),
         },
+        "traces": traces(report),
         "owed": list(report.owed),
         "experience": report.experience.model_dump(mode="json"),
         "playbooks": list(report.verdict.playbooks),

@@ -9,6 +9,9 @@ from urllib.parse import quote
 from responder.model import Hypothesis, Report
 from responder.report_answers import Answer, answers, footer, leading, sure, title
 from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
+from responder.report_trace import lead as trace_lead
+from responder.report_trace import notes as trace_notes
+from responder.report_trace import rows as trace_rows
 from responder.report_words import authored, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking
 
@@ -28,7 +31,9 @@ def to_markdown(report: Report, language: Language = ENGLISH) -> str:
 
 def _markdown(report: Report) -> str:
     blocks = [f"# {escape(title(report))}", *(_answer(answer) for answer in answers(report))]
-    blocks += _evidence(report) + _timeline(report) + _changed(report) + _rivals(report) + _nearest(report)
+    blocks += (
+        _evidence(report) + _profile(report) + _timeline(report) + _changed(report) + _rivals(report) + _nearest(report)
+    )
     blocks += _captures(report) + _raw(report)
     if report.verdict.notes:
         blocks += [f"## {say('h.notes')}", "\n".join(f"- {line(authored(note))}" for note in report.verdict.notes)]
@@ -113,6 +118,16 @@ def _evidence(report: Report) -> list[str]:
         rows = _proof_rows(proofs(report, findings))
         out.append(f"**{word}**\n\n{_table(head, rows)}" if rows else f"**{word}**: {say('nothing_found')}")
     return out
+
+
+def _profile(report: Report) -> list[str]:
+    out: list[str] = []
+    for view in report.traces:
+        head, rows = trace_rows(view)
+        out.append(line(trace_lead(view)))
+        out.append("\n".join(f"- {line(note)}" for note in trace_notes(view)))
+        out.append(_table(head, [[line(cell) for cell in row] for row in rows]) if rows else "")
+    return [f"## {say('h.profile')}", *filter(None, out)] if out else []
 
 
 def _timeline(report: Report) -> list[str]:

@@ -27,6 +27,9 @@ from responder.model import (
     Symptom,
     TimelineEntry,
     Timings,
+    TraceRow,
+    TraceStep,
+    TraceView,
     Truth,
     Verdict,
 )
@@ -336,5 +339,11 @@ def hostile(text: str) -> Report:
         evidence=(capture,),
         plan=Plan(refused=(Refusal(call=StepCall(step=text, rung=3), why=text),)),
         series=(Series(signal=text, label=text, unit=text, points=((ONSET, 1.0), (ONSET + 5, 2.0)), threshold=1.5),),
+        traces=(TraceView(
+            evidence=text, label=text, file=text, about=text, findings=(text,), partial=(text,),
+            steps=(TraceStep(index=0, kind="decode", ms=1), TraceStep(index=1, kind="other", ms=2, slow=text)),
+            kinds=(TraceRow(name=text, ms=1),), work=(TraceRow(name=text, ms=1, share=0.5),),
+            kernels=(TraceRow(name=text, kind=text, ms=1, share=0.5),),
+        ),),
         target_url=text,
     )  # fmt: skip

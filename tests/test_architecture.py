@@ -28,6 +28,8 @@ CORE = {
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.tally", "fingerprint",
     "store_look",
+    "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
+    "traces.pagestyle",
 }  # fmt: skip
 WIRING = {
     "overview",
@@ -147,7 +149,7 @@ ONE_IMPORTER = {
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
-DECLARATIONS = {"model": 700, "words.zh": 600}
+DECLARATIONS = {"model": 760, "words.zh": 600}
 """The nouns are read as one list; there is no logic in it to get lost in."""
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Protocol
 
 from responder.traces.kernels import CATEGORIES, short
-from responder.traces.text import ms, percent
-from responder.traces.views import Category, Gaps, Layers, SlowStep, Step
+from responder.traces.numbers import ms, percent
+
+if TYPE_CHECKING:
+    from responder.traces.views import Category, Gaps, Layers
 
 WIDTH = 1000
 MAX_BARS = 600
@@ -17,6 +20,26 @@ _PALETTE = {
     "rope": "c7", "quantization": "c7", "sampling": "c5", "embedding": "c7", "elementwise": "c7", "bookkeeping": "c7",
     "collective": "c4", "memcpy_h2d": "c8", "memcpy_d2h": "c8", "memcpy_d2d": "c8", "memset": "c8", "other": "c9",
 }  # fmt: skip
+
+
+class Bar(Protocol):
+    """A step as far as it is drawn: the trace engine's, or a report's."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the trace."""
+
+    @property
+    def kind(self) -> str:
+        """prefill, decode, mixed, empty, other."""
+
+    @property
+    def ms(self) -> float:
+        """To the next step's start."""
+
+    @property
+    def gpu_ms(self) -> float:
+        """The GPU busy with its work."""
 
 
 def colour(category: str) -> str:
@@ -31,8 +54,8 @@ def _svg(height: int, inside: Sequence[str], label: str) -> str:
     )
 
 
-def step_timeline(rows: Sequence[Step], slow: Sequence[SlowStep]) -> str:
-    """One bar per step: height its duration, colour its kind, the GPU-busy part solid."""
+def step_timeline(rows: Sequence[Bar], slow: Mapping[int, str]) -> str:
+    """One bar per step: height its duration, colour its kind, the GPU-busy part solid. `slow`: index -> words."""
     if not rows:
         return ""
     shown = _thin(rows)
@@ -44,13 +67,12 @@ def step_timeline(rows: Sequence[Step], slow: Sequence[SlowStep]) -> str:
     parts = []
     pitch = WIDTH / len(shown)
     wide = max(pitch * 0.8, 0.5)
-    slow_ones = {item.step.index: item.says for item in slow}
     for place, row in enumerate(shown):
         tall = max(_root(row.ms) * scale, 1.0)
         busy = min(row.gpu_ms / row.ms, 1.0) if row.ms else 0.0
         x, y = place * pitch, height - tall
-        words = slow_ones.get(row.index) or f"step {row.index} ({row.kind}): {ms(row.ms)} ms, GPU {ms(row.gpu_ms)} ms"
-        mark = " slow" if row.index in slow_ones else ""
+        words = slow.get(row.index) or f"step {row.index} ({row.kind}): {ms(row.ms)} ms, GPU {ms(row.gpu_ms)} ms"
+        mark = " slow" if row.index in slow else ""
         parts.append(
             f'<g class="step {row.kind}{mark}"><title>{escape(words)}</title>'
             f'<rect class="whole" x="{x:.2f}" y="{y:.2f}" width="{wide:.2f}" height="{tall:.2f}"/>'
@@ -66,7 +88,7 @@ def _root(value: float) -> float:
     return float(max(value, 0.0) ** 0.5)
 
 
-def _thin(rows: Sequence[Step]) -> list[Step]:
+def _thin(rows: Sequence[Bar]) -> list[Bar]:
     """At most MAX_BARS bars; each stands for the slowest step of its stretch."""
     if len(rows) <= MAX_BARS:
         return list(rows)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from responder.traces.drawing import category_bars, gap_bars, layer_bars, name, step_timeline
 from responder.traces.kernels import CATEGORIES
+from responder.traces.numbers import ms, percent
 from responder.traces.pagestyle import SCRIPT, STYLE
-from responder.traces.text import ms, percent
 from responder.traces.verdicts import Across, Diff, TraceReport
 from responder.traces.views import Outlier, Rank
 
@@ -135,11 +135,12 @@ def _steps(rank: Rank) -> str:
         ],
         left=5,
     )
+    marked = {one.step.index: one.says for one in rank.steps.slow}
     legend = "".join(f'<span class="key {k.kind}">{k.kind} ({k.count})</span>' for k in rank.steps.kinds)
     return (
         f"<h3>Steps</h3><p class=legend>{legend}<span class=quiet>height: duration (square root), "
         "solid: GPU busy, line: median, outlined: slow</span></p>"
-        f"<div class=picture>{step_timeline(rank.steps.rows, rank.steps.slow)}</div>{slow}"
+        f"<div class=picture>{step_timeline(rank.steps.rows, marked)}</div>{slow}"
     )
 
 

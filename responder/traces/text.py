@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from responder.traces.kernels import CATEGORIES, short
+from responder.traces.numbers import ms, percent
 from responder.traces.verdicts import Across, Diff, TraceReport
 from responder.traces.views import Rank, Steps
 
@@ -52,18 +53,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = " 
         ).rstrip()
         for row in cells
     ]
-
-
-def ms(value: float | None) -> str:
-    """Milliseconds with the digits that matter."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-
-
-def percent(value: float | None) -> str:
-    """A share in percent."""
-    return "-" if value is None else f"{value * 100:.1f} %"
 
 
 def _rank(rank: Rank) -> Iterator[str]:
