@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ class Trial:
             episode += 1
             # The same trouble within ten minutes would be the same incident: another class each time.
             kind = CLASSES[episode % len(CLASSES)]
-            started = f"2026-01-01T{episode // 3600 % 24:02d}:{episode // 60 % 60:02d}:{episode % 60:02d}Z"
+            # A moment of its own: one that lies within an episode that is over would be that episode, told late.
+            started = datetime.now(UTC).isoformat()
             before = len(self._incidents(name))
             await self._post(http, name, started, "firing", kind)
             await self._until(lambda: len(self._incidents(name)) > before)  # noqa: B023

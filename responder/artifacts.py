@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from responder.folder import IncidentFolder, safe_name, write_atomic
+from responder.folder import IncidentFolder, outdated, safe_name, write_atomic
+
+WORK_KEPT_S = 86_400.0
+"""What an agent brought and nobody fetched: its step has long been given up."""
+
+
+class Stored(NamedTuple):
+    """Something that lies there."""
+
+    name: str
+    bytes: int
+    at: float
+    """When it was put, unix seconds."""
 
 
 class ArtifactsSilent(Exception):
@@ -26,6 +39,9 @@ class Artifacts(Protocol):
 
     async def names(self, below: str) -> list[str]:
         """All names below a path, sorted."""
+
+    async def stored(self, below: str) -> list[Stored]:
+        """The same with sizes and times."""
 
     async def drop(self, below: str) -> None:
         """Remove everything below a path."""
@@ -55,10 +71,19 @@ class FolderArtifacts:
 
     async def names(self, below: str) -> list[str]:
         """See Artifacts."""
+        return [item.name for item in await self.stored(below)]
 
-        def walk() -> list[str]:
-            found = (path for path in self._path(below).rglob("*") if path.is_file() and not path.name.startswith("."))
-            return sorted(path.relative_to(self.root).as_posix() for path in found)
+    async def stored(self, below: str) -> list[Stored]:
+        """See Artifacts."""
+
+        def walk() -> list[Stored]:
+            found = []
+            for path in self._path(below).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # another replica clears up as well
+                    if path.is_file() and not path.name.startswith("."):
+                        seen = path.stat()
+                        found.append(Stored(path.relative_to(self.root).as_posix(), seen.st_size, seen.st_mtime))
+            return sorted(found)
 
         return await asyncio.to_thread(walk)
 
@@ -100,11 +125,31 @@ class Mirror:
             await asyncio.to_thread(write_atomic, folder.path.joinpath(*parts), data)
         self._pushed[folder.path.name] = await asyncio.to_thread(_files, folder.path)
 
-    async def forget(self, incidents: list[str]) -> None:
-        """Remove what retention has removed here."""
-        for incident in incidents:
+    async def expire(
+        self, unfinished: Callable[[], Awaitable[Collection[str]]], *, now: float, max_age_s: float, max_bytes: int
+    ) -> list[str]:
+        """By the rules for local folders, for all replicas' incidents; their ids. `unfinished` is asked after it was
+        seen what lies there: what has been put since is not judged at all."""
+        aged = _whole(await self.artifacts.stored("incidents/"))
+        keep = await unfinished()
+        gone = outdated(aged, keep=keep, now=now, max_age_s=max_age_s, max_bytes=max_bytes)
+        for incident in gone:
             self._pushed.pop(incident, None)
             await self.artifacts.drop(f"incidents/{incident}/")
+        for at, _, name in _whole(await self.artifacts.stored("work/")):
+            if now - at > WORK_KEPT_S:
+                await self.artifacts.drop(f"work/{name}/")
+        return gone
+
+
+def _whole(items: Iterable[Stored]) -> list[tuple[float, int, str]]:
+    """(last written, bytes, second part of the name) of everything that has the same second part."""
+    sums: dict[str, tuple[float, int]] = {}
+    for item in items:
+        key = item.name.split("/")[1]
+        newest, size = sums.get(key, (item.at, 0))
+        sums[key] = max(newest, item.at), size + item.bytes
+    return [(newest, size, key) for key, (newest, size) in sums.items()]
 
 
 def _files(root: Path) -> dict[str, tuple[int, int]]:

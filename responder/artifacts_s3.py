@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from responder.artifacts import ArtifactsSilent
+from responder.artifacts import ArtifactsSilent, Stored
 
 T = TypeVar("T")
 AT_ONCE = 8
@@ -59,11 +59,19 @@ class S3Artifacts:
 
     async def names(self, below: str) -> list[str]:
         """See Artifacts."""
+        return [item.name for item in await self.stored(below)]
+
+    async def stored(self, below: str) -> list[Stored]:
+        """See Artifacts."""
         prefix = self.prefix + below.rstrip("/") + "/"
 
-        def walk() -> list[str]:
+        def walk() -> list[Stored]:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            return sorted(row["Key"].removeprefix(self.prefix) for page in pages for row in page.get("Contents", ()))
+            rows = (row for page in pages for row in page.get("Contents", ()))
+            return sorted(
+                Stored(row["Key"].removeprefix(self.prefix), row["Size"], row["LastModified"].timestamp())
+                for row in rows
+            )
 
         return await self._ask(walk)
 

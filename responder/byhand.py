@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,16 @@ class Hand:
     signals: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     clock: Callable[[], float] = time.time
+    audit: Callable[[float, str, Mapping[str, Any]], Awaitable[None]] | None = None
+    """Writes a line of the audit log: (at, whose, what); None: nothing is run, or nobody keeps one."""
+    who: str = "by hand"
+    """Who allowed it."""
+
+    async def note(self, whose: str, target: Target, what: str, step: Step, **more: Any) -> None:
+        """A line of the audit log."""
+        if self.audit is not None:
+            entry = {"what": what, "step": step.name, "rung": step.rung, "target": target.name, **more}
+            await self.audit(self.clock(), whose, entry)
 
     def scene(self, target: Target) -> Scene:
         """A scene without an incident: what is now is what is looked at."""
@@ -70,20 +80,31 @@ class Check:
 
 
 async def capture(hand: Hand, target: Target, name: str, params: Mapping[str, Any]) -> tuple[Evidence, Path]:
-    """Run one step now; its evidence, and the folder with the raw files. KeyError for a step that is not there."""
+    """Run one step now; its evidence, and the folder with the raw files. KeyError for a step that is not there.
+
+    Before it acts it stands in the audit log under the folder's name.
+    """
     step = hand.steps[name]
     now = hand.clock()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     folder = IncidentFolder(hand.data_dir / "incidents" / safe_name(f"by-hand-{stamp}-{name}-{os.urandom(2).hex()}"))
     call = StepCall(step=name, rung=step.rung, params=dict(params), why="asked for by hand")
     brief = Brief(target=target.name, now=now, onset_at=now - 60, opened_at=now - 60)
+    known = hand.inventories.get(target.name)
+    await hand.note(
+        folder.path.name, target, "step begins", step, where=(known.via if known else "") or "this host",
+        params=dict(params), why=call.why, rules=[], allowed_by=hand.who,
+    )  # fmt: skip
     async with Sentry(hand.http, target, hand.clock) as sentry:
         got = await carefully(
             step, call, hand.scene(target), brief, folder, evidence_id=name, secrets=hand.secrets, clock=hand.clock,
             sentry=sentry, allowance=hand.allowance,
         )  # fmt: skip
     folder.write_json("evidence.json", got.evidence.model_dump(mode="json"))
-    return got.evidence, folder.path
+    item = got.evidence
+    await hand.note(folder.path.name, target, "step ended", step, outcome=item.outcome.value, seconds=item.seconds,
+                    pause_s=item.pause_seconds)  # fmt: skip
+    return item, folder.path
 
 
 async def doctor(hand: Hand, target: Target) -> list[Check]:

@@ -70,7 +70,8 @@ async def _alone(config: Config, store: Any, target: Target, step: str, params: 
         try:
             from dataclasses import replace
 
-            item, folder = await run(replace(hand, duties=duties, allowance=allowance), lenient, step, params)
+            mine = replace(hand, duties=duties, allowance=allowance, audit=store.add_audit, who=f"{_me()}, by hand")
+            item, folder = await run(mine, lenient, step, params)
         finally:
             await duties.stop(patience_s=20.0)
     return _said(json.loads(item.model_dump_json()), str(folder), format)
@@ -154,7 +155,7 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
 
 def acknowledge(incident: str, who: str | None, url: str, token: Path | None) -> int:
     """`responder acknowledge`."""
-    name = who or f"{getpass.getuser()}@{socket.gethostname()}"
+    name = who or _me()
     status, said = _post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
     if status != 200:
         typer.echo(f"not taken: {said}", err=True)
@@ -168,7 +169,7 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
     from responder.approvals import ApprovalRefused, Approvals
 
     approvals = Approvals((data_dir or Path("responder-data")) / "approvals")
-    name = who or f"{getpass.getuser()}@{socket.gethostname()}"
+    name = who or _me()
     try:
         item = approvals.decide(incident, step, approve=approve, who=name, now=time.time())
     except ApprovalRefused as error:
@@ -176,6 +177,10 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
         return CONTENT
     typer.echo(f"{item.step} for incident {item.incident} on {item.target}: {item.decision} by {item.who}")
     return OK
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 @asynccontextmanager

@@ -130,19 +130,27 @@ def expire(data_dir: Path, *, open_ids: Iterable[str], now: float, max_age_s: fl
     root = data_dir / "incidents"
     if not root.is_dir():
         return []
-    keep = {safe_name(i) for i in open_ids}
     aged = []
     for path in root.iterdir():
         if path.is_dir() and not path.is_symlink():
             files = [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()]
             newest = max((p.stat().st_mtime for p in files), default=path.stat().st_mtime)
-            aged.append((newest, sum(p.stat().st_size for p in files), path))
-    total = sum(row[1] for row in aged)
-    gone = []
-    for newest, size, path in sorted(aged, key=lambda row: row[0]):
-        if path.name in keep or (now - newest <= max_age_s and total <= max_bytes):
-            continue
-        shutil.rmtree(path, ignore_errors=True)
-        total -= size
-        gone.append(path.name)
+            aged.append((newest, sum(p.stat().st_size for p in files), path.name))
+    gone = outdated(aged, keep=open_ids, now=now, max_age_s=max_age_s, max_bytes=max_bytes)
+    for name in gone:
+        shutil.rmtree(root / name, ignore_errors=True)
+    return gone
+
+
+def outdated(
+    aged: Iterable[tuple[float, int, str]], *, keep: Iterable[str], now: float, max_age_s: float, max_bytes: int
+) -> list[str]:
+    """Of (last written, bytes, incident) those to delete, oldest first: past age, or past the size of all; none of
+    `keep`."""
+    kept, rows, gone = {safe_name(name) for name in keep}, sorted(aged), list[str]()
+    total = sum(size for _, size, _ in rows)
+    for newest, size, name in rows:
+        if name not in kept and (now - newest > max_age_s or total > max_bytes):
+            total -= size
+            gone.append(name)
     return gone

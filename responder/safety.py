@@ -57,6 +57,7 @@ class Safety:
             steps=kit.steps, http=kit.http, runner=kit.runner, data_dir=kit.data_dir, duties=self.duties,
             allowance=self.allowance, inventories=kit.inventories, siblings=tuple(kit.targets.values()),
             range_query=kit.range_query, signals=kit.signals, secrets=kit.secrets, clock=self.clock,
+            audit=kit.store.add_audit, who="by hand, through the daemon",
         )  # fmt: skip
         item, folder = await capture(hand, chosen, step, params)
         return {"evidence": item.model_dump(mode="json"), "folder": str(folder)}

@@ -65,6 +65,14 @@ class Work(Engine):
         rows = await self._do(lambda db: db.execute(sql).fetchall())
         return {(row[0], row[1]): row[2] for row in rows}
 
+    async def unfinished(self) -> set[str]:
+        """Incidents, of all replicas, that are open, or whose end or some message somebody has still to be told."""
+        sql = (
+            "SELECT id FROM incidents WHERE state='open' OR stage<>'resolved' "
+            "UNION SELECT incident FROM deliveries WHERE state='pending'"
+        )
+        return {row[0] for row in await self._do(lambda db: db.execute(sql).fetchall())}
+
     # ------------------------------------------------------------------------------- the journal of steps, audit
 
     async def begin_step(self, incident: str, evidence: str, entry: Mapping[str, Any], audit: Audit) -> None:

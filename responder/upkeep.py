@@ -11,6 +11,7 @@ import structlog
 
 from responder import inventory as inventories
 from responder import logwatch
+from responder.artifacts import ArtifactsSilent
 from responder.ask import get
 from responder.case import Kit
 from responder.config import RetentionPart
@@ -123,14 +124,25 @@ class Upkeep:
         return await discover_there(target, runner, self.kit.clock())
 
     async def clear_up(self, part: RetentionPart) -> None:
-        """Delete the oldest closed incidents past age or size; none that somebody has still to be told of."""
-        open_ids = [incident.id for incident, _, _ in await self.kit.store.incidents(untold=True)]
-        open_ids += [item.incident for item in await self.kit.store.deliveries(state="pending")]
+        """Delete the oldest closed incidents past age or size, here and where all replicas see them; none that is open
+        or that somebody has still to be told of."""
+        store, now = self.kit.store, self.kit.clock()
         gone = await asyncio.to_thread(
-            expire, self.kit.data_dir, open_ids=open_ids, now=self.kit.clock(), max_age_s=part.age, max_bytes=part.size
-        )
+            expire, self.kit.data_dir, open_ids=await store.unfinished(), now=now, max_age_s=part.age,
+            max_bytes=part.size,
+        )  # fmt: skip
         if gone:
             log.info("folders.expired", incidents=gone)
+        if self.kit.mirror is not None:
+            try:
+                gone = await self.kit.mirror.expire(
+                    store.unfinished, now=now, max_age_s=part.age, max_bytes=part.size
+                )  # fmt: skip
+            except ArtifactsSilent as error:
+                log.warning("artifacts.silent", reason=str(error))
+            else:
+                if gone:
+                    log.info("artifacts.expired", incidents=gone)
 
     async def count_queues(self) -> None:
         """How many messages wait for each receiver, how many have been given up, and whether the disk is full."""

@@ -68,6 +68,27 @@ async def test_a_folder_is_the_same_for_whoever_takes_over(artifacts: Artifacts,
     assert theirs.read_raw("stacks") == {}
 
 
+async def test_the_oldest_expire_past_the_size_of_all_and_none_that_is_kept(artifacts: Artifacts) -> None:
+    """The rule of local folders; who keeps what is asked only after it was seen what lies there."""
+    mirror = Mirror(artifacts)
+    for name in ("a", "b", "c"):
+        await artifacts.put(f"incidents/{name}/report.json", b"x" * 100)
+        await artifacts.put(f"incidents/{name}/raw/s/t", b"x" * 100)
+    stored = await artifacts.stored("incidents")
+    assert {(item.name, item.bytes) for item in stored} >= {("incidents/a/raw/s/t", 100)}
+    now = max(item.at for item in stored)
+
+    async def unfinished() -> list[str]:
+        await artifacts.put("incidents/d/report.json", b"begun a moment ago")
+        return ["a"]
+
+    gone = await mirror.expire(unfinished, now=now, max_age_s=3600, max_bytes=1000)
+    assert gone == []
+    gone = await mirror.expire(unfinished, now=now + 7200, max_age_s=1800, max_bytes=1000)
+    assert gone == ["b", "c", "d"]
+    assert {name.split("/")[1] for name in await artifacts.names("incidents")} == {"a"}
+
+
 async def test_a_place_that_does_not_answer_is_said(tmp_path: Path) -> None:
     """In words, for the log and the report."""
     from responder.artifacts_s3 import S3Artifacts
