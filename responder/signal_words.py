@@ -19,6 +19,7 @@ class About(NamedTuple):
 
 SIGNALS: dict[str, About] = {
     "up": About("", "scrapes work"),
+    "scrape_seconds": About("s", "time a scrape took"),
     "running": About("requests", "requests running"),
     "waiting": About("requests", "requests waiting"),
     "waiting_deferred": About("requests", "requests waiting for something other than capacity"),
@@ -104,6 +105,9 @@ SIGNALS: dict[str, About] = {
     "http_done_samples": About("requests", "completed HTTP answers in 30 s"),
     "unfinished_rate": About("requests/s", "requests abandoned by clients"),
     "unfinished_share": About("share", "requests abandoned by clients"),
+    "profile_starts": About("profiles", "profiles begun in ten minutes"),
+    "profiles_open": About("profiles", "profiles begun and not ended"),
+    "pauses_open": About("calls", "pauses not ended"),
     "corrupted_rate": About("requests/s", "requests with NaN logits"),
     "dcgm_gpu_util": About("%", "GPU utilisation"),
     "dcgm_gpu_power": About("W", "GPU power"),

@@ -157,6 +157,7 @@ FAMILIES: dict[str, Family] = {
     "process_cpu": _counter("s", "CPU time of the API server", Alias("process_cpu_seconds_total")),
     "memory_rss": _gauge("bytes", "memory of the API server", Alias("process_resident_memory_bytes")),
     "up": _gauge("", "last scrape worked", Alias("up"), aggregate="max"),
+    "scrape_seconds": _gauge("s", "length of the last scrape", Alias("scrape_duration_seconds"), aggregate="max"),
     # the accelerator, from NVIDIA's exporter
     "dcgm_gpu_util": _gauge("%", "GPU utilisation", Alias("DCGM_FI_DEV_GPU_UTIL"), aggregate="avg"),
     "dcgm_gpu_power": _gauge("W", "GPU power", Alias("DCGM_FI_DEV_POWER_USAGE"), aggregate="avg"),

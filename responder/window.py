@@ -43,6 +43,8 @@ def unit_of(signal: str) -> str:
         return "" if signal.endswith(("_samples", "_ratio")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
+    if signal == "scrape_seconds":
+        return "s"
     return ""
 
 

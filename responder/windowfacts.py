@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from responder.model import Scalar
-from responder.window import SCRAPED_AT, Window
+from responder.window import Window
 
 BASELINE_S = 600.0
 BASELINE_GUARDS_S = (20.0, 10.0, 5.0)
@@ -23,10 +22,6 @@ NEAR_ZERO = 1e-9
 SAME_LOAD = 0.25
 GROUP_POINTS = 3
 PINNED = 0.93
-STALL_S = 1.0
-FREEZE_S = 5.0
-EPISODE_BEFORE_ONSET_S = 60.0
-"""A freeze is noticed by its consequences: the onset may be estimated after it ended."""
 
 MOVERS: Mapping[str, float] = {
     "arrival_rate": 0.5,
@@ -122,122 +117,6 @@ def pinned(window: Window) -> bool | None:
         return False
     top = max(queued)
     return top > 0 and sum(value >= PINNED * top for value in queued) >= 0.7 * len(queued)
-
-
-# ----------------------------------------------------------------------------------------------------- standing still
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """A time in which no step returned although scrapes were answered."""
-
-    since: float
-    until: float
-    in_flight: bool | None
-    """Whether requests were in flight all through; None when the gauges do not say."""
-    ended: bool
-    """Whether counters moved again afterwards."""
-
-    @property
-    def seconds(self) -> float:
-        """Length as far as scrapes show it; the true one is up to one scrape interval longer on either side."""
-        return self.until - self.since
-
-
-def stretches(window: Window) -> list[Stretch] | None:
-    """Every stretch of equal progress counters over at least two scrapes; None without progress counters."""
-    scrapes = _scrapes(window)
-    if len(scrapes) < 2:
-        return None
-    found: list[Stretch] = []
-    first = 0
-    for at in range(1, len(scrapes) + 1):
-        if at < len(scrapes) and scrapes[at][1] == scrapes[first][1]:
-            continue
-        if at - 1 > first:
-            since, until = scrapes[first][0], scrapes[at - 1][0]
-            found.append(Stretch(since, until, _in_flight(window, since, until), at < len(scrapes)))
-        first = at
-    return found
-
-
-def _scrapes(window: Window) -> list[tuple[float, float]]:
-    """(scrape time, progress) without repeats. Without scrape times, a point may show the scrape before it."""
-    progress = window.signals.get("progress_total", ())
-    scraped = window.signals.get(SCRAPED_AT, (None,) * window.length)
-    out: list[tuple[float, float]] = []
-    for index, value in enumerate(progress):
-        if value is None:
-            continue
-        at = scraped[index]
-        if at is None:
-            at = window.at(index)
-        if window.disturbed(at):
-            continue
-        if not out or at > out[-1][0]:
-            out.append((at, value))
-    return out
-
-
-def _in_flight(window: Window, since: float, until: float) -> bool | None:
-    signal = "in_flight" if "in_flight" in window.signals else "running"
-    inside = [value for _, value in window.points(signal, since, until + window.step)]
-    if not inside:
-        return None
-    # The last point may already show the time after the stretch.
-    inside = inside[:-1] or inside
-    return min(inside) > 0
-
-
-def standing(window: Window) -> dict[str, Scalar]:
-    """flat_s, flat_with_in_flight, catch_up, stalls, longest_stall_s; what cannot be told is None."""
-    found = stretches(window)
-    if found is None:
-        return dict.fromkeys(("flat_s", "flat_with_in_flight", "catch_up", "stalls", "longest_stall_s"))
-    last = found[-1] if found and not found[-1].ended else None
-    flat_s = _flat(window, last)
-    long_enough = flat_s >= max(2 * window.interval, 3.0)
-    since = window.onset_at - EPISODE_BEFORE_ONSET_S
-    stalls = [s for s in found if s.in_flight and s.seconds >= STALL_S and s.until >= since]
-    return {
-        "flat_s": flat_s,
-        "flat_with_in_flight": (last.in_flight if last else False) if long_enough else False,
-        "catch_up": any(s.ended and s.seconds >= FREEZE_S for s in stalls),
-        "stalls": len(stalls),
-        "longest_stall_s": max((s.seconds for s in stalls), default=0.0),
-    }
-
-
-def _flat(window: Window, last: Stretch | None) -> float:
-    if last is None:
-        return 0.0
-    # While scrapes are answered the stretch lasts until now; when they stopped, nobody knows what happened since.
-    return (window.end if window.end - last.until <= 3 * window.interval else last.until) - last.since
-
-
-def scrape_gap(window: Window) -> float | None:
-    """Longest run of failed or missing scrapes since the onset; None when `up` is not known at all."""
-    values = window.signals.get("up")
-    if values is None:
-        return None
-    longest = run = 0
-    for index, value in enumerate(values):
-        if window.at(index) < window.onset_at:
-            continue
-        run = run + 1 if value is None or value == 0 else 0
-        longest = max(longest, run)
-    return longest * window.step
-
-
-def reset(window: Window) -> bool | None:
-    """Whether the server was started anew inside the window: another start time, or counters that fell."""
-    starts = [value for _, value in window.points("process_start_time", window.start, window.end)]
-    if starts:
-        return max(starts) - min(starts) > 1.0
-    progress = [value for _, value in window.points("progress_total", window.start, window.end)]
-    if len(progress) < 2:
-        return None
-    return any(after < before for before, after in zip(progress, progress[1:], strict=False))
 
 
 # -------------------------------------------------------------------------------------------------------- comparisons

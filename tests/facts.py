@@ -14,6 +14,7 @@ from responder.traces.facts import FACTS as TRACE
 _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s")
 _NAMES = {
     "metrics": "running.pinned flat_s flat_with_in_flight reset scrape_gap_s catch_up itl_equal_batch_ratio "
+    "down_s answers_between_gaps failed_scrape_s "
     "itl_with_prefill_ratio less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls longest_stall_s first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",
@@ -59,7 +60,7 @@ _NAMES = {
     ),
     "nvidia_smi": "stuck_calls odd_gpus odd_gpu link_errors slow_links link_rate all_nvlink slowest_path",
     "infiniband": "ports ports_down slow_ports errors errors_growing sent_rate congested",
-    "dcgm": "xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share power_violation_share",
+    "dcgm": "gpus spinning idle xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share power_violation_share",
     "nccl_log": "lines slowest_way over_sockets warnings first_to_warn timeouts first_diverging_rank",
     "flight_recorder": "ranks behind_ranks first_diverging_rank mismatch",
     "gdb": "threads in_nccl in_driver stands_in",

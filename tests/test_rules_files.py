@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 RULES = ROOT / "rules"
 FILES = sorted(RULES.glob("*.yaml"))
 TESTS = sorted((RULES / "tests").glob("*.yaml"))
-METRIC = re.compile(r"(?<![\w:\"])((?:vllm:|DCGM_|http_|process_)\w+|up)(?![\w:(\"])")
+METRIC = re.compile(r"(?<![\w:\"])((?:vllm:|DCGM_|http_|process_|scrape_)\w+|up)(?![\w:(\"])")
 PROBES = re.compile(r"(?<![\w:])responder_\w+")
 
 REQUIRED = [

@@ -46,6 +46,8 @@ def rows(scenario: str, tsdb: pathlib.Path, step_s: float, names: set[str]) -> I
         if not got or got[1] not in names:
             continue
         name, labels, value, at = got[1], got[2], got[3], int(got[4]) / 1000
+        if value == "NaN":
+            continue  # a staleness marker: written out as a number it would look like a change
         # One scrape has one time, so that all its series are kept or left out together.
         if at - taken.get((name, labels), 0.0) < step_s - 0.3:
             continue

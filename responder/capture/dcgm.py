@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.gpu_text import Gpu
 from responder.model import Fact, Outcome, Scalar
 from responder.window import host_of
 
@@ -23,6 +24,7 @@ SERIES = "series.json"
 BEFORE_S = 600.0
 TIMEOUT_S = 6.0
 POINTS = 240
+LATELY_S = 15.0
 
 COUNTERS = {
     "xid": "DCGM_FI_DEV_XID_ERRORS",
@@ -35,6 +37,7 @@ COUNTERS = {
 }
 GAUGES = {
     "gpu_util": "DCGM_FI_DEV_GPU_UTIL",
+    "mem_util": "DCGM_FI_DEV_MEM_COPY_UTIL",
     "power": "DCGM_FI_DEV_POWER_USAGE",
     "sm_clock": "DCGM_FI_DEV_SM_CLOCK",
     "temperature": "DCGM_FI_DEV_GPU_TEMP",
@@ -115,6 +118,10 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
             yield fact(f"{name}_share", round(share, 4), "share", words)
         else:
             yield fact(name, max(known.values()) if name == "xid" else sum(known.values()), "errors", words)
+    doing = _doing(found, brief)
+    for kind in ("spinning", "idle"):
+        which = sorted(gpu for gpu, state in doing.items() if state == kind)
+        yield fact(kind, len(which) if doing else None, "GPUs", ", ".join(f"GPU {gpu}" for gpu in which))
     for name in GAUGES:
         values = [_around(row["points"], brief) for row in found.get(name, ())]
         now = [after for _, after in values if after is not None]
@@ -124,6 +131,23 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
             yield fact(f"{name}.lowest", round(min(now), 4))
         if ratios:
             yield fact(f"{name}.ratio", round(median(ratios), 3), "ratio")
+
+
+def _doing(found: Mapping[str, list[dict[str, Any]]], brief: Brief) -> dict[str, str]:
+    """GPU -> idle, spinning (busy without touching memory: waiting inside a kernel) or working, lately; of GPUs whose
+    utilisation the exporter tells."""
+    util, memory = ({_label(row): _lately(row["points"], brief) for row in found.get(name, ())}
+                    for name in ("gpu_util", "mem_util"))  # fmt: skip
+    return {
+        gpu: Gpu(index=0, util=tuple(values), mem_util=tuple(memory.get(gpu, ()))).doing
+        for gpu, values in util.items()
+        if values
+    }
+
+
+def _lately(points: list[list[float | None]], brief: Brief) -> list[float]:
+    since = max(brief.onset_at, brief.now - max(LATELY_S, 2.5 * brief.scrape_interval_s))
+    return [value for at, value in points if value is not None and at is not None and at >= since]
 
 
 def _label(row: Mapping[str, Any]) -> str:
@@ -163,6 +187,8 @@ STEP = Step(
         FactSpec("dcgm.nvlink_crc", "errors", "NVLink CRC errors since the onset"),
         FactSpec("dcgm.power_violation_share", "share", "share of the time since the onset the power cap slowed a GPU"),
         FactSpec("dcgm.thermal_violation_share", "share", "share of the time since the onset heat slowed a GPU"),
+        FactSpec("dcgm.spinning", "GPUs", "busy without memory activity lately: waiting inside a kernel"),
+        FactSpec("dcgm.idle", "GPUs", "GPUs at 0 % utilisation lately"),
         *(
             FactSpec(f"dcgm.{name}.{kind}", "ratio" if kind == "ratio" else "", f"{GAUGES[name]}, {words}")
             for name in GAUGES

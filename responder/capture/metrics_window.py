@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar
 from responder.signals import bucket_of
+from responder.stops import down, reset, scrape_gap, standing
 from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, grid, series_of, unit_of
 from responder.windowfacts import (
     BASELINE_S,
@@ -25,10 +26,7 @@ from responder.windowfacts import (
     movers,
     pinned,
     prefill_mix_ratio,
-    reset,
-    scrape_gap,
     slowed_before_batch,
-    standing,
     summary,
     unknown_signals,
 )
@@ -136,6 +134,8 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield fact(name, value, "s" if name.endswith("_s") else "", resolution if name != "flat_s" else "")
     yield fact("reset", reset(window))
     yield fact("scrape_gap_s", scrape_gap(window), "s")
+    for name, value in down(window).items():
+        yield fact(name, value, "s" if name.endswith("_s") else "")
     yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
     yield fact("less_done_ratio", less_done(window))
@@ -217,6 +217,9 @@ STEP = Step(
         FactSpec("metrics.longest_stall_s", "s", "the longest of them"),
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
         FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
+        FactSpec("metrics.down_s", "s", "for how long scrapes have failed, until now"),
+        FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
+        FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),

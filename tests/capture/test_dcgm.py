@@ -76,3 +76,18 @@ async def test_no_exporter_is_skipped_and_a_broken_prometheus_fails() -> None:
 
     assert (await run(Broken()))[0].outcome is Outcome.FAILED
     assert (await run(None))[0].outcome is Outcome.SKIPPED
+
+
+async def test_a_gpu_that_spins_is_told_from_one_that_idles() -> None:
+    """As recorded of a stopped rank: full utilisation without memory activity beside none at all. Of a GPU whose memory
+    nobody watches only idleness can be said."""
+    prometheus = Prometheus(
+        DCGM_FI_DEV_GPU_UTIL=[
+            series("gpu-1", "0", [90, 90], [100, 100]),
+            series("gpu-1", "1", [90, 90], [0, 0]),
+            series("gpu-1", "2", [90, 90], [100, 100]),
+        ],
+        DCGM_FI_DEV_MEM_COPY_UTIL=[series("gpu-1", "0", [40, 40], [0, 0]), series("gpu-1", "1", [40, 40], [0, 0])],
+    )
+    _, said = await run(prometheus)
+    assert (said["spinning"], said["idle"]) == (1, 1)

@@ -1,0 +1,96 @@
+"""When did the engine stand still, and when did nobody answer? Recorded windows, then windows made for one point."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.stops import down, reset, scrape_gap, standing
+from responder.window import SCRAPED_AT
+from tests.test_windowfacts import made, recorded
+
+
+def test_a_recorded_hang_stands_still() -> None:
+    """17 s after the rank was stopped: flat, with 19 requests in flight."""
+    found = standing(recorded("hang_worker"))
+    assert found["flat_s"] == pytest.approx(17.5, abs=1.0)
+    assert (found["flat_with_in_flight"], found["catch_up"], found["stalls"]) == (True, False, 1)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("hang_after", 31.0), ("profile_after", 42.0)])
+def test_the_burst_after_a_freeze_is_called_so(name: str, seconds: float) -> None:
+    """What follows a freeze is its queue, not a traffic spike."""
+    found = standing(recorded(name))
+    assert (found["catch_up"], found["flat_with_in_flight"]) == (True, False)
+    assert found["longest_stall_s"] == pytest.approx(seconds, abs=1.0)
+
+
+@pytest.mark.parametrize("name", ["spike", "kv_starve"])
+def test_an_overloaded_server_does_not_stand_still(name: str) -> None:
+    """Queues are no stalls."""
+    found = standing(recorded(name))
+    assert (found["flat_s"], found["stalls"], found["catch_up"]) == (0.0, 0, False)
+
+
+def test_an_idle_server_is_flat_but_not_stuck() -> None:
+    """Counters stand still every quiet night."""
+    found = standing(made(progress_total=[7.0] * 30, in_flight=[0.0] * 30))
+    assert found == {
+        "flat_s": 145.0, "flat_with_in_flight": False, "catch_up": False, "stalls": 0, "longest_stall_s": 0.0,
+    }  # fmt: skip
+
+
+def test_one_scrape_shown_twice_is_no_stall() -> None:
+    """A grid point may repeat the scrape before it; the scrape's own time tells."""
+    progress = [float(n) for n in range(30)]
+    progress[10] = progress[9]
+    times = [5.0 * n for n in range(30)]
+    times[10] = times[9]
+    busy = [3.0] * 30
+    assert standing(made(progress_total=progress, in_flight=busy, **{SCRAPED_AT: times}))["stalls"] == 0
+    assert standing(made(onset=8, progress_total=progress, in_flight=busy))["stalls"] == 1
+
+
+def test_silence_after_the_last_scrape_is_not_counted_as_flat() -> None:
+    """A target that is down since 50 s has not been seen standing still for 50 s."""
+    progress: list[float | None] = [float(n) for n in range(10)] + [9.0] + [None] * 10
+    assert standing(made(onset=5, progress_total=progress, in_flight=[2.0] * 11))["flat_s"] == 5.0
+
+
+def test_without_progress_counters_nothing_is_said() -> None:
+    """All unknown, none zero."""
+    assert set(standing(made(running=[1.0] * 30)).values()) == {None}
+
+
+def test_unknown_gauges_leave_a_flat_server_undecided() -> None:
+    """Flat for long, but whether requests are in flight is not known."""
+    assert standing(made(progress_total=[1.0] * 30))["flat_with_in_flight"] is None
+
+
+def test_a_restart_inside_the_window() -> None:
+    """Another start time, or counters that fell where there is no start time; else unknown."""
+    assert reset(made(process_start_time=[100.0] * 10 + [500.0] * 10)) is True
+    assert reset(made(process_start_time=[100.0] * 20)) is False
+    assert reset(made(progress_total=[5.0, 6.0, 1.0])) is True
+    assert reset(made(running=[1.0] * 5)) is None
+
+
+def test_failed_scrapes_since_the_onset() -> None:
+    """Down and missing both count; without `up` nothing is known."""
+    assert scrape_gap(made(onset=4, up=[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, None, 0.0, 1.0])) == 15.0
+    assert scrape_gap(made(running=[1.0] * 5)) is None
+
+
+def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> None:
+    """Refused at once and for good; given up on after a second, and answered twice in between."""
+    gone = down(made(onset=2, up=[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], scrape_seconds=[0.01] * 3 + [0.0004] * 3))
+    assert gone == {"down_s": 15.0, "answers_between_gaps": 0, "failed_scrape_s": 0.0004}
+    slow = down(
+        made(onset=1, up=[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], scrape_seconds=[0.1, 1.0, 0.9, 1.0, 0.8, 1.1, 0.9])
+    )
+    assert slow == {"down_s": 0.0, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
+
+
+def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
+    """Unknown, not fine; and a server that always answered has no length of failed scrapes."""
+    assert set(down(made(running=[1.0] * 30)).values()) == {None}
+    assert down(made(up=[1.0] * 30)) == {"down_s": 0.0, "answers_between_gaps": None, "failed_scrape_s": None}
