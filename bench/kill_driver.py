@@ -8,10 +8,12 @@ that a life starts in milliseconds. {"dir", "port", "server", "targets", "kill",
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 import time
 import traceback
@@ -82,6 +84,7 @@ class Life:
 
     async def run(self) -> None:
         """Until killed, or until asked over HTTP to stop."""
+        sys.setswitchinterval(0.001)  # as app.py does
         fleet = self.fleet = self._fleet()
         self.store: Store = fleet.store if fleet else SqliteStore(self.folder)
         self.store.open()
@@ -198,8 +201,14 @@ class _Params(BaseModel):
     pass
 
 
+def _die_with_parent() -> None:
+    """Nobody is left to end us when the bench was ended by force."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def nursery() -> None:
     """Fork a life per line; die with our parent."""
+    _die_with_parent()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     publish.charts.draw = _no_charts  # type: ignore[assignment]
     respond.FIRST_WORD_S, respond.SECOND_LOOK_S, respond.GREW_SETTLES_S = 0.05, 0.01, 0.01
@@ -209,6 +218,7 @@ def nursery() -> None:
         if pid == 0:
             code = 1
             try:
+                _die_with_parent()
                 os.close(0)
                 killpoint.arm(spec["kill"])
                 asyncio.run(Life(spec).run())

@@ -42,8 +42,39 @@ class Intake(Noun):
     """Why an alert, or all of it, is of no use to us."""
 
 
-def from_alertmanager(payload: object, targets: Collection[Target], now: float, rules: Iterable[Rule] = ()) -> Intake:
+class Names:
+    """Targets by what an alert may call them: their own labels; else name or address in `target` or `instance`. The
+    first of several wins. Made once for many alerts: a storm over a thousand targets must not try each on each."""
+
+    def __init__(self, targets: Collection[Target]) -> None:
+        self._by_match: dict[tuple[str, ...], dict[tuple[str, ...], tuple[int, Target]]] = {}
+        self._by_name: dict[str, tuple[int, Target]] = {}
+        for place, target in enumerate(targets):
+            if target.match:
+                names = tuple(sorted(target.match))
+                values = tuple(target.match[name] for name in names)
+                self._by_match.setdefault(names, {}).setdefault(values, (place, target))
+            for word in (target.name, urlsplit(target.url).netloc):
+                self._by_name.setdefault(word, (place, target))
+
+    def find(self, labels: Mapping[str, str]) -> Target | None:
+        """The target an alert with these labels is about."""
+        found = [
+            hit
+            for names, by_values in self._by_match.items()
+            if (hit := by_values.get(tuple(labels.get(name, "\0") for name in names))) is not None
+        ]
+        if not found:
+            words = (labels.get("target"), labels.get("instance"))
+            found = [hit for word in words if word is not None and (hit := self._by_name.get(word)) is not None]
+        return min(found, key=lambda hit: hit[0])[1] if found else None
+
+
+def from_alertmanager(
+    payload: object, targets: Collection[Target] | Names, now: float, rules: Iterable[Rule] = ()
+) -> Intake:  # fmt: skip
     """Read a payload. Class and severity come from the alert's labels, else from our rule of the same name."""
+    targets = targets if isinstance(targets, Names) else Names(targets)
     if not isinstance(payload, dict) or not isinstance(payload.get("alerts"), list):
         return Intake(refused=("no Alertmanager payload: an object with a list `alerts` is expected",))
     if payload.get("version") not in ("4", 4):
@@ -66,16 +97,16 @@ def from_alertmanager(payload: object, targets: Collection[Target], now: float, 
     return Intake(firing=tuple(firing), resolved=tuple(resolved), refused=tuple(refused))
 
 
-def split(payload: Any, targets: Collection[Target]) -> dict[str, Any]:
+def split(payload: Any, targets: Collection[Target] | Names) -> dict[str, Any]:
     """The alerts of a payload by the name of their target, each part a payload of its own; '' is for those of none."""
     alerts = payload.get("alerts") if isinstance(payload, dict) else None
     if not isinstance(alerts, list):
         return {"": payload}
-    parts: dict[str, list[Any]] = {}
+    known, parts = targets if isinstance(targets, Names) else Names(targets), dict[str, list[Any]]()
     for alert in alerts:
         labels = alert.get("labels") if isinstance(alert, dict) else None
         named = {str(k): str(v)[:MAX_TEXT] for k, v in labels.items()} if isinstance(labels, dict) else {}
-        target = _target(named, targets)
+        target = known.find(named)
         parts.setdefault(target.name if target else "", []).append(alert)
     return {name: {**payload, "alerts": some} for name, some in parts.items()} or {"": payload}
 
@@ -91,7 +122,7 @@ def fold(own: Iterable[Symptom], told: Iterable[Symptom]) -> tuple[Symptom, ...]
     return tuple(sorted(by_key.values(), key=lambda s: (s.since, s.target, s.alert)))
 
 
-def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[str, Rule], source: str) -> Symptom | str:
+def _alert(alert: Any, targets: Names, now: float, book: Mapping[str, Rule], source: str) -> Symptom | str:
     """The symptom, or why it cannot be one."""
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
         return "an alert without labels"
@@ -101,7 +132,7 @@ def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[st
         return "an alert without alertname"
     if alert.get("status") not in ("firing", "resolved"):
         return f"{name}: status {alert.get('status')!r} is neither firing nor resolved"
-    target = _target(labels, targets)
+    target = targets.find(labels)
     if target is None:
         return f"{name}: its labels match no configured target"
     rule = book.get(name)
@@ -123,18 +154,6 @@ def _alert(alert: Any, targets: Collection[Target], now: float, book: Mapping[st
         summary=notes.get("summary", "") or notes.get("description", "") or name,
         source=source,
     )
-
-
-def _target(labels: Mapping[str, str], targets: Collection[Target]) -> Target | None:
-    """By the target's own labels; else by its name or address in `target` or `instance`."""
-    for target in targets:
-        if target.match and all(labels.get(k) == v for k, v in target.match.items()):
-            return target
-    for target in targets:
-        names = {target.name, urlsplit(target.url).netloc}
-        if labels.get("target") in names or labels.get("instance") in names:
-            return target
-    return None
 
 
 def _severity(label: str, rule: Rule | None) -> Severity:

@@ -112,12 +112,30 @@ class IncidentFolder:
             path.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write indented JSON with sorted keys."""
-        self.write(name, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        """Write JSON with sorted keys, a line for each part of it: what is indented throughout is encoded in Python,
+        and after a storm that would hold up whoever waits for an answer."""
+        self.write(name, f"{_by_parts(value)}\n".encode())
 
     def read_json(self, name: str) -> Any:
         """OSError or ValueError when it is not there or broken."""
         return json.loads((self.path / name).read_bytes())
+
+
+def _by_parts(value: Any) -> str:
+    """An object: each of its values on a line of its own; a list in it or by itself: each of its items."""
+    if isinstance(value, dict) and value:
+        return "{\n" + ",\n".join(f"{json.dumps(key)}: {_items(value[key])}" for key in sorted(value)) + "\n}"
+    return _items(value)
+
+
+def _items(value: Any) -> str:
+    if isinstance(value, list | tuple) and value:
+        return "[\n" + ",\n".join(_compact(item) for item in value) + "\n]"
+    return _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def folder_of(data_dir: Path, incident: str) -> IncidentFolder:

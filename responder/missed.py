@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from responder.alertmanager import FOUND_LATE, from_alertmanager
+from responder.alertmanager import FOUND_LATE, Names, from_alertmanager
 from responder.holding import key_of
 from responder.metrics import Labels, Point, Prometheus, PrometheusSilent
 from responder.model import Content, Target
@@ -64,7 +64,7 @@ class Missed:
                 series.setdefault(tuple(sorted(labels.items())), []).extend(points)
             begin = until
         found = [alert for key, points in series.items() for alert in alerts_of(dict(key), points, since, now)]
-        mine = tuple(targets.values())
+        mine = Names(targets.values())
         known = [a for a in found if not from_alertmanager(_payload([a]), mine, now, content.rules).refused]
         for at in range(0, len(known), MOST_IN_A_PAYLOAD):
             await self.store.add_intake(_payload(known[at : at + MOST_IN_A_PAYLOAD]), now, limit=1 << 60)

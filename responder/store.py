@@ -82,7 +82,7 @@ class Store(Look, Work):
             return True
 
         try:
-            return await self._do(work)
+            return await self._do(work, urgent=True)
         except StoreFull:
             return False
 

@@ -72,5 +72,6 @@ class Engine(ABC):
         """Let go of it; idempotent."""
 
     @abstractmethod
-    async def _do(self, work: Callable[[Db], T]) -> T:
-        """Run `work` as one transaction; committed and synced when it returns, undone when it raises."""
+    async def _do(self, work: Callable[[Db], T], *, urgent: bool = False) -> T:
+        """Run `work` as one transaction; committed and synced when it returns, undone when it raises. Somebody waits
+        for an answer to what is `urgent`: where work queues up, it goes first."""

@@ -1,7 +1,8 @@
 """How is it kept in one file? SQLite on a thread of its own; waiting transactions share one sync.
 
 `synchronous=FULL`, so what was acknowledged survives power loss. A sync costs milliseconds whatever it carries: what
-has queued up meanwhile is committed together, each piece of work in a savepoint, and nobody is answered before.
+has queued up meanwhile is committed together, each piece of work in a savepoint, and nobody is answered before. Alerts
+wait for little else: with them only a few pieces of other work are committed, which may be megabytes each.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -26,6 +27,8 @@ from responder.store_tables import SCHEMA, statements
 SERIAL_ID = "INTEGER PRIMARY KEY AUTOINCREMENT"
 TOGETHER = 256
 """Most pieces of work in one commit."""
+BESIDE_URGENT = 4
+"""Of them so many may be ones nobody waits for, where somebody waits for others."""
 Job = tuple[Callable[[Db], Any], "Future[Any]"]
 Ended = tuple["Future[Any]", Any, BaseException | None]
 
@@ -35,7 +38,10 @@ class SqliteStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._urgent: deque[Job] = deque()
+        self._others: deque[Job | None] = deque()
+        self._news = threading.Semaphore(0)
+        """As often as there is a piece of work."""
         self._thread: threading.Thread | None = None
         self._lock: int | None = None
         self._reserve = Reserve(folder)
@@ -64,7 +70,8 @@ class SqliteStore(Store):
     def close(self) -> None:
         """Finish what waits, close the file and let go of the directory; idempotent."""
         if self._thread is not None:
-            self._jobs.put(None)
+            self._others.append(None)
+            self._news.release()
             self._thread.join()
             self._thread = None
         self._unlock()
@@ -85,11 +92,13 @@ class SqliteStore(Store):
         self.full = not held if self.full else False
         return self.full
 
-    async def _do(self, work: Callable[[Db], T]) -> T:
+    async def _do(self, work: Callable[[Db], T], *, urgent: bool = False) -> T:
         if self._thread is None:
             raise StoreRefused("the store is closed")
         done: Future[T] = Future()
-        self._jobs.put((work, done))
+        queue: deque[Any] = self._urgent if urgent else self._others
+        queue.append((work, done))
+        self._news.release()
         return await asyncio.wrap_future(done)
 
     # ---------------------------------------------------------------------------------------- on the thread
@@ -108,13 +117,17 @@ class SqliteStore(Store):
             db.close()
 
     def _waiting(self) -> list[Job | None]:
-        """At least one piece of work; all that has queued up behind it."""
-        found = [self._jobs.get()]
-        while len(found) < TOGETHER and found[-1] is not None:
-            try:
-                found.append(self._jobs.get_nowait())
-            except queue.Empty:
-                break
+        """At least one piece of work; all that has queued up, or what is urgent and a few others."""
+        self._news.acquire()
+        found: list[Job | None] = [self._urgent.popleft() for _ in range(min(len(self._urgent), TOGETHER))]
+        most = BESIDE_URGENT if found else TOGETHER
+        while self._others and most and (not found or found[-1] is not None):
+            if self._others[0] is None and self._urgent:
+                break  # asked to end: not before all of it is done
+            found.append(self._others.popleft())
+            most -= 1
+        for _ in found[1:]:
+            self._news.acquire()
         return found
 
     def _commit(self, db: sqlite3.Connection, jobs: list[Job | None]) -> bool:
@@ -226,7 +239,7 @@ class SqliteReader(Store):
             self._db.close()
             self._db = None
 
-    async def _do(self, work: Callable[[Db], T]) -> T:
+    async def _do(self, work: Callable[[Db], T], *, urgent: bool = False) -> T:
         if self._db is None:
             raise StoreRefused("the store is closed")
         return work(self._db)

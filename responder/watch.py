@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from responder.alertmanager import FOUND_LATE, from_alertmanager
+from responder.alertmanager import FOUND_LATE, Names, from_alertmanager
 from responder.correlate import Decision, Memory, Policy
 from responder.holding import States, joined, only
 from responder.judge import Round, absent, judge
@@ -353,7 +353,8 @@ def _heard(
     rules: Iterable[Rule],
     now: float,
 ) -> tuple[Told, list[str]]:
-    intakes = [from_alertmanager(payload, targets, received_at, rules) for _, received_at, payload in rows]
+    names = Names(targets)
+    intakes = [from_alertmanager(payload, names, received_at, rules) for _, received_at, payload in rows]
     return hear(told, intakes, now), [reason for intake in intakes for reason in intake.refused]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.alertmanager import fold, from_alertmanager
+from responder.alertmanager import Names, fold, from_alertmanager
 from responder.holding import key_of
 from responder.model import Rule, Severity, Symptom, Target
 
@@ -133,3 +133,15 @@ def test_no_payload_raises(body: object, inner: object) -> None:
     """Whoever reaches the port may post anything."""
     from_alertmanager(body, [A], NOW)
     from_alertmanager({"version": "4", "alerts": [inner, {"labels": inner}]}, [A], NOW)
+
+
+def test_of_several_targets_that_an_alert_may_mean_the_first_is_meant() -> None:
+    """Their own labels say more than a name or an address; among equals the order of the configuration decides."""
+    wide = Target(name="wide", url="http://w:1", match={"job": "v"})
+    names = Names([wide, A, POD])
+    assert names.find({"job": "v", "instance": "a:8000"}) is wide
+    assert names.find({"instance": "a:8000"}) is A
+    assert names.find({"namespace": "llm", "pod": "vllm-0", "instance": "a:8000"}) is A
+    assert Names([POD, A]).find({"namespace": "llm", "pod": "vllm-0", "instance": "a:8000"}) is POD
+    assert names.find({"target": "pod", "instance": "10.0.0.7:8000"}) is POD
+    assert names.find({"target": "nobody"}) is None

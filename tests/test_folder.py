@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.folder import SAFE, expire, folder_of, safe_name, write_atomic
+from responder.folder import SAFE, IncidentFolder, expire, folder_of, safe_name, write_atomic
 
 
 @given(st.text(max_size=300))
@@ -52,3 +52,17 @@ def test_the_oldest_go_first_and_open_ones_never(tmp_path: Path) -> None:
     assert expire(tmp_path, open_ids=["old-open"], now=1010, max_age_s=1e9, max_bytes=2500) == ["old", "mid"]
     assert expire(tmp_path, open_ids=["old-open"], now=9e9, max_age_s=10, max_bytes=10**9) == ["new"]
     assert [p.name for p in (tmp_path / "incidents").iterdir()] == ["old-open"]
+
+
+def test_json_is_written_a_part_a_line_with_sorted_keys(tmp_path: Path) -> None:
+    """Quickly for the machine, and a person who looks or compares finds each part on its line."""
+    folder = IncidentFolder(tmp_path)
+    value = {"b": [{"z": 1, "a": "ü"}, 2], "a": {"y": [], "x": None}, "c": [], "d": {}}
+    folder.write_json("one.json", value)
+    assert folder.read_json("one.json") == value
+    assert (tmp_path / "one.json").read_text() == (
+        '{\n"a": {"x": null, "y": []},\n"b": [\n{"a": "ü", "z": 1},\n2\n],\n"c": [],\n"d": {}\n}\n'
+    )
+    for plain in ([], [1, [2]], {}, "text", None):
+        folder.write_json("one.json", plain)
+        assert folder.read_json("one.json") == plain

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Severity, Silence
 from responder.postgres.store import PostgresStore
 from responder.store import Store
-from responder.store_db import StoreRefused
+from responder.store_db import Db, StoreRefused
 from responder.store_sqlite import SqliteStore
 from responder.store_tables import SCHEMA
 
@@ -201,3 +203,45 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     assert db.execute("SELECT count(*) FROM intake").fetchone()[0] >= acknowledged + 1
     assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     db.close()
+
+
+async def test_alerts_do_not_wait_for_all_the_work_that_queued_up_before_them(tmp_path: Path) -> None:
+    """Whoever posts one waits for it; megabytes of timers and incidents of a storm go beside it, a few at a time."""
+    store = SqliteStore(tmp_path)
+    store.open()
+    at_work, go = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold(_: Db) -> None:
+        at_work.set()
+        go.wait(20)
+
+    def note(name: str) -> Callable[[Db], None]:
+        return lambda _: order.append(name)
+
+    held = asyncio.create_task(store._do(hold))
+    await asyncio.to_thread(at_work.wait, 20)
+    others = [asyncio.create_task(store._do(note(f"other {n}"))) for n in range(20)]
+    await asyncio.sleep(0)
+    urgent = [asyncio.create_task(store._do(note("alert"), urgent=True)) for _ in range(3)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*urgent)
+    assert order[:3] == ["alert"] * 3
+    await asyncio.gather(held, *others)
+    assert [name for name in order if name != "alert"] == [f"other {n}" for n in range(20)]
+    store.close()
+
+
+async def test_what_is_asked_before_the_end_is_done(tmp_path: Path) -> None:
+    """Closing waits for all of it, urgent or not."""
+    store = SqliteStore(tmp_path)
+    store.open()
+    asked = [asyncio.create_task(store.add_intake({"n": n}, 1.0, limit=10_000)) for n in range(600)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(store.close)
+    assert all(await asyncio.gather(*asked))
+    again = SqliteStore(tmp_path)
+    again.open()
+    assert len(await again.intake()) == 600
+    again.close()

@@ -60,7 +60,7 @@ class PostgresStore(Store):
         """Close all connections; idempotent."""
         self.database.close()
 
-    async def _do(self, work: Callable[[Db], T]) -> T:
+    async def _do(self, work: Callable[[Db], T], *, urgent: bool = False) -> T:
         share, leases = _about.get(), self.leases
         if share is None or leases is None:
             return await self.database.ask(work, patience_s=PATIENCE_S)
