@@ -227,7 +227,7 @@ def _frame(axes: Axes, chart: dict[str, Any], days: float) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M" if days > 5 / 1440 else "%H:%M:%S", tz=UTC))  # type: ignore[no-untyped-call]
     axes.annotate(
-        "UTC", (1, 0), (0, -6), xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
+        "UTC", (1, 0), (2, -6), xycoords="axes fraction", textcoords="offset points", ha="left", va="top",
         color=FAINT, fontsize=9.5,
     )  # fmt: skip
     axes.tick_params(colors=FAINT, labelsize=10, length=3)

@@ -87,12 +87,12 @@ class Ledger:
         await self._keep(opinion)
         return opinion.model_dump(mode="json")
 
-    async def press(self, incident: str, cause: str, right: bool, who: str) -> str:
-        """A button: '' when it counts, else why not."""
+    async def press(self, incident: str, cause: str, right: bool, who: str, truth: str = "", note: str = "") -> str:
+        """A button: '' when it counts, else why not. `truth` is what it was instead of `cause`."""
         try:
             opinion = await asyncio.to_thread(
-                opinion_on, self.kit.data_dir, incident, right=right, cause=cause if right else "", who=who, note="",
-                now=self.kit.clock(),
+                opinion_on, self.kit.data_dir, incident, right=right, cause=cause if right else truth, who=who,
+                note=note, now=self.kit.clock(),
             )  # fmt: skip
         except NoSuchVerdict as error:
             return str(error)

@@ -720,12 +720,14 @@ class Button(Noun):
     step: str = ""
     rung: int = 0
     cause: str = ""
+    truth: str = ""
+    """Of `wrong`: which cause it was instead; empty: another one, or nobody knows."""
     seconds: float = 0.0
     """Of a silence."""
     until: float = 0.0
     """When the question expires; 0: it does not."""
     what: str = ""
-    """What pressing it does to the server, in words."""
+    """What pressing it does to the server, or the name of the cause it was instead, in words."""
 
 
 class Silence(Noun):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from responder.case import Case, Kit
-from responder.model import Button, Report
+from responder.model import Button, Cause, Report
+from responder.report_words import authored
+from responder.words import speaking
 
 SILENCES_S = (3600.0, 4 * 3600.0, 24 * 3600.0)
+MOST_TRUTHS = 25
+"""Causes that a message offers instead of a wrong one: their names take room from what it says."""
 
 
 def offers(kit: Kit, case: Case, report: Report) -> list[Button]:
@@ -20,8 +24,22 @@ def offers(kit: Kit, case: Case, report: Report) -> list[Button]:
         out += _questions(kit, case, about)
     lead = report.verdict.hypotheses[0] if report.verdict.hypotheses else None
     if lead and report.stage in ("final", "resolved"):
-        out += [Button(action="right", cause=lead.cause, **about), Button(action="wrong", cause=lead.cause, **about)]
+        out.append(Button(action="right", cause=lead.cause, **about))
+        with speaking(kit.languages[0]):
+            for cause in instead(kit, report.incident.incident_class, [h.cause for h in report.verdict.hypotheses]):
+                out.append(Button(action="wrong", cause=lead.cause, truth=cause.id, what=authored(cause.title, 60),
+                                  **about))  # fmt: skip
+        out.append(Button(action="wrong", cause=lead.cause, **about))
     return out
+
+
+def instead(kit: Kit, incident_class: str, named: list[str], most: int = MOST_TRUTHS) -> list[Cause]:
+    """What it may have been instead of the first of `named`: its rivals, then what the class's playbooks tell apart,
+    then every other cause."""
+    known = {cause.id: cause for cause in kit.content.causes}
+    books = [c for book in kit.content.playbooks if book.incident_class == incident_class for c in book.causes]
+    order = dict.fromkeys([*named, *books, *known])
+    return [known[name] for name in order if name in known and name not in named[:1]][:most]
 
 
 def _questions(kit: Kit, case: Case, about: dict[str, str]) -> list[Button]:

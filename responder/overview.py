@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ from responder import __version__
 from responder.byhand import Hand, doctor
 from responder.case import Kit
 from responder.folder import folder_of, write_atomic
-from responder.model import Button, Incident, Inventory, Silence, Target
+from responder.model import Button, Incident, Inventory, Opinion, Silence, Target
+from responder.offers import instead
 from responder.pressed import Pressed
 from responder.probe import Probe
 from responder.safety import Safety
 from responder.watch import Watch
-from responder.web.desk import Starting
+from responder.web.desk import Starting, Word
 from responder.web.rawfiles import listing
 
 MAX_SILENCE_S = 90 * 86400.0
 DOCTOR_TIMEOUT_S = 120.0
+MOST_INSTEAD = 200
+NEWEST_RUNS = 5
+"""Incidents that the playbooks page links."""
 LABEL = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
 
 
@@ -98,6 +102,7 @@ class Overview:
             },
             "report": report, "steps": [_step(state, entry) for _, state, entry in steps], "files": files,
             "approvals": waiting, "opinion": said.model_dump(mode="json") if said else None,
+            "instead": [] if said else self._instead(incident.incident_class, report),
         }  # fmt: skip
 
     def _folder(self, name: str) -> tuple[dict[str, Any], list[dict[str, object]]]:
@@ -108,14 +113,26 @@ class Overview:
         kept = ("title", "says", "hypotheses", "captures", "revision", "generated_at", "owed", "notes", "playbooks")
         return {key: report[key] for key in kept if key in report}, listing(self.kit.data_dir, name)
 
+    def _instead(self, incident_class: str, report: Mapping[str, Any]) -> list[dict[str, str]]:
+        """What the cause may have been, if the report is wrong."""
+        named = [row["cause"] for row in report.get("hypotheses", ())]
+        found = instead(self.kit, incident_class, named, MOST_INSTEAD) if named else []
+        return [{"id": cause.id, "title": cause.title} for cause in found]
+
     async def acknowledge(self, incident: str, who: str) -> str:
         """Take an incident. ValueError in words."""
         return await self.pressed.acknowledge(incident, who)
 
-    async def judge(self, incident: str, right: bool, cause: str, who: str) -> str:
+    async def judge(self, incident: str, word: Word, who: str) -> str:
         """An engineer's word about the cause the report names first. ValueError in words."""
-        button = Button(action="right" if right else "wrong", incident=incident, cause=cause)
-        return await self.pressed.do(button, who)
+        known = {cause.id for cause in self.kit.content.causes}
+        if word.truth and word.truth not in known:
+            raise ValueError(f"there is no cause {word.truth[:80]!r}: leave it empty and write a note")
+        if word.right and word.truth:
+            raise ValueError("a cause that was right was no other one")
+        button = Button(action="right" if word.right else "wrong", incident=incident, cause=word.cause,
+                        truth=word.truth)  # fmt: skip
+        return await self.pressed.do(button, who, word.note)
 
     # ----------------------------------------------------------------------------------------------- approvals
 
@@ -252,17 +269,17 @@ class Overview:
 
     async def playbooks(self) -> list[dict[str, Any]]:
         """Every playbook with the causes it tells apart, when it last ran, and how right it was."""
-        counts = await self.kit.store.class_counts()
+        past = await self.kit.store.class_runs(NEWEST_RUNS)
         causes = {cause.id: cause for cause in self.kit.content.causes}
         words = await self.kit.store.opinions()
         out = []
         for book in self.kit.content.playbooks:
-            runs, last_at, last = counts.get(book.incident_class, (0, None, ""))
+            runs, newest = past.get(book.incident_class, (0, ()))
             told = [word.right for word in words if book.id in word.playbooks]
             out.append({
                 "precision": {"right": sum(told), "wrong": len(told) - sum(told)} if told else None,
                 "id": book.id, "class": book.incident_class, "title": book.title, "file": Path(book.file).name,
-                "runs": runs, "last_run_at": last_at, "last_run": last, "alerts": list(book.alerts),
+                "runs": runs, "newest": [_run(incident, words) for incident in newest], "alerts": list(book.alerts),
                 "steps": [{"step": call.step, "rung": call.rung} for call in book.ladder],
                 "causes": [{"id": c, "title": causes[c].title} for c in book.causes if c in causes],
             })  # fmt: skip
@@ -301,6 +318,16 @@ def _row(incident: Incident, stage: str, revision: int) -> dict[str, Any]:
         "resolved_at": incident.resolved_at, "stage": stage, "revision": revision, "cause": told[-1] if told else "",
         "alerts": list(dict.fromkeys(s.alert for s in incident.symptoms)),
         "acknowledged": incident.acknowledged.model_dump(mode="json") if incident.acknowledged else None,
+    }  # fmt: skip
+
+
+def _run(incident: Incident, words: Sequence[Opinion]) -> dict[str, Any]:
+    """One line of a playbook's last runs."""
+    word = next((word for word in words if word.incident == incident.id), None)
+    told = [entry.says for entry in incident.timeline if entry.kind == "cause"]
+    return {
+        "id": incident.id, "target": incident.target, "state": incident.state, "opened_at": incident.opened_at,
+        "cause": told[-1] if told else "", "right": word.right if word else None,
     }  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from responder.safety import Safety
 from responder.words import Language, say, speaking
 
 log = structlog.get_logger()
-Judge = Callable[[str, str, bool, str], Awaitable[str]]
-"""(incident, cause, right, who) -> words for the person."""
+Judge = Callable[[str, str, bool, str, str, str], Awaitable[str]]
+"""(incident, cause, right, who, what it was instead, note) -> '' when it counts, else why not."""
 
 
 class Refused(ValueError):
@@ -55,8 +55,8 @@ class Pressed:
     def _buttons(self) -> Buttons:
         return Buttons(self.kit.data_dir / "buttons")
 
-    async def do(self, button: Button, who: str) -> str:
-        """One action. Refused in words."""
+    async def do(self, button: Button, who: str, note: str = "") -> str:
+        """One action; `note` is kept with a word on a cause. Refused in words."""
         if button.action == "acknowledge":
             return await self.acknowledge(button.incident, who)
         if button.action == "silence":
@@ -65,12 +65,14 @@ class Pressed:
             return await self._decide(button, who)
         if self.judge is None:
             raise Refused(say("press.no_verdicts"))
-        why_not = await self.judge(button.incident, button.cause, button.action == "right", who)
+        why_not = await self.judge(button.incident, button.cause, button.action == "right", who, button.truth, note)
         if why_not:
             raise Refused(say("press.refused", why=why_not))
         verdict = f"{who} says the cause {button.cause} is {button.action}"
+        verdict += f", it was {button.truth}" if button.truth else ""
         self.responder.tell(button.incident, self._entry(verdict))
-        return say(f"press.{button.action}", cause=button.cause)
+        key = "press.wrong_was" if button.truth else f"press.{button.action}"
+        return say(key, cause=button.cause, truth=button.truth)
 
     async def acknowledge(self, incident: str, who: str) -> str:
         """Somebody takes an incident. Refused when it is over, unknown, or somebody has it already."""

@@ -5,6 +5,7 @@ Lines are one-line strings in which only backticks mean anything (code); `report
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from itertools import islice
 
 from responder.model import Finding, Hypothesis, Missing, Outcome, Record, Remedy, Report, Scalar, Status, Symptom
 from responder.report_facts import facts_by_name, spoken
+from responder.report_signals import signal_words
 from responder.report_words import (
     authored,
     clock,
@@ -97,7 +99,7 @@ def _broken(report: Report) -> Answer:
         where = say("broken.users", models=", ".join(code(m, 80) for m in models[:3]), where=where)
     facts = facts_by_name(report)
     load = [
-        say(f"broken.{key}", value=measured(_whole(facts[name].value)))
+        say(f"broken.{key}", value=_whole(facts[name].value))
         for name, key in (("metrics.running.now", "running"), ("metrics.waiting.now", "waiting"))
         if name in facts and isinstance(facts[name].value, int | float)
     ]
@@ -108,9 +110,11 @@ def _broken(report: Report) -> Answer:
     return Answer("broken", lead, tuple(symptom_line(s) for s in incident.symptoms))
 
 
-def _whole(value: Scalar) -> Scalar:
+def _whole(value: Scalar) -> str:
     """Requests are counted, also where a mean was measured."""
-    return round(value) if isinstance(value, float) and value >= 1 else value
+    if isinstance(value, float) and 0 < value < 1:
+        return say("under_one")
+    return measured(round(value) if isinstance(value, float) and math.isfinite(value) else value)
 
 
 def symptom_line(symptom: Symptom) -> str:
@@ -260,7 +264,12 @@ def _unknown(report: Report) -> Answer:
             items.append(say("unknown.capture", **words, reason=phrase(evidence.reason, 160)))
     absent = facts_by_name(report).get("metrics.signals_unknown")
     if absent is not None and isinstance(absent.value, str) and absent.value:
-        items.append(say("unknown.signals", names=plain(", ".join(absent.value.replace(" ", "").split(",")), 240)))
+        items.append(
+            say(
+                "unknown.signals",
+                names=plain("; ".join(signal_words(name) for name in absent.value.replace(" ", "").split(",")), 400),
+            )
+        )
     if items:
         return Answer("unknown", say("unknown.lead"), tuple(dict.fromkeys(items)))
     return Answer("unknown", say("unknown.nothing") if report.evidence else say("unknown.all"))

@@ -35,8 +35,8 @@ HREF = ("href", "{http://www.w3.org/1999/xlink}href")
 DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline", "polygon", "clipPath", "text",
          "tspan", "style"}  # fmt: skip
 """All that a chart consists of; nothing here runs, loads or leads elsewhere."""
-WIDE = ("0-ranks", "steps")
-"""Pictures that need the whole width; on a phone they are scrolled sideways."""
+WIDE = {"0-ranks": "h.ranks", "steps": "profile.steps"}
+"""Pictures that need the whole width, and what they are called; on a phone they are scrolled sideways, also by keys."""
 LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
 
 
@@ -169,7 +169,7 @@ def _part(key: str, body: str) -> str:
 
 def _charts(charts: Mapping[str, str], about: str = "") -> str:
     safe = {name: svg for name, svg in charts.items() if drawing(svg)}
-    figures = "".join(f"<figure{' class=wide' if name in WIDE else ''}>{svg}</figure>\n" for name, svg in safe.items())
+    figures = "".join(f"<figure{_wide(name)}>{svg}</figure>\n" for name, svg in safe.items())
     left = [name for name in charts if name not in safe]
     words = say("not_drawn", names=plain(", ".join(left), 200))
     note = f'<p class="faint">{text(words)}</p>\n' if left else ""
@@ -178,6 +178,10 @@ def _charts(charts: Mapping[str, str], about: str = "") -> str:
         return ""
     body = f'<div class="charts">\n{figures}</div>\n{note}'
     return _part("charts", body)
+
+
+def _wide(name: str) -> str:
+    return f' class="wide" tabindex="0" aria-label="{text(say(WIDE[name]))}"' if name in WIDE else ""
 
 
 def _evidence(report: Report) -> str:

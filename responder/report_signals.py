@@ -15,5 +15,5 @@ def signal_words(signal: str) -> str:
     word = signal_name(f"family.{family}") if aspect else None
     if word:
         template = signal_name(f"aspect.{aspect}")
-        return template.format(family=word) if template else f"{word} {plain(aspect, 20)}"
+        return template.format(family=word) if template else f"{word} {plain(aspect, 20).replace('_', ' ')}"
     return plain(signal, 60).replace("_", " ")

@@ -18,7 +18,7 @@ h2{font-size:1.15rem;margin:0 0 .5em}
 h3{font-size:1rem;margin:1.1em 0 .3em}
 section{background:var(--paper);border-radius:6px;padding:14px 18px;margin-bottom:12px}
 section>:last-child{margin-bottom:0}
-.answers{display:grid;grid-template-columns:2fr 1fr;gap:12px;margin-bottom:12px}
+.answers{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:12px;margin-bottom:12px}
 .answers section{margin:0}
 .answers .wide{grid-column:1/-1}
 .answers h2{font-size:.82rem;text-transform:uppercase;letter-spacing:.06em;color:var(--faint);margin-bottom:.25em}
@@ -31,8 +31,7 @@ Consolas,"Liberation Mono",monospace}
 .actions{list-style:none;padding:0;margin:0}
 .actions li{border-top:1px solid var(--rule);padding:.6em 0}
 .actions li:first-child{border-top:0;padding-top:.2em}
-.actions code.option{display:block;padding:.5em .7em;margin:.35em 0;overflow-x:auto;white-space:pre;
-overflow-wrap:normal}
+.actions code.option{display:block;padding:.5em .7em;margin:.35em 0;white-space:pre-wrap}
 .tag{display:inline-block;border:1px solid currentColor;border-radius:999px;padding:0 .6em;font-size:.8rem;
 font-weight:600;margin-right:.5em;color:var(--warning);white-space:nowrap}
 .tag.safe{color:var(--good)}
@@ -59,7 +58,7 @@ border-radius:50%;background:var(--faint)}
 .moments time{font-variant-numeric:tabular-nums;font-weight:600;margin-right:.5em}
 details summary{cursor:pointer}details summary h2{display:inline;margin:0}
 footer{font-size:.88rem;padding:4px 18px 24px}
-@media (max-width:720px){main{padding:8px}.answers{grid-template-columns:1fr}h1{font-size:1.25rem}
+@media (max-width:720px){main{padding:8px}.answers{grid-template-columns:minmax(0,1fr)}h1{font-size:1.25rem}
 header,section{padding:12px 14px}
 table,tbody,tr,td{display:block}thead{display:none}
 tr{border-top:1px solid var(--rule);padding:.5em 0}td{border:0;padding:.1em 0}

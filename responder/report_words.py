@@ -13,6 +13,9 @@ ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 SPACE = re.compile(r"\s+")
 QUANTILE = re.compile(r"_p\d\d+(?:\.|$)")
 
+COUNTED = re.compile(r"[A-Za-z]{3,}s")
+"""An English word for several things: 1 requests is 1 request."""
+
 SHARE_UNITS = {"share", "fraction", "0..1", "ratio01"}
 TIMES_UNITS = {"x", "×", "ratio", "times", "factor"}
 SECOND_UNITS = {"s", "sec", "second", "seconds"}
@@ -158,6 +161,8 @@ def measured(value: Scalar, unit: str = "") -> str:
     if key == "http status":
         return f"HTTP {value:.0f}"
     word = UNIT_WORDS.get(key) or plain(unit_word(unit), 24)
+    if value == 1 and COUNTED.fullmatch(word):
+        word = word[: -2 if word.endswith("sses") else -1]
     return f"{number(value)}{'' if word.startswith('/') else ' '}{word}"
 
 

@@ -61,14 +61,23 @@ class Look(Engine):
         shown = tuple((Incident.model_validate_json(row[1]), row[2], row[3]) for row in rows)
         return Page(shown, total, still_open)
 
-    async def class_counts(self) -> Mapping[str, tuple[int, float, str]]:
-        """Incident class -> (how many, when the last one opened, its id)."""
-        sql = "SELECT id, opened_at, substr(body, 1, 400) FROM incidents ORDER BY opened_at"
-        counts: dict[str, tuple[int, float, str]] = {}
-        for known, opened_at, body in await self._do(lambda db: db.execute(sql).fetchall()):
-            name = body.partition('"incident_class":"')[2].partition('"')[0]
-            counts[name] = (counts[name][0] + 1 if name in counts else 1, opened_at, known)
-        return counts
+    async def class_runs(self, newest: int) -> Mapping[str, tuple[int, tuple[Incident, ...]]]:
+        """Incident class -> (how many there were, the newest so many, newest first)."""
+
+        def work(db: Db) -> tuple[dict[str, list[str]], dict[str, str]]:
+            ids: dict[str, list[str]] = {}
+            sql = "SELECT id, substr(body, 1, 400) FROM incidents ORDER BY opened_at DESC, id"
+            for known, body in db.execute(sql).fetchall():
+                ids.setdefault(body.partition('"incident_class":"')[2].partition('"')[0], []).append(known)
+            wanted = [known for found in ids.values() for known in found[:newest]]
+            marks = ",".join("?" * len(wanted)) or "NULL"
+            return ids, dict(db.execute(f"SELECT id, body FROM incidents WHERE id IN ({marks})", wanted).fetchall())
+
+        ids, bodies = await self._do(work)
+        return {
+            name: (len(found), tuple(Incident.model_validate_json(bodies[known]) for known in found[:newest]))
+            for name, found in ids.items()
+        }
 
     async def latest_deliveries(self, limit: int = 200) -> list[Delivery]:
         """Undelivered ones first, then newest first."""

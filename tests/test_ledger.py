@@ -95,6 +95,8 @@ async def test_words_that_make_no_sense_are_refused(world: World) -> None:
             await world.ledger.judge(incident_id, right, cause, who, "")
     assert await world.ledger.press("nowhere", "c", True, "me") != ""
     assert await world.ledger.press("i1", "c", True, "me") == ""
+    assert await world.ledger.press("i1", "c", False, "me", "d", "saw it") == ""
+    assert (world.ledger.opinions["i1"].cause, world.ledger.opinions["i1"].note) == ("d", "saw it")
 
 
 async def test_broken_fingerprints_of_the_past_are_passed_over(world: World) -> None:

@@ -127,7 +127,7 @@ async def test_a_verdict_is_passed_on(scene: Any) -> None:
     """Right or wrong, of which cause, by whom."""
     _, pressed, _, buttons, judged = scene
     assert "c was wrong" in await pressed.press(buttons["wrong", 0.0], "ada", ENGLISH)
-    assert judged == [("i1", "c", False, "ada")]
+    assert judged == [("i1", "c", False, "ada", "", "")]
 
 
 async def test_a_verdict_that_does_not_count_is_said(scene: Any) -> None:

@@ -40,7 +40,7 @@ def test_for_whom_and_how_many():
     """Model, server, and the requests in flight."""
     said = answers(to_markdown(sample()))["What is broken"]
     assert "users of `chat-70b` on `chat-70b-a:8000`" in said
-    assert "31 requests running, 118 waiting" in said
+    assert "Requests when measured: 31 running, 118 waiting" in said
     assert "TTFT p99 is between 5 s and 7.5 s, limit 2 s" in said
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_known_is_said():
     said = answers(to_markdown(sample()))["What we do not know"]
     assert "No answer from `gpu` (skipped: NVML is not available on this machine)" in said
     assert "`endpoints` timed out: /load did not answer within 5 s" in said
-    assert "itl_p99_by_engine" in said
+    assert "Signals this server does not give: Inter-token latency p99 by engine; Draft tokens accepted" in said
 
 
 def test_a_close_second_is_on_the_first_screen():
@@ -100,7 +100,7 @@ def test_resolved_says_how_long_it_lasted():
     """End, length, and that nothing is urgent."""
     said = answers(to_markdown(sample("resolved")))
     assert "over at 03:23:46 UTC after 11 min 6 s" in said["Since when"]
-    assert "Nothing is urgent any more" in said["What to do now"]
+    assert "It is over, nothing is urgent" in said["What to do now"]
 
 
 def test_refused_captures_say_why():

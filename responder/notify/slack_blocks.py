@@ -67,12 +67,18 @@ def pressable(buttons: Sequence[Button]) -> list[Block]:
     """Rows of buttons: what concerns the incident, then every capture that waits for a person."""
     first: list[Block] = []
     for button in buttons:
-        if button.action in ("acknowledge", "right", "wrong"):
+        if button.action in ("acknowledge", "right"):
             style = {"style": "primary"} if button.action == "acknowledge" else {}
             first.append(_button(button, say(f"button.{button.action}")) | style)
+    wrong = [button for button in buttons if button.action == "wrong"]
+    if len(wrong) == 1:
+        first.append(_button(wrong[0], say("button.wrong")))
+    elif wrong:
+        names = [(b.what if b.truth else say("button.wrong_other"), b.id) for b in wrong]
+        first.append(_menu("wrong", say("button.wrong_was"), names))
     quiet = [button for button in buttons if button.action == "silence"]
     if quiet:
-        first.insert(1, _menu(say("button.silence"), [(duration(b.seconds), b.id) for b in quiet]))
+        first.insert(1, _menu("silence", say("button.silence"), [(duration(b.seconds), b.id) for b in quiet]))
     rows: list[Block] = [{"type": "actions", "elements": first[:MOST_ELEMENTS]}] if first else []
     for step in list(dict.fromkeys(b.step for b in buttons if b.action == "approve"))[:MOST_ASKED]:
         pair = [b for b in buttons if b.step == step and b.action in ("approve", "deny")]
@@ -101,12 +107,12 @@ def _button(button: Button, words: str) -> Block:
             "text": _plain(words, 75)}  # fmt: skip
 
 
-def _menu(words: str, options: Sequence[tuple[str, str]]) -> Block:
+def _menu(action: str, words: str, options: Sequence[tuple[str, str]]) -> Block:
     return {
         "type": "static_select",
-        "action_id": "silence",
+        "action_id": action,
         "placeholder": _plain(words, 150),
-        "options": [{"text": _plain(says, 75), "value": value} for says, value in options[:100]],
+        "options": [{"text": _plain(clean(says), 75), "value": value} for says, value in options[:100]],
     }
 
 

@@ -8,6 +8,15 @@ from html import escape
 
 from responder.model import Series
 
+STYLE = (
+    ".engine-steps{--paper:#fff;--ink:#111213;--faint:#5c6370;--line:#1a5fb1}"
+    "@media screen and (prefers-color-scheme:dark)"
+    "{.engine-steps{--paper:#17181b;--ink:#e8e8ea;--faint:#a2a7b0;--line:#7db3f5}}"
+    ".engine-steps .paper{fill:var(--paper)}.engine-steps .ink{fill:var(--ink)}"
+    ".engine-steps .faint{fill:var(--faint)}.engine-steps .axis{stroke:var(--faint)}"
+    ".engine-steps .line{fill:none;stroke:var(--line);stroke-width:1}"
+)
+"""Light and dark, as the page it stands in."""
 WIDTH, ROW, LEFT, RIGHT, GAP, HEAD = 1100, 110, 70, 10, 26, 10
 
 
@@ -18,8 +27,9 @@ def draw(lines: Sequence[Series]) -> str:
     height = HEAD + len(rows) * (ROW + GAP) + 20
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        'font-family="sans-serif" font-size="12" class="engine-steps" role="img">',
+        f"<style>{STYLE}</style>",
+        f'<rect width="{WIDTH}" height="{height}" class="paper"/>',
     ]
     if times:
         since, until = min(times), max(max(times), min(times) + 1e-3)
@@ -29,7 +39,7 @@ def draw(lines: Sequence[Series]) -> str:
             at = datetime.fromtimestamp(since + share * (until - since), UTC).strftime("%H:%M:%S")
             x = LEFT + share * (WIDTH - LEFT - RIGHT)
             anchor = "start" if share == 0 else "end" if share == 1 else "middle"
-            out.append(f'<text x="{x:.0f}" y="{height - 6}" text-anchor="{anchor}" fill="#555">{at}</text>')
+            out.append(f'<text x="{x:.0f}" y="{height - 6}" text-anchor="{anchor}" class="faint">{at}</text>')
     return "\n".join([*out, "</svg>\n"])
 
 
@@ -50,12 +60,8 @@ def _row(line: Series, top: float, since: float, until: float) -> list[str]:
             stretches[-1].append(place(at, value))
     unit = f" {line.unit}" if line.unit else ""
     return [
-        f'<text x="{LEFT}" y="{top + 12}" fill="#111">{escape(line.label)}</text>',
-        f'<text x="{LEFT - 6}" y="{bottom - ROW + 30}" text-anchor="end" fill="#555">{highest:.3g}{unit}</text>',
-        f'<line x1="{LEFT}" y1="{bottom}" x2="{WIDTH - RIGHT}" y2="{bottom}" stroke="#999"/>',
-        *(
-            f'<polyline points="{" ".join(part)}" fill="none" stroke="#1f5fa8" stroke-width="1"/>'
-            for part in stretches
-            if part
-        ),
+        f'<text x="{LEFT}" y="{top + 12}" class="ink">{escape(line.label)}</text>',
+        f'<text x="{LEFT - 6}" y="{bottom - ROW + 30}" text-anchor="end" class="faint">{highest:.3g}{unit}</text>',
+        f'<line x1="{LEFT}" y1="{bottom}" x2="{WIDTH - RIGHT}" y2="{bottom}" class="axis"/>',
+        *(f'<polyline points="{" ".join(part)}" class="line"/>' for part in stretches if part),
     ]

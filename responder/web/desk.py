@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -12,10 +13,21 @@ from aiohttp import web
 from responder.web.access import COOKIE, PERSON, SESSION_S, Access
 
 MAX_WORDS = 300
+MAX_NOTE = 1000
 
 
 class Starting(Exception):
     """There is nothing to show yet; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a person says of a cause: right, or which one it was instead, as far as they know."""
+
+    right: bool
+    cause: str
+    truth: str = ""
+    note: str = ""
 
 
 class Overview(Protocol):
@@ -57,7 +69,7 @@ class Overview(Protocol):
     async def acknowledge(self, incident: str, who: str) -> str:
         """Take an incident. ValueError."""
 
-    async def judge(self, incident: str, right: bool, cause: str, who: str) -> str:
+    async def judge(self, incident: str, word: Word, who: str) -> str:
         """Say whether a cause was right. ValueError."""
 
     async def decide(self, incident: str, step: str, approve: bool, who: str) -> dict[str, Any]:
@@ -144,11 +156,11 @@ class Desk:
 
     async def _judge(self, request: web.Request) -> Any:
         body = await body_of(request)
-        word, cause = body.get("verdict"), body.get("cause")
-        if word not in ("right", "wrong") or not isinstance(cause, str):
-            raise web.HTTPBadRequest(text="verdict: right or wrong; cause: text\n")
-        who = await _who(request)
-        return {"says": await self.overview.judge(request.match_info["id"], word == "right", cause, who)}
+        verdict, told = body.get("verdict"), [body.get(key, "") for key in ("cause", "truth", "note")]
+        if verdict not in ("right", "wrong") or not all(isinstance(text, str) for text in told) or not told[0]:
+            raise web.HTTPBadRequest(text="verdict: right or wrong; cause, truth, note: text\n")
+        word = Word(verdict == "right", told[0], told[1], told[2][:MAX_NOTE])
+        return {"says": await self.overview.judge(request.match_info["id"], word, await _who(request))}
 
     async def _add_silence(self, request: web.Request) -> Any:
         body = await body_of(request)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,11 @@ def binary() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "google-chrome"))), None)
 
 
+@cache
+def _axe() -> str:
+    return AXE.read_text()
+
+
 class Tab:
     """One page."""
 
@@ -43,6 +51,8 @@ class Tab:
         self.socket = socket
         self.complaints: list[str] = []
         """Errors and warnings of the page: refused by its policy, thrown, not found."""
+        self.asked: list[str] = []
+        """Addresses the page asked for."""
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._loaded = asyncio.Event()
         self._reader = asyncio.create_task(self._read(), name="devtools")
@@ -60,6 +70,8 @@ class Tab:
     def _event(self, name: str, about: dict[str, Any]) -> None:
         if name == "Page.loadEventFired":
             self._loaded.set()
+        elif name == "Network.requestWillBeSent":
+            self.asked.append(about["request"]["url"])
         elif name == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
             self.complaints.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
         elif name == "Runtime.exceptionThrown":
@@ -80,7 +92,7 @@ class Tab:
 
     async def start(self) -> None:
         """Have events told."""
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             await self.send(f"{domain}.enable")
 
     async def eval(self, expression: str) -> Any:
@@ -111,11 +123,24 @@ class Tab:
             text = await self.eval("document.body.innerText.slice(0, 500)")
             raise AssertionError(f"never: {expression}; page: {text!r}; {self.complaints}") from None
 
-    async def look(self, width: int, height: int, theme: str) -> None:
-        """Be a screen of this size in this theme."""
+    async def look(self, width: int, height: int, theme: str, medium: str = "") -> None:
+        """Be a screen of this size in this theme, or with `print` a sheet of paper."""
         await self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                         mobile=width < 500)  # fmt: skip
-        await self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        await self.send(
+            "Emulation.setEmulatedMedia", media=medium, features=[{"name": "prefers-color-scheme", "value": theme}]
+        )
+
+    async def serious(self) -> list[str]:
+        """What axe-core finds serious or critical on the page as it stands."""
+        if not await self.eval("'axe' in window"):
+            await self.eval(_axe() + ";0")
+        found: list[str] = await self.eval(
+            "axe.run({exclude: [['svg *']]}, {resultTypes: ['violations']}).then((r) => r.violations"
+            ".filter((v) => ['serious', 'critical'].includes(v.impact))"
+            ".map((v) => v.id + ': ' + v.nodes.map((n) => n.html + n.failureSummary).join(' | ')))"
+        )
+        return found
 
     async def key(self, name: str, code: int, text: str = "") -> None:
         """Press a key."""
@@ -139,37 +164,64 @@ class Tab:
         await self.socket.close()
 
 
+class Browser:
+    """One Chromium for many tests: each gets a context of its own, without another's cookies and storage."""
+
+    def __init__(self) -> None:
+        program = binary()
+        assert program
+        self.profile = tempfile.TemporaryDirectory(prefix="responder-chromium-", ignore_cleanup_errors=True)
+        flags = [*FLAGS, f"--user-data-dir={self.profile.name}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        self.child = subprocess.Popen([program, *flags, "about:blank"], stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)  # fmt: skip
+
+    async def address(self) -> tuple[int, str]:
+        """Where it listens: port, path of its own socket."""
+        path = Path(self.profile.name) / "DevToolsActivePort"
+        async with asyncio.timeout(STARTS_WITHIN_S):
+            while True:
+                lines = path.read_text().splitlines() if path.is_file() else []
+                if len(lines) > 1:
+                    return int(lines[0]), lines[1]
+                assert self.child.poll() is None, "Chromium has ended"
+                await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """End it."""
+        self.child.terminate()
+        self.child.wait()
+        self.profile.cleanup()
+
+
+_one: list[Browser] = []
+
+
+def _browser() -> Browser:
+    """The browser of this test run, started when first asked for."""
+    if not _one:
+        _one.append(Browser())
+        atexit.register(_one[0].close)
+    return _one[0]
+
+
 @asynccontextmanager
 async def tab() -> AsyncIterator[Tab]:
-    """A fresh browser with one page; ended when left."""
-    program = binary()
-    assert program
-    with tempfile.TemporaryDirectory(prefix="responder-chromium-", ignore_cleanup_errors=True) as profile:
-        flags = [*FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        child = await asyncio.create_subprocess_exec(
-            program, *flags, "about:blank", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
+    """A page in a fresh context; both are gone when left."""
+    port, path = await _browser().address()
+    async with aiohttp.ClientSession() as http:
+        socket = await http.ws_connect(f"http://127.0.0.1:{port}{path}", max_msg_size=64 << 20)
+        whole = Tab(socket)
         try:
-            port = await _port(Path(profile) / "DevToolsActivePort")
-            async with aiohttp.ClientSession() as http:
-                async with http.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                    page = next(row for row in await answer.json(content_type=None) if row["type"] == "page")
-                socket = await http.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=64 << 20)
-                made = Tab(socket)
-                await made.start()
-                try:
-                    yield made
-                finally:
-                    await made.close()
+            context = (await whole.send("Target.createBrowserContext"))["browserContextId"]
+            made = await whole.send("Target.createTarget", url="about:blank", browserContextId=context)
+            page = await http.ws_connect(f"http://127.0.0.1:{port}/devtools/page/{made['targetId']}",
+                                         max_msg_size=64 << 20)  # fmt: skip
+            one = Tab(page)
+            await one.start()
+            try:
+                yield one
+            finally:
+                await one.close()
+                await whole.send("Target.disposeBrowserContext", browserContextId=context)
         finally:
-            if child.returncode is None:
-                child.terminate()
-            await child.wait()
-
-
-async def _port(path: Path) -> int:
-    async with asyncio.timeout(STARTS_WITHIN_S):
-        while True:
-            if path.is_file() and (text := path.read_text().splitlines()):
-                return int(text[0])
-            await asyncio.sleep(0.05)
+            await whole.close()

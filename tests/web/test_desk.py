@@ -144,6 +144,29 @@ async def test_a_word_on_the_cause_becomes_the_playbook_s_precision(tmp_path: Pa
         assert books["hang_or_crash"] is None
 
 
+async def test_a_wrong_cause_is_told_with_the_true_one(tmp_path: Path) -> None:
+    """From the causes we know, likeliest first, or in words; what nobody knows is refused."""
+    async with scene(tmp_path) as at:
+        csrf, path = await _csrf(at), f"{API}/incidents/{SAMPLE}/verdict"
+        shown = (await ask(at, f"{API}/incidents/{SAMPLE}"))[1]
+        named = [row["cause"] for row in shown["report"]["hypotheses"]]
+        offered = [row["id"] for row in shown["instead"]]
+        assert named[0] not in offered
+        assert {cause.id for cause in at.kit.content.causes} - set(offered) <= {named[0]}
+        word = {"who": "ann", "verdict": "wrong", "cause": named[0], "truth": "gpu_fault", "note": "Xid 79 in dmesg"}
+        for bad in ({"truth": "no_such_cause"}, {"verdict": "right"}, {"cause": "another"}):
+            assert (await ask(at, path, method="POST", json=word | bad, headers=csrf))[0] == 409
+        for bad in ({"note": 1}, {"cause": ""}):
+            assert (await ask(at, path, method="POST", json=word | bad, headers=csrf))[0] == 400
+        status, said, *_ = await ask(at, path, method="POST", json=word, headers=csrf)
+        assert (status, said["says"]) == (200, f"Noted: {named[0]} was wrong, it was gpu_fault.")
+        kept = (await ask(at, f"{API}/incidents/{SAMPLE}"))[1]
+        assert (kept["opinion"]["cause"], kept["opinion"]["note"]) == ("gpu_fault", "Xid 79 in dmesg")
+        assert kept["instead"] == []
+        [book] = [book for book in (await ask(at, f"{API}/playbooks"))[1] if book["class"] == "high_ttft"]
+        assert [run["right"] for run in book["newest"]] == [False]
+
+
 async def test_every_view_has_its_data(tmp_path: Path) -> None:
     """Targets say what keeps us from capturing; playbooks have a precision only once somebody judged."""
     async with scene(tmp_path) as at:
@@ -151,7 +174,8 @@ async def test_every_view_has_its_data(tmp_path: Path) -> None:
         assert "another user" in targets[0]["why_not"]
         books = (await ask(at, f"{API}/playbooks"))[1]
         assert {"high_ttft", "hang_or_crash"} <= {book["class"] for book in books}
-        assert [(book["runs"], book["last_run"]) for book in books if book["class"] == "high_ttft"] == [(1, SAMPLE)]
+        [book] = [book for book in books if book["class"] == "high_ttft"]
+        assert (book["runs"], [(run["id"], run["right"]) for run in book["newest"]]) == (1, [(SAMPLE, None)])
         assert (await ask(at, f"{API}/incidents"))[1]["waiting"] == 1
         assert {book["precision"] for book in books} == {None}
         sent = (await ask(at, f"{API}/deliveries"))[1]

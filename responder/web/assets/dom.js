@@ -74,3 +74,12 @@ export function replace(parent, ...children) {
   parent.replaceChildren(...children.flat().filter(Boolean));
   if (held) document.getElementById(held)?.focus();
 }
+
+// As it was drawn, but with what a person had opened and written into it.
+export function redraw(parent, ...children) {
+  const open = [...parent.querySelectorAll("details[open] > summary[id]")].map((summary) => summary.id);
+  const given = [...parent.querySelectorAll("input[id], select[id]")].map((field) => [field.id, field.value]);
+  replace(parent, ...children);
+  for (const id of open) document.getElementById(id)?.parentElement.setAttribute("open", "");
+  for (const [id, value] of given) if (document.getElementById(id)) document.getElementById(id).value = value;
+}

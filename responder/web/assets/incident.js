@@ -56,22 +56,43 @@ function card(title, ...children) {
   return el("section", { class: "card", "aria-label": title }, el("h2", {}, title), ...children);
 }
 
-function answers({ report, opinion }, path) {
+function answers({ report, opinion, instead }, path) {
   const says = Object.values(report.says || {});
   if (!says.length) return card("The report", el("p", { class: "faint" }, "The first report is being written."));
   return card("The report", says.map((answer) => el("div", {}, el("h3", {}, answer.question), el("p", {}, plain(answer.lead)),
-    list((answer.items || []).slice(0, 6).map(plain)))), verdict(report, opinion, path));
+    list((answer.items || []).slice(0, 6).map(plain)))), verdict(report, opinion, instead, path));
 }
 
 // What the engineer found out makes the next report's probability honest.
-function verdict(report, opinion, path) {
+function verdict(report, opinion, instead, path) {
   const cause = report.hypotheses?.[0]?.cause;
-  if (opinion) return el("p", {}, tag(opinion.right ? "cause was right" : "cause was wrong", opinion.right ? "good" : "warn"), ` says ${opinion.who}`);
-  if (!cause || cause === "unknown" || !mayAct()) return null;
-  const press = (word) => (event) => act(event.target, () => post(`${path}/verdict`, { verdict: word, cause }));
-  return el("div", { class: "row verdict" }, el("span", { class: "faint" }, "Was this the cause?"),
-    el("button", { id: "right", type: "button", onclick: press("right") }, "Right"),
-    el("button", { id: "wrong", type: "button", onclick: press("wrong") }, "Wrong"));
+  if (opinion) return said(opinion);
+  if (!cause || !mayAct()) return null;
+  const known = cause !== "unknown";
+  const right = el("button", { id: "right", type: "button",
+    onclick: (event) => act(event.target, () => post(`${path}/verdict`, { verdict: "right", cause })) }, "Right");
+  return el("div", { class: "verdict" },
+    el("div", { class: "row" }, el("span", { class: "faint" }, known ? "Was this the cause?" : "Do you know the cause by now?"),
+      known ? right : null),
+    el("details", {}, el("summary", { id: "wrong" }, known ? "No, it was something else" : "Yes, it was …"), otherCause(cause, instead, path)));
+}
+
+function said(opinion) {
+  const was = !opinion.right && opinion.cause ? `, it was ${words(opinion.cause)}` : "";
+  return el("p", { class: "verdict" }, tag(opinion.right ? "cause was right" : "cause was wrong", opinion.right ? "good" : "warn"),
+    ` says ${opinion.who}${was}${opinion.note ? `: ${opinion.note}` : ""}`);
+}
+
+function otherCause(cause, instead, path) {
+  return el("form", { class: "bar", onsubmit: (event) => {
+    event.preventDefault();
+    const { truth, note } = Object.fromEntries(new FormData(event.target));
+    act(event.target.querySelector("button"), () => post(`${path}/verdict`, { verdict: "wrong", cause, truth, note }));
+  } },
+  el("label", { for: "truth" }, "What it was", el("select", { id: "truth", name: "truth" },
+    [el("option", { value: "" }, "none of these, or not known"), ...instead.map((one) => el("option", { value: one.id }, one.title))])),
+  el("label", { for: "note" }, "In your words", el("input", { id: "note", name: "note", maxlength: 1000, placeholder: "kept with the verdict" })),
+  el("button", { id: "say-wrong", class: "main" }, "Keep this"));
 }
 
 // The report's code spans, without their marks.

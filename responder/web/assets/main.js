@@ -1,7 +1,7 @@
 // Which view is shown? The part of the address behind `#`; views refresh themselves while somebody looks.
 
 import { get, me, mayAct, myName, nameMe, say, signIn, signOut, SignedOut, whoAmI } from "./api.js";
-import { el, replace } from "./dom.js";
+import { el, redraw, replace } from "./dom.js";
 import { incident } from "./incident.js";
 import { incidents } from "./incidents.js";
 import { approvals, deliveries, playbooks, silences, system, targets } from "./rest.js";
@@ -57,7 +57,7 @@ async function refresh(fresh) {
     const data = await get(asked.path, { fresh });
     if (mine !== turn || data === null) return;
     if (!fresh && view.contains(document.activeElement) && /^(INPUT|SELECT)$/.test(document.activeElement.tagName)) return;
-    replace(view, asked.draw(data));
+    (fresh ? replace : redraw)(view, asked.draw(data));
     document.title = `${view.querySelector("h1")?.textContent || "responder"} · responder`;
     view.dataset.ready = now.name;
   } catch (error) {

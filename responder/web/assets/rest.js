@@ -77,12 +77,22 @@ export const playbooks = () => ({ path: "playbooks", draw: (items) => [
     el("h2", {}, book.title),
     el("dl", {}, el("dt", {}, "Class"), el("dd", {}, words(book.class)), el("dt", {}, "File"), el("dd", {}, el("code", {}, book.file)),
       el("dt", {}, "Incidents"), el("dd", {}, String(book.runs)),
-      el("dt", {}, "Last one"), el("dd", {}, book.last_run_at ? el("a", { href: `#/incidents/${encodeURIComponent(book.last_run)}` }, moment(book.last_run_at)) : "never"),
-      el("dt", {}, "Precision"), el("dd", {}, book.precision ? precision(book.precision) : "no verdicts yet")),
+      el("dt", {}, "Precision"), el("dd", {}, book.precision ? precision(book.precision) : "not known: no engineer has judged a cause yet")),
+    runs(book.newest),
     el("details", {}, el("summary", { id: `causes-${book.id}` }, `${book.causes.length} causes`), list(book.causes.map((cause) => cause.title))),
     el("details", {}, el("summary", { id: `steps-${book.id}` }, `${book.steps.length} captures`),
       list(book.steps.map((call) => `rung ${call.rung}: ${call.step}`)))))),
 ] });
+
+// The newest incidents of the class, each with its cause and what an engineer said of it.
+function runs(newest) {
+  if (!newest.length) return el("p", { class: "faint" }, "It has not run yet.");
+  const word = (right) => (right === null ? null : tag(right ? "right" : "wrong", right ? "good" : "warn"));
+  return [el("h3", {}, "Last runs"), el("ul", { class: "runs" }, newest.map((one) => el("li", {},
+    el("a", { href: `#/incidents/${encodeURIComponent(one.id)}` }, moment(one.opened_at)), ` ${one.target} `,
+    one.state === "open" ? state("open") : null, " ", word(one.right),
+    el("div", { class: "faint" }, one.cause || "no cause named"))))];
+}
 
 const precision = (of) => `${of.right} of ${of.right + of.wrong} verdicts were right (${Math.round(100 * of.right / (of.right + of.wrong))} %)`;
 
