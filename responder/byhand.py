@@ -77,6 +77,8 @@ class Check:
     can: bool
     why: str
     seconds: float | None = None
+    partly: bool = False
+    """It ran, and brought not all that it can; `why` says what is missing."""
 
 
 async def capture(hand: Hand, target: Target, name: str, params: Mapping[str, Any]) -> tuple[Evidence, Path]:
@@ -111,11 +113,19 @@ async def doctor(hand: Hand, target: Target) -> list[Check]:
     """Every step: whether it can run here, and what to add. Rungs 0 and 1 are run, the others only asked."""
     checks = []
     for step in sorted(hand.steps.values(), key=lambda s: (s.rung, s.name)):
-        if step.rung >= NOT_TRIED or step.name == "canary" and not target.canary:
+        if needed := required(step):
+            why = f"runs when a playbook or `responder capture` gives it {needed}"
+            checks.append(Check(step.name, step.rung, True, why))
+        elif step.rung >= NOT_TRIED or step.name == "canary" and not target.canary:
             checks.append(await _asked(step, hand, target))
         else:
             checks.append(await _tried(step, hand, target))
     return checks
+
+
+def required(step: Step) -> str:
+    """Parameters without which a step cannot be tried: '`argv`, `parse`'; empty when it can."""
+    return ", ".join(f"`{name}`" for name, field in step.params.model_fields.items() if field.is_required())
 
 
 async def _tried(step: Step, hand: Hand, target: Target) -> Check:
@@ -128,7 +138,7 @@ async def _tried(step: Step, hand: Hand, target: Target) -> Check:
                             IncidentFolder(Path(scratch)), evidence_id=step.name, secrets=hand.secrets)  # fmt: skip
     item = got.evidence
     can = item.outcome in (Outcome.OK, Outcome.PARTIAL)
-    return Check(step.name, step.rung, can, item.reason, item.seconds)
+    return Check(step.name, step.rung, can, item.reason, item.seconds, item.outcome is Outcome.PARTIAL)
 
 
 async def _asked(step: Step, hand: Hand, target: Target) -> Check:
@@ -152,7 +162,8 @@ def table(checks: Sequence[Check]) -> str:
     for check in checks:
         took = f" ({duration(check.seconds)})" if check.seconds is not None and check.can else ""
         says = f": {check.why}" if check.why else ""
-        lines.append(f"rung {check.rung}  {'yes' if check.can else 'NO ':3}  {check.step}{took}{says}")
+        word = "partly" if check.can and check.partly else "yes" if check.can else "NO"
+        lines.append(f"rung {check.rung}  {word:6}  {check.step}{took}{says}")
     return "\n".join(lines)
 
 

@@ -50,7 +50,7 @@ async def collect(
     except TimeoutError:
         fetched = Fetched(outcome=Outcome.TIMED_OUT, reason=f"no end after {step.timeout_s:g} s")
     except ValidationError as error:
-        fetched = Fetched(outcome=Outcome.FAILED, reason=f"parameters: {error.errors()[0]['msg']}")
+        fetched = Fetched(outcome=Outcome.FAILED, reason=_refused(error))
     except Exception as error:  # we meet the outside here: whatever a fetch meets is evidence, not our end
         fetched = Fetched(outcome=Outcome.FAILED, reason=f"{type(error).__name__}: {error}"[:500])
     seconds = time.monotonic() - mono
@@ -88,6 +88,13 @@ def read_facts(step: Step, files: Mapping[str, bytes], brief: Brief) -> tuple[tu
         return tuple(step.read(files, brief)), ""
     except Exception as error:  # bytes from the world may break any reader; that too is a row of the report
         return (), f"could not be read: {type(error).__name__}: {error}"[:500]
+
+
+def _refused(error: ValidationError) -> str:
+    """Which parameters are wrong, by name."""
+    found = [f"`{'.'.join(map(str, one['loc'])) or 'all'}`: {one['msg'].removeprefix('Value error, ')}"
+             for one in error.errors(include_url=False)[:3]]  # fmt: skip
+    return f"its parameters are wrong: {'; '.join(found)}"[:500]
 
 
 def _clean(

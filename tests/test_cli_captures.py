@@ -104,4 +104,10 @@ def test_doctor_says_for_every_step_whether_it_can_run_and_what_to_add(tmp_path:
         assert rows["scrape"]["can"]
         assert not rows["torch_profiler"]["can"]
         assert all(row["can"] or row["why"] for row in rows.values())
+        assert all(row["why"] for row in rows.values() if row["partly"]), "what is missing is said"
+        assert rows["command"]["can"]
+        assert rows["command"]["why"].startswith("runs when a playbook or `responder capture` gives it `argv`")
+        said = runner.invoke(app, ["capture", fake.url, "--step", "command",
+                                   "--data-dir", str(tmp_path / "data")])  # fmt: skip
+        assert "its parameters are wrong: `argv`: Field required" in said.output
         assert fake.asked("start") == []

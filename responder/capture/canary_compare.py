@@ -54,7 +54,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     files = {FILE: json.dumps(_renamed(raw, "prompt", PIN), indent=1, sort_keys=True).encode()}
     if not any(answer.usable for answer in ways["alone"]):
         why = next((answer.error for answer in ways["alone"]), "no answer")
-        return Fetched(files, Outcome.PARTIAL, f"the target gave no answer: {why}")
+        return Fetched(files, Outcome.FAILED, f"the target gave no answer: {why}")
     if record is None:
         return Fetched(files, Outcome.PARTIAL, "nothing is recorded for this target (`responder canary record` while "
                        "it is well), so its answers are only compared with its replicas'")  # fmt: skip

@@ -163,7 +163,7 @@ async def test_a_trace_is_handed_to_the_viewer_by_message(tmp_path: Path) -> Non
 
 def _examined() -> dict[str, Any]:
     checks = [
-        {"step": "scrape", "rung": 0, "can": True, "why": "", "seconds": 0.1},
+        {"step": "scrape", "rung": 0, "can": True, "why": "", "seconds": 0.1, "partly": False},
         {"step": "torch_profiler", "rung": 3, "can": False, "seconds": None,
          "why": "the server was not started with a profiler: add --profiler-config '{\"profiler\": \"torch\"}'"},
     ]  # fmt: skip

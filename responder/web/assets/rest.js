@@ -64,11 +64,12 @@ function examined(item) {
   if (!item.doctor) return again;
   const cannot = item.doctor.checks.filter((check) => !check.can);
   const can = item.doctor.checks.filter((check) => check.can);
+  const partly = (check) => (check.partly ? " (not all of it)" : "");
   return el("div", {}, again,
     el("p", { class: "faint" }, `Examined at ${clock(item.doctor.at)} UTC: ${count(can.length, "capture", "captures")} can run, ${cannot.length} cannot.`),
     list(cannot.map((check) => [el("code", {}, check.step), `: ${check.why}`])),
     el("details", {}, el("summary", { id: `can-${item.name}` }, "What can run"),
-      list(can.map((check) => [el("code", {}, check.step), check.why ? `: ${check.why}` : ""]))));
+      list(can.map((check) => [el("code", {}, check.step), partly(check), check.why ? `: ${check.why}` : ""]))));
 }
 
 export const playbooks = () => ({ path: "playbooks", draw: (items) => [
