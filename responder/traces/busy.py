@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from responder.traces.columns import Bools, GpuEvents, Ints, Trace
-from responder.traces.intervals import Set, complement, length, union
+from responder.traces.intervals import Set, length, spanned, union
 from responder.traces.kernels import CATEGORIES, COLLECTIVE, MEMORY, classify
 from responder.traces.views import Busy, Category, Copy
 
@@ -35,8 +35,8 @@ class Work:
         self.streams = list(streams)
         self.name: Ints = name_of_key[gpu.key] if len(gpu) else gpu.key
         self.stream: Ints = stream_of_key[gpu.key] if len(gpu) else gpu.key
-        used = np.unique(self.name).tolist()
-        category_of_name = np.full(max(len(self.names), 1), NUMBER["other"], np.int32)
+        used = np.flatnonzero(np.bincount(self.name)).tolist() if len(gpu) else []
+        category_of_name = np.full(max(len(self.names), 1), NUMBER["other"], np.int8)
         for number in used:
             category_of_name[number] = NUMBER[classify(self.names[number])]
         self.category: Ints = category_of_name[self.name] if len(gpu) else gpu.key
@@ -48,11 +48,11 @@ class Work:
 
     def gaps(self) -> Set:
         """Idle intervals between the first and the last GPU event."""
-        return complement(self.covered, self.first, self.last)
+        return self.covered[1][:-1], self.covered[0][1:]
 
-    def of(self, chosen: Bools) -> Set:
-        """When at least one of the chosen events (a mask) ran."""
-        return union(self.events.start[chosen], self.events.end[chosen])
+    def time_of(self, chosen: Bools) -> int:
+        """How long at least one of the chosen events (a mask) ran."""
+        return spanned(self.events.start[chosen], self.events.end[chosen])
 
 
 def _select(gpu: GpuEvents, chosen: Bools) -> GpuEvents:
@@ -85,9 +85,8 @@ def busy(work: Work, *, reliable: bool) -> Busy:
     compute = ~memory & ~collective
     span = work.last - work.first
     total = length(work.covered)
-    compute_set, collective_set = work.of(compute), work.of(collective)
-    compute_ns, collective_ns = length(compute_set), length(collective_set)
-    both_ns = length(work.of(compute | collective))
+    compute_ns, collective_ns = work.time_of(compute), work.time_of(collective)
+    both_ns = work.time_of(compute | collective)
     overlap = compute_ns + collective_ns - both_ns
     return Busy(
         span_ms=span / MS,
@@ -97,10 +96,10 @@ def busy(work: Work, *, reliable: bool) -> Busy:
         idle_reliable=reliable,
         compute_ms=compute_ns / MS,
         collective_ms=collective_ns / MS,
-        memory_ms=length(work.of(memory)) / MS,
+        memory_ms=work.time_of(memory) / MS,
         overlap_share=overlap / collective_ns if collective_ns else None,
         exposed_collective_ms=(collective_ns - overlap) / MS,
-        streams=len(np.unique(work.stream)),
+        streams=int(np.count_nonzero(np.bincount(work.stream))),
     )
 
 
@@ -108,9 +107,9 @@ def categories(work: Work) -> list[Category]:
     """Time by kind of work, largest first."""
     span = max(work.last - work.first, 1)
     rows = []
-    for number in np.unique(work.category).tolist():
+    for number in np.flatnonzero(np.bincount(work.category)).tolist():
         chosen = work.category == number
-        wall = length(work.of(chosen))
+        wall = work.time_of(chosen)
         rows.append(
             Category(
                 name=CATEGORY_NAMES[number],

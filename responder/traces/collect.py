@@ -10,6 +10,7 @@ import numpy as np
 
 from responder.traces.columns import Bools, Column, CpuEvents, GpuEvents, Ints, Key, Keys, OpTotals, Trace
 from responder.traces.kernels import is_collective
+from responder.traces.spellings import Spellings
 
 LAUNCHING = ("Launch", "Memcpy", "Memset", "Enqueue")
 """Parts of the names of calls that put work on a GPU."""
@@ -29,6 +30,7 @@ class Collector:
 
     def __init__(self) -> None:
         self.keys = Keys()
+        self.spellings = Spellings(self.keys)
         self.grid_numbers: dict[bytes, int] = {}
         self.counts: Counter[str] = Counter()
         self.bad_events = 0
@@ -54,9 +56,9 @@ class Collector:
         self.grid_numbers[bytes(grid)] = number
         return number
 
-    def collective_rows(self, keys: Ints) -> Ints:
-        """Rows whose kernel is a collective."""
-        return np.flatnonzero(self._collective.of(keys))
+    def collective(self, keys: Ints) -> Bools:
+        """Which kernels are collectives."""
+        return self._collective.of(keys)
 
     def links(self, keys: Ints) -> Bools:
         """Which calls launch something, so that their correlation matters."""
@@ -92,6 +94,7 @@ class Collector:
         outer = self._ops.finish()
         gpu = _sorted([c.take() for c in self._gpu])
         calls = _sorted([c.take() for c in self._calls])
+        gpu[3], calls[3] = _narrowed(gpu[3]), _narrowed(calls[3])
         plain = {kind: _sorted([c.take() for c in columns]) for kind, columns in self._plain.items()}
         timed = [group for group in (gpu, calls, outer, plain["marks"]) if len(group[0])]
         epoch = min((int(group[0][0]) for group in timed), default=0)
@@ -135,6 +138,13 @@ def _sorted(group: list[Ints]) -> list[Ints]:
     for position, column in enumerate(group):
         group[position] = column[order]
     return group
+
+
+def _narrowed(column: Ints) -> Ints:
+    """Half as wide where every value fits."""
+    limits = np.iinfo(np.int32)
+    fits = len(column) == 0 or (int(column.min()) >= limits.min and int(column.max()) <= limits.max)
+    return column.astype(np.int32) if fits else column
 
 
 def _columns(*dtypes: type[np.signedinteger[Any]]) -> tuple[Column, ...]:

@@ -39,8 +39,6 @@ class Keys:
         self.all: list[Key] = []
         self.by_text: dict[bytes, int] = {}
         """Exact bytes between the name's opening quote and the end of the `tid` line."""
-        self.guesses: dict[int, tuple[bytes, int]] = {}
-        """Signature of a long key's text -> that text with its line end, and its number."""
         self._by_key: dict[Key, int] = {}
 
     def number(self, key: Key) -> int:

@@ -6,11 +6,13 @@ inside an operator, in Python within a step, between steps. Each instant of idle
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from responder.traces.busy import MS, Work
-from responder.traces.columns import CpuEvents, Ints, Trace
-from responder.traces.intervals import EMPTY, Set, intersect, length, subtract, union
+from responder.traces.columns import Bools, CpuEvents, Ints, Trace
+from responder.traces.intervals import EMPTY, Set, between, intersect, length, subtract, union, within
 from responder.traces.launches import Linked, waiting
 from responder.traces.steps import Timeline
 from responder.traces.views import Gap, GapBucket, GapCause, Gaps
@@ -56,63 +58,105 @@ def _phases(trace: Trace, thread: tuple[str, str] | None) -> dict[str, Set]:
 def _on_thread(trace: Trace, events: CpuEvents, thread: tuple[str, str] | None) -> Set:
     if not len(events):
         return EMPTY
-    mine = np.array([thread is None or (key.process, key.lane) == thread for key in trace.keys], np.bool_)[events.key]
-    return union(events.start[mine], events.end[mine])
+    mine = np.array([thread is None or (key.process, key.lane) == thread for key in trace.keys], np.bool_)
+    return _chosen(events, mine[events.key])
 
 
-def causes(trace: Trace, work: Work, linked: Linked, line: Timeline, blocked: Set) -> dict[str, Set]:
+def _chosen(events: CpuEvents, rows: Bools) -> Set:
+    """When the chosen events (a mask) went on; nearly always all of them are chosen."""
+    return union(events.start, events.end) if rows.all() else union(events.start[rows], events.end[rows])
+
+
+@dataclass
+class Cause:
+    """Idle time of one cause, added up: its intervals are as many as kernels and are not kept."""
+
+    total: int
+    of_step: Ints
+    """Per step."""
+    of_longest: Ints
+    """Per gap of those that are listed."""
+
+
+@dataclass
+class Idle:
+    """Idle time by cause, and the gaps worth a line of their own, longest first."""
+
+    causes: dict[str, Cause]
+    begin: Ints
+    end: Ints
+
+
+GAPS_AT_ONCE = 1 << 16
+"""Gaps split by cause at a time: what it takes besides the causes themselves does not grow with the trace."""
+
+
+def causes(trace: Trace, work: Work, linked: Linked, line: Timeline, blocked: Set) -> Idle:
     """Idle time split by cause; the parts are disjoint and together exactly the idle time."""
-    thread = linked.main_thread
-    left = work.gaps()
-    found: dict[str, Set] = {}
+    gaps = work.gaps()
+    found = Idle({}, *_longest(gaps))
+    claims, rest = _claims(trace, linked, line, blocked)
 
-    def claim(cause: str, when: Set) -> None:
-        nonlocal left
-        found[cause] = intersect(left, when)
-        left = subtract(left, found[cause])
+    def note(cause: str, part: Set) -> None:
+        one = found.causes[cause]
+        one.total += length(part)
+        one.of_step += within(part, line.start, line.end)
+        one.of_longest += within(part, found.begin, found.end)
 
-    phases = _phases(trace, thread)
-    claim("host sync", blocked)
-    for phase, when in phases.items():
-        claim(phase, when)
-    mine = linked.main_calls
-    claim("launching", union(trace.calls.start[mine], trace.calls.end[mine]))
-    claim("operators", _on_thread(trace, trace.ops, thread))
-    if not len(trace.calls) and not len(trace.ops) and not len(trace.marks):
-        found["unknown"] = left
-        return found
-    if len(line.start):
-        # the mark of a step covers its submission; behind it the thread is on its way to the next one
-        marks = trace.marks
-        chosen = np.isin(marks.key, [n for n, key in enumerate(trace.keys) if key.name in set(line.names)])
-        claim("Python", union(marks.start[chosen], marks.end[chosen]))
-        claim("between steps", left)
-    else:
-        claim("Python", left)
+    for cause in (*claims, rest):
+        found.causes[cause] = Cause(0, np.zeros(len(line.start), np.int64), np.zeros(len(found.begin), np.int64))
+    for at in range(0, len(gaps[0]), GAPS_AT_ONCE):
+        left: Set = (gaps[0][at : at + GAPS_AT_ONCE], gaps[1][at : at + GAPS_AT_ONCE])
+        for cause, when in claims.items():
+            if len(left[0]):
+                part = intersect(left, between(when, int(left[0][0]), int(left[1][-1])))
+                note(cause, part)
+                left = subtract(left, part)
+        note(rest, left)
     return found
 
 
-def gaps(trace: Trace, work: Work, linked: Linked, line: Timeline, why: dict[str, Set]) -> Gaps:
+def _claims(trace: Trace, linked: Linked, line: Timeline, blocked: Set) -> tuple[dict[str, Set], str]:
+    """When each cause claims idle time, the first first, and the cause that takes what is left."""
+    thread, mine = linked.main_thread, linked.main_calls
+    claims = {"host sync": blocked, **_phases(trace, thread)}
+    claims["launching"] = _chosen(trace.calls, mine)
+    claims["operators"] = _on_thread(trace, trace.ops, thread)
+    if not len(trace.calls) and not len(trace.ops) and not len(trace.marks):
+        return claims, "unknown"
+    if not len(line.start):
+        return claims, "Python"
+    # the mark of a step covers its submission; behind it the thread is on its way to the next one
+    marks = trace.marks
+    named = set(line.names)
+    claims["Python"] = _chosen(marks, np.array([key.name in named for key in trace.keys], np.bool_)[marks.key])
+    return claims, "between steps"
+
+
+def _longest(gaps: Set) -> Set:
+    """The few longest, without sorting hundreds of thousands of short ones."""
+    sizes = gaps[1] - gaps[0]
+    some = np.argpartition(sizes, -LISTED)[-LISTED:] if len(sizes) > LISTED else np.arange(len(sizes))
+    rows = some[np.argsort(-sizes[some], kind="stable")]
+    return gaps[0][rows], gaps[1][rows]
+
+
+def gaps(trace: Trace, work: Work, linked: Linked, line: Timeline, why: Idle) -> Gaps:
     """Histogram, causes and the longest gaps."""
+    streams = waiting(work, linked)
     begin, finish = work.gaps()
     sizes = finish - begin
-    del finish
     idle = max(int(sizes.sum()), 1)
     rows = [
-        GapCause(cause=cause, says=CAUSES[cause], ms=length(found) / MS, share=length(found) / idle)
-        for cause, found in why.items()
-        if len(found[0])
+        GapCause(cause=cause, says=CAUSES[cause], ms=found.total / MS, share=found.total / idle)
+        for cause, found in why.causes.items()
+        if found.total
     ]
-    # the few longest, without sorting hundreds of thousands of short ones
-    some = np.argpartition(sizes, -LISTED)[-LISTED:] if len(sizes) > LISTED else np.arange(len(sizes))
-    longest = some[np.argsort(-sizes[some], kind="stable")]
     return Gaps(
         buckets=_buckets(sizes),
         causes=sorted(rows, key=lambda row: -row.ms),
-        longest=[
-            _gap(trace, int(begin[row]), int(begin[row] + sizes[row]), line, linked, why) for row in longest.tolist()
-        ],
-        streams=waiting(work, linked),
+        longest=[_gap(trace, row, line, linked, why) for row in range(len(why.begin))],
+        streams=streams,
     )
 
 
@@ -125,9 +169,9 @@ def _buckets(sizes: Ints) -> list[GapBucket]:
     return rows
 
 
-def _gap(trace: Trace, begin: int, finish: int, line: Timeline, linked: Linked, why: dict[str, Set]) -> Gap:
-    window: Set = (np.array([begin]), np.array([finish]))
-    split = {cause: length(intersect(window, found)) / MS for cause, found in why.items()}
+def _gap(trace: Trace, row: int, line: Timeline, linked: Linked, why: Idle) -> Gap:
+    begin, finish = int(why.begin[row]), int(why.end[row])
+    split = {cause: int(found.of_longest[row]) / MS for cause, found in why.causes.items()}
     step = int(line.step_at(np.array([begin]))[0]) if len(line.start) else -1
     return Gap(
         at_ms=begin / MS,

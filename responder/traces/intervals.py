@@ -31,6 +31,17 @@ def union(start: Ints, end: Ints) -> Set:
     return start[first], reach[last]
 
 
+def spanned(start: Ints, end: Ints) -> int:
+    """Length of the union of intervals in start order, without making it."""
+    if not len(start):
+        return 0
+    reach = np.maximum.accumulate(end)
+    new = end.copy()
+    new[0] -= start[0]
+    new[1:] -= np.maximum(start[1:], reach[:-1])
+    return int(new.clip(0, out=new).sum())
+
+
 def length(covered: Set) -> int:
     """Total length of a set."""
     return int((covered[1] - covered[0]).sum())
@@ -41,9 +52,17 @@ def complement(covered: Set, low: int, high: int) -> Set:
     start, end = covered
     begin = np.concatenate(([low], end))
     finish = np.concatenate((start, [high]))
-    begin, finish = np.clip(begin, low, high), np.clip(finish, low, high)
+    np.clip(begin, low, high, out=begin)
+    np.clip(finish, low, high, out=finish)
     keep = finish > begin
-    return begin[keep], finish[keep]
+    return (begin, finish) if keep.all() else (begin[keep], finish[keep])
+
+
+def between(covered: Set, low: int, high: int) -> Set:
+    """The intervals of a set that reach into [low, high); no copy."""
+    first = int(np.searchsorted(covered[1], low, side="right"))
+    last = int(np.searchsorted(covered[0], high, side="left"))
+    return covered[0][first:last], covered[1][first:last]
 
 
 def intersect(one: Set, other: Set) -> Set:

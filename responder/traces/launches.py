@@ -44,17 +44,18 @@ def link(trace: Trace, work: Work) -> Linked:
     """Match GPU events with calls by correlation."""
     calls, gpu = trace.calls, work.events
     launching = np.array([launches_work(key.name) for key in trace.keys], np.bool_)
-    candidates = (
-        np.flatnonzero(launching[calls.key] & (calls.correlation >= 0)) if len(calls) else np.zeros(0, np.int64)
-    )
+    candidates = np.zeros(0, np.int32)
+    if len(calls):
+        candidates = np.flatnonzero(launching[calls.key] & (calls.correlation >= 0)).astype(np.int32)
     call = np.full(len(gpu), -1, np.int32)
     if len(candidates) and len(gpu):
-        order = np.argsort(calls.correlation[candidates], kind="stable")
-        by_number = candidates[order]
+        by_number = candidates[np.argsort(calls.correlation[candidates], kind="stable")]
         numbers = calls.correlation[by_number]
-        place = np.minimum(np.searchsorted(numbers, gpu.correlation), len(numbers) - 1)
+        place = np.searchsorted(numbers, gpu.correlation)
+        np.minimum(place, len(numbers) - 1, out=place)
         hit = (numbers[place] == gpu.correlation) & (gpu.correlation >= 0)
         call[hit] = by_number[place[hit]]
+        del by_number, numbers, place, hit
     known = call >= 0
     launched = gpu.start.copy()
     launched[known] = calls.start[call[known]]
@@ -119,18 +120,18 @@ def _launch_bound(work: Work, linked: Linked) -> float | None:
 
 def launches(trace: Trace, work: Work, linked: Linked) -> Launches:
     """Launch statistics; delays are of kernels launched one by one, for graph kernels have no call of their own."""
+    longest, full_ns = _queue(work, linked)
     gpu, known = work.events, linked.call >= 0
     single = known & ~linked.in_graph
     call_end = trace.calls.end[linked.call[single]]
     delay = np.maximum(gpu.start[single] - call_end, 0)
     call_time = call_end - linked.launched[single]
-    graph_calls = np.unique(linked.call[linked.in_graph])
+    graph_calls = _distinct(linked.call[linked.in_graph])
     graph_names = [position for position, key in enumerate(trace.keys) if "GraphLaunch" in key.name]
     graph_launches = int(np.isin(trace.calls.key, graph_names).sum()) if len(trace.calls) else 0
     in_graph = int(linked.in_graph.sum())
-    longest, full_ns = _queue(work, linked)
     return Launches(
-        launches=int(len(np.unique(linked.call[known]))),
+        launches=_distinct(linked.call[known]),
         matched=int(known.sum()),
         launch_bound_share=_launch_bound(work, linked),
         short_kernels=int((work.duration[single] < call_time).sum()),
@@ -140,29 +141,43 @@ def launches(trace: Trace, work: Work, linked: Linked) -> Launches:
         call_median_us=float(np.median(call_time)) / 1e3 if len(call_time) else None,
         graph_launches=graph_launches,
         graph_kernels=in_graph,
-        kernels_per_graph=in_graph / len(graph_calls) if len(graph_calls) else None,
+        kernels_per_graph=in_graph / graph_calls if graph_calls else None,
         longest_queue=longest,
         full_queue_ms=full_ns / MS,
     )
 
 
+def _distinct(rows: Ints) -> int:
+    """How many different rows there are; marking them costs a tenth of sorting them."""
+    return int(np.count_nonzero(np.bincount(rows))) if len(rows) else 0
+
+
 def _queue(work: Work, linked: Linked) -> tuple[int, int]:
     """(most launches outstanding at once on one stream, ns with a full queue); a graph counts as one launch."""
     longest = full = 0
-    known = linked.call >= 0
-    for number in np.unique(work.stream[known]).tolist():
-        mine = np.flatnonzero(known & (work.stream == number))
-        _, first = np.unique(linked.call[mine], return_index=True)
-        rows = mine[first]
-        when = np.concatenate((linked.launched[rows], work.events.start[rows]))
-        step = np.repeat(np.array([1, -1]), len(rows))
-        order = np.lexsort((step, when))
-        depth = np.cumsum(step[order])
+    for number in np.unique(work.stream[linked.call >= 0]).tolist():
+        mine = np.flatnonzero((linked.call >= 0) & (work.stream == number))
+        # the first event of each call; calls are in start order, and so are launches
+        first = np.full(int(linked.call[mine].max()) + 1, -1, np.int32)
+        first[linked.call[mine[::-1]]] = mine[::-1]
+        rows = first[first >= 0]
+        launched, started = linked.launched[rows], np.sort(work.events.start[rows])
+        # how many are outstanding just after each launch: one that starts at that instant is not
+        depth = np.arange(1, len(rows) + 1) - np.searchsorted(started, launched, side="right")
         longest = max(longest, int(depth.max(initial=0)))
-        at_limit = np.flatnonzero(depth[:-1] >= QUEUE_LIMIT)
-        times = when[order]
-        full += int((times[at_limit + 1] - times[at_limit]).sum())
+        if longest >= QUEUE_LIMIT:
+            full += _full_time(launched, started)
     return longest, full
+
+
+def _full_time(launched: Ints, started: Ints) -> int:
+    """Time with so many launches outstanding that the next one blocks."""
+    when = np.concatenate((launched, started))
+    step = np.repeat(np.array([1, -1]), len(launched))
+    order = np.lexsort((step, when))
+    depth, times = np.cumsum(step[order]), when[order]
+    at_limit = np.flatnonzero(depth[:-1] >= QUEUE_LIMIT)
+    return int((times[at_limit + 1] - times[at_limit]).sum())
 
 
 def idle_is_reliable(trace: Trace, linked: Linked) -> tuple[bool, str]:
@@ -171,7 +186,7 @@ def idle_is_reliable(trace: Trace, linked: Linked) -> tuple[bool, str]:
     replays = int(np.isin(trace.calls.key, names).sum()) if len(trace.calls) else 0
     if not replays:
         return True, ""
-    recorded = len(np.unique(linked.call[linked.in_graph]))
+    recorded = _distinct(linked.call[linked.in_graph])
     if recorded < replays * 0.9:
         return False, (
             f"{replays - recorded} of {replays} CUDA-graph replays have no kernels in the trace: "

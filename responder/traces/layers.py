@@ -149,7 +149,8 @@ def _segments(duration: Ints, step: Ints, is_norm: Bools, is_gemm: Bools, anchor
     if not whole.any():
         return None
     chosen = np.repeat(whole, depth)
-    before = np.concatenate(([0], np.cumsum(duration)))
+    before = np.zeros(len(duration) + 1, np.int64)
+    np.cumsum(duration, out=before[1:])
     begin, middle, end, turn = begin[chosen], middle[chosen], end[chosen], turn[chosen]
     attention, mlp = before[middle] - before[begin], before[end] - before[middle]
     return _table("repetition", turn, attention + mlp, attention, mlp, int(whole.sum()))

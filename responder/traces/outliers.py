@@ -61,7 +61,7 @@ def unknown(rows: list[Kernel]) -> tuple[list[Kernel], float]:
 
 def phases(work: Work, line: Timeline) -> Ints:
     """Number of the phase each GPU event belongs to."""
-    of_step = np.array([_PHASES.index(named.kind) for named in line.named] + [0], np.int64)
+    of_step = np.array([_PHASES.index(named.kind) for named in line.named] + [0], np.int8)
     return of_step[line.of_gpu]
 
 
@@ -73,18 +73,22 @@ def outliers(trace: Trace, work: Work, line: Timeline) -> tuple[list[Outlier], l
     grid = work.events.grid
     size = work.events.size
     # one number for all four: there are far fewer of each than bits to spare
-    kind = work.name.astype(np.int64) * len(_PHASES) + phase
-    kind = (kind * (len(trace.grids) + 1) + grid + 1) * len(trace.sizes) + size
+    kind = work.name.astype(np.int64)
+    for many, values in ((len(_PHASES), phase), (len(trace.grids) + 1, grid), (len(trace.sizes), size)):
+        kind *= many
+        kind += values
+        if values is grid:
+            kind += 1
     order = np.lexsort((work.duration, kind))
     kind = kind[order]
     first = np.flatnonzero(np.concatenate(([True], kind[1:] != kind[:-1])))
     last = np.append(first[1:], len(order))
     duration = work.duration[order]
     count = last - first
-    group = np.repeat(np.arange(len(first)), count)
+    group = np.repeat(np.arange(len(first), dtype=np.int32), count)
     # within a group durations ascend, so the median is in its middle
     median = (duration[first + (count - 1) // 2] + duration[first + count // 2]) / 2
-    far = np.flatnonzero((duration > FAR * median[group]) & (count[group] >= SIBLINGS))
+    far = np.flatnonzero(duration > np.where(count >= SIBLINGS, FAR * median, np.inf)[group])
     best = far[np.argsort(-(duration[far] - median[group[far]]))][:LISTED]
     listed = [_outlier(trace, work, line, int(order[row]), float(median[group[row]]), phase) for row in best.tolist()]
     return listed, _singles(trace, work, line, order[last[count < SIBLINGS] - 1], phase)

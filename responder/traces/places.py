@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from responder.traces.digits import Offsets, Words, up_to_eight, word
+from responder.traces.digits import Offsets, Words, up_to_sixteen, word
 
 TRIES = 6
 """Distances tried on all lists before the rest is searched one by one."""
@@ -52,14 +52,14 @@ def numbers_behind(text: bytes, words: Words, places: Offsets) -> Offsets:
             return values
         first = text[int(places[left[0]]) : int(places[left[0]]) + 20]
         length = len(first) - len(first.lstrip(b"0123456789"))
-        if not 0 < length <= 8:
+        if not 0 < length <= 16:
             values[left[0]] = number_at(text, int(places[left[0]]))
             left = left[1:]
             continue
-        where = np.minimum(places[left], limit)
-        value, fine = up_to_eight(words, where, length)
-        following = raw[np.minimum(where + length, len(raw) - 1)]
-        fine &= (following < 48) | (following > 57)
+        where = np.minimum(places[left], limit - 9)
+        value, fine = up_to_sixteen(words, where, length)
+        following = raw[where + length]
+        fine &= (where == places[left]) & ((following < 48) | (following > 57))
         values[left[fine]] = value[fine]
         left = left[~fine]
     for row in left.tolist():

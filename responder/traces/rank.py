@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from responder.traces import layers as layer_table
+from responder.traces.allocator import give_back
 from responder.traces.blocked import blocked, blocked_set, waits
 from responder.traces.busy import Work, busy, categories, copies, devices
 from responder.traces.columns import Ints, Trace
@@ -51,6 +52,7 @@ class Analysed:
 
 def analyse_trace(trace: Trace, path: Path, form: str = "kineto") -> list[Analysed]:
     """One result per device with GPU work; one in all if there is none."""
+    give_back()
     found = devices(trace)
     if len(found) > 1:
         total = sum(len(Work(trace, device).events) for device in found)
@@ -63,6 +65,7 @@ def analyse_trace(trace: Trace, path: Path, form: str = "kineto") -> list[Analys
 def _one(trace: Trace, path: Path, form: str, device: str | None, several: bool) -> Analysed:
     work = Work(trace, device)
     linked = link(trace, work)
+    give_back()
     line = timeline(trace, work, linked)
     ops = operators(trace)
     view = identity(trace, path, form, device, several)
@@ -98,9 +101,17 @@ def _gpu_facts(trace: Trace, work: Work, linked: Linked, line: Timeline, notes: 
     masks = waits(trace, work, linked)
     held = blocked_set(trace, linked, masks)
     idle = causes(trace, work, linked, line, held)
+    give_back()
     table = kernels(work)
     strangers, share = unknown(table)
     far, single = outliers(trace, work, line)
+    give_back()
+    launched = launches(trace, work, linked) if len(trace.calls) else None
+    give_back()
+    pauses = gaps(trace, work, linked, line, idle)
+    give_back()
+    table_of_steps = steps(work, line, held, {cause: found.of_step for cause, found in idle.causes.items()})
+    give_back()
     return {
         "busy": busy(work, reliable=reliable),
         "categories": categories(work),
@@ -109,11 +120,11 @@ def _gpu_facts(trace: Trace, work: Work, linked: Linked, line: Timeline, notes: 
         "unknown_share": share,
         "outliers": far,
         "singles": single,
-        "gaps": gaps(trace, work, linked, line, idle),
+        "gaps": pauses,
         "blocked": blocked(trace, work, linked, masks) if len(trace.calls) else None,
-        "launches": launches(trace, work, linked) if len(trace.calls) else None,
+        "launches": launched,
         "copies": copies(work),
-        "steps": steps(work, line, held, idle),
+        "steps": table_of_steps,
         "layers": layer_table.layers(trace, work, linked, line),
     }
 

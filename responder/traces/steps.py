@@ -14,7 +14,7 @@ import numpy as np
 
 from responder.traces.busy import CATEGORY_NAMES, MS, Work
 from responder.traces.columns import Ints, Trace
-from responder.traces.intervals import Set, complement, within
+from responder.traces.intervals import Set, within
 from responder.traces.kernels import CATEGORIES
 from responder.traces.launches import Linked
 from responder.traces.views import SlowStep, Step, StepKind, Steps
@@ -126,39 +126,52 @@ def _outer(start: Ints, end: Ints, rows: Ints) -> Ints:
     return np.array(kept, np.int64)
 
 
+AT_ONCE = 1 << 16
+"""GPU events looked at together: what that takes must not grow with the trace."""
+
+
 def per_step_gpu(work: Work, line: Timeline) -> Ints:
     """GPU busy time of each step's own work, overlaps counted once."""
-    count = len(line.start)
+    spent = np.zeros(len(line.start), np.int64)
     order = np.argsort(line.of_gpu, kind="stable").astype(np.int32)  # events come in start order
-    order = order[np.searchsorted(line.of_gpu[order], 0) :]
-    if not len(order):
-        return np.zeros(count, np.int64)
     step = line.of_gpu[order]
-    # one running maximum per step: shift every step far from its neighbours
-    shift = step * np.int64(work.last - work.first + 1) - work.first
-    end = work.events.end[order] + shift
-    reach = np.empty(len(end), np.int64)
-    reach[0] = 0
-    np.maximum.accumulate(end[:-1], out=reach[1:])
-    np.maximum(reach, work.events.start[order] + shift, out=reach)
-    fresh = np.maximum(end - reach, 0)
-    return np.bincount(step, weights=fresh, minlength=count).astype(np.int64)
+    begin = int(np.searchsorted(step, 0))
+    while begin < len(order):
+        last = step[min(begin + AT_ONCE, len(order)) - 1]
+        finish = int(np.searchsorted(step, last, side="right"))
+        rows, own = order[begin:finish], step[begin:finish]
+        # one running maximum for all steps: shift every step far from its neighbours
+        shift = own * np.int64(work.last - work.first + 1) - work.first
+        end = work.events.end[rows] + shift
+        reach = np.empty(len(end), np.int64)
+        reach[0] = np.iinfo(np.int64).min
+        np.maximum.accumulate(end[:-1], out=reach[1:])
+        np.maximum(reach, work.events.start[rows] + shift, out=reach)
+        fresh = np.maximum(end - reach, 0)
+        spent += np.bincount(own, weights=fresh, minlength=len(spent)).astype(np.int64)
+        begin = finish
+    return spent
 
 
 def per_step_category(work: Work, line: Timeline) -> Ints:
     """(step, category) -> summed durations."""
-    inside = line.of_gpu >= 0
-    flat = line.of_gpu[inside] * len(CATEGORY_NAMES) + work.category[inside]
-    sums = np.bincount(flat, weights=work.duration[inside], minlength=len(line.start) * len(CATEGORY_NAMES))
-    return sums.astype(np.int64).reshape(len(line.start), len(CATEGORY_NAMES))
+    shape = len(line.start), len(CATEGORY_NAMES)
+    sums = np.zeros(shape[0] * shape[1], np.int64)
+    for at in range(0, len(line.of_gpu), AT_ONCE):
+        rows = slice(at, at + AT_ONCE)
+        flat = line.of_gpu[rows] * shape[1] + work.category[rows]
+        inside = line.of_gpu[rows] >= 0
+        part = np.bincount(flat[inside], weights=work.duration[rows][inside], minlength=len(sums))
+        sums += part.astype(np.int64)
+    return sums.reshape(shape)
 
 
-def steps(work: Work, line: Timeline, blocked: Set, causes: dict[str, Set]) -> Steps:
-    """The step table with its slow steps explained; `causes` are idle intervals by what the CPU did."""
+def steps(work: Work, line: Timeline, blocked: Set, causes: dict[str, Ints]) -> Steps:
+    """The step table with its slow steps explained; `causes` is idle time per step by what the CPU did."""
     if not len(line.start):
         return Steps(count=0, source="", rows=[], kinds=[], slow=[])
     gpu = per_step_gpu(work, line)
-    idle = within(complement(work.covered, 0, max(int(line.end[-1]), 1)), line.start, line.end)
+    idle = line.end - line.start - within(work.covered, line.start, line.end)
     held = within(blocked, line.start, line.end)
     last = len(line.start) - 1
     rows = [
@@ -179,7 +192,7 @@ def steps(work: Work, line: Timeline, blocked: Set, causes: dict[str, Set]) -> S
         )
         for index, named in enumerate(line.named)
     ]
-    slow = _slow(work, line, rows, causes, blocked)
+    slow = _slow(work, line, rows, causes)
     return Steps(count=len(rows), source=line.source, rows=_thinned(rows, slow), kinds=_kinds(rows), slow=slow)
 
 
@@ -237,10 +250,9 @@ def _slope(tokens: np.ndarray, times: np.ndarray) -> float | None:
     return float(np.median((times[other] - times[one])[differ] / across[differ])) * 1e3
 
 
-def _slow(work: Work, line: Timeline, rows: list[Step], causes: dict[str, Set], blocked: Set) -> list[SlowStep]:
+def _slow(work: Work, line: Timeline, rows: list[Step], idle: dict[str, Ints]) -> list[SlowStep]:
     """Steps with the most time beyond the median of their kind, and which component it went into."""
     by_category = per_step_category(work, line)
-    idle = {cause: within(found, line.start, line.end) for cause, found in causes.items()}
     found = []
     for kind in {row.kind for row in rows}:
         # the last step has no successor to end it: under async scheduling its GPU work trails a step behind
