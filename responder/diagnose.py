@@ -39,7 +39,7 @@ VOTE_LIMIT_DB = 15.0
 UNEXPLAINED_DB = -3.0
 DISPROVED_DB = -30.0
 UNSUPPORTED_DB = -1.0
-"""Below `unknown`: where a cause for which nothing speaks stands at best, however high its prior."""
+"""Below `unknown`: where the likeliest cause for which nothing speaks stands; others keep their distance to it."""
 UNKNOWN_PRIOR = 0.08
 UNEXPLAINED_BY_ALL_DB = 3.0
 """What `unknown` gains for each symptom that none of the three best causes explains."""
@@ -67,8 +67,9 @@ def diagnose(
     looks = looks_of(evidence)
     absent = Absent(evidence, plan or Plan())
     alerts = tuple(dict.fromkeys(symptom.alert for symptom in incident.symptoms))
+    likeliest = max(priors.values(), default=1.0)
     judged = [
-        _judge(cause, priors[cause.id], looks, alerts, absent)
+        _judge(cause, priors[cause.id], likeliest, looks, alerts, absent)
         for cause in sorted(causes, key=lambda cause: cause.id)
         if cause.id in priors
     ]
@@ -140,16 +141,16 @@ def _word(value: Scalar) -> str:
 
 
 def _judge(
-    cause: Cause, prior: float, looks: Sequence[Facts], alerts: Sequence[str], absent: Absent
+    cause: Cause, prior: float, likeliest: float, looks: Sequence[Facts], alerts: Sequence[str], absent: Absent
 ) -> Hypothesis:  # fmt: skip
-    """One cause with its weight; probability and status come with the ranking."""
+    """One cause with its weight; probability and status come with the ranking. likeliest: the highest prior of all."""
     findings = _votes([_finding(weight, looks) for weight in cause.evidence])
     disproofs = _disproofs(cause, looks)
     unexplained = () if "*" in cause.explains else tuple(a for a in alerts if a not in cause.explains)
     counted = [f for f in (*findings, *disproofs) if f.counted]
     decibans = 10 * math.log10(prior) + sum(f.decibans for f in counted) + UNEXPLAINED_DB * len(unexplained)
     if not any(f.decibans > 0 for f in counted):
-        decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR) + UNSUPPORTED_DB)
+        decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR * prior / likeliest) + UNSUPPORTED_DB)
     proof = _proof(cause, findings)
     return Hypothesis(
         cause=cause.id,

@@ -22,6 +22,7 @@ NEAR_ZERO = 1e-9
 SAME_LOAD = 0.25
 GROUP_POINTS = 3
 PINNED = 0.93
+USUAL_PREFILL = 2.0
 
 MOVERS: Mapping[str, float] = {
     "arrival_rate": 0.5,
@@ -177,16 +178,32 @@ def prefill_mix_ratio(window: Window) -> float | None:
 
 def itl_with_prefill(window: Window) -> float | None:
     """Inter-token latency in the third of samples with most computed prompt tokens against the third with least.
-    None unless the two thirds differ at least twofold in prompt tokens: else there is nothing to compare."""
+    None unless the thirds differ at least twofold in prompt tokens, and the lesser one is about what was usual before:
+    where there is much prefill all the time nothing shows what it is like without."""
     rows = sorted(_paired(window, "prompt_computed_rate", "itl_mean", window.onset_at, window.end))
     third = len(rows) // 3
     if third < GROUP_POINTS:
         return None
     low, high = rows[:third], rows[-third:]
-    if median(rate for rate, _ in high) < 2 * max(median(rate for rate, _ in low), 1.0):
+    little = max(median(rate for rate, _ in low), 1.0)
+    if median(rate for rate, _ in high) < 2 * little:
+        return None
+    before = summary(window, "prompt_computed_rate").baseline
+    if before is not None and little > USUAL_PREFILL * max(before, 1.0):
         return None
     usual = median(itl for _, itl in low)
     return median(itl for _, itl in high) / usual if usual > NEAR_ZERO else None
+
+
+def delay_in_decode(window: Window) -> float | None:
+    """Of the time all requests together wait longer than before, the share they wait between tokens and not for their
+    first one: near 1, decoding suffers; near 0, the queue or the prefill. None when neither got slower, or to tell."""
+    itl, ttft = summary(window, "itl_mean"), summary(window, "ttft_mean")
+    tokens, arrivals = summary(window, "generation_rate").now, summary(window, "arrival_rate").now
+    if itl.change is None or ttft.change is None or tokens is None or arrivals is None:
+        return None
+    decode, first = max(0.0, itl.change) * tokens, max(0.0, ttft.change) * arrivals
+    return decode / (decode + first) if decode + first > NEAR_ZERO else None
 
 
 def _paired(window: Window, one: str, other: str, since: float, until: float) -> list[tuple[float, float]]:

@@ -90,6 +90,12 @@ def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> N
     assert slow == {"down_s": 0.0, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
 
 
+def test_a_server_that_left_service_discovery_is_gone_too() -> None:
+    """Nothing failed; nobody asks it any more."""
+    up: list[float | None] = [1.0] * 6 + [None] * 6
+    assert down(made(onset=2, up=up, running=[2.0] * 12))["down_s"] == 30.0
+
+
 def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
     """Unknown, not fine; and a server that always answered has no length of failed scrapes."""
     assert set(down(made(running=[1.0] * 30)).values()) == {None}

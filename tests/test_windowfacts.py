@@ -11,6 +11,7 @@ from responder.stops import standing
 from responder.window import Window, decode, encode
 from responder.windowfacts import (
     cached_tokens_ratio,
+    delay_in_decode,
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
@@ -91,6 +92,26 @@ def test_latency_with_prefill_in_the_step() -> None:
     pad: list[float | None] = [None] * 20
     assert itl_with_prefill(made(prompt_computed_rate=pad + busy, itl_mean=pad + slow)) == pytest.approx(5.0)
     assert itl_with_prefill(made(prompt_computed_rate=pad + [1000.0] * 20, itl_mean=pad + slow)) is None
+
+
+def test_where_prefill_never_ends_nothing_shows_decoding_without_it() -> None:
+    """The third with least prefill is no control when it is many times what was usual before."""
+    usual: list[float | None] = [50.0] * 20
+    busy, slow = [2000.0, 9000.0] * 10, [0.05, 0.05] * 10
+    fast: list[float | None] = [0.01] * 20
+    assert itl_with_prefill(made(prompt_computed_rate=usual + busy, itl_mean=fast + slow)) is None
+
+
+@pytest.mark.parametrize(("itl", "ttft", "expected"), [(0.05, 0.1, 1.0), (0.01, 5.1, 0.0), (0.06, 5.1, 0.5)])
+def test_where_the_added_waiting_falls(itl: float, ttft: float, expected: float) -> None:
+    """Two requests and two hundred tokens a second: 50 ms a token more weigh as much as 5 s to the first token more."""
+    before, since = [0.01] * 20, 12
+    window = made(
+        itl_mean=before + [itl] * since, ttft_mean=[0.1] * 20 + [ttft] * since,
+        generation_rate=[200.0] * 32, arrival_rate=[2.0] * 32,
+    )  # fmt: skip
+    assert delay_in_decode(window) == pytest.approx(expected)
+    assert delay_in_decode(made(itl_mean=before + [itl] * since)) is None
 
 
 def test_who_moved_first() -> None:

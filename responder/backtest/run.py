@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import aiohttp
 
-from responder.backtest import alerts, find, scan
+from responder.backtest import alerts, find, scan, vanished
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
 from responder.backtest.tally import Price, Verdict, summary
@@ -123,6 +123,8 @@ class Backtest:
         }
         self.questions = scan.questions(self.content.rules, recorded, self.targets, self.interval_s)
         self.walk = Walk(self.content, self.targets, self.policy, self.silences)
+        self.walk.lost = await self._lost(seen)
+        self.pending += [scan.Stretch(one.target, one.since, one.until) for one in self.walk.lost]
         async with aiohttp.ClientSession() as http:
             signals = {name: widen(expand(expr, recorded), self.interval_s) for name, expr in recorded.items()}
             self.looking = Looking(self.past, http, self.content, self.targets, signals, self.interval_s,
@@ -157,6 +159,12 @@ class Backtest:
         # Prometheus shows a sample for 5 min: a coarser grid would miss servers that lived shortly.
         return min(240.0, max(1.0, math.ceil((self.wish.end - self.wish.start) / SEEN_POINTS)))
 
+    async def _lost(self, seen: Rows) -> list[vanished.Lost]:
+        return await vanished.lost(
+            self.past.range, self.targets, {t.name: _moments(t, seen) for t in self.targets}, self.wanted["in_flight"],
+            start=self.wish.start, end=self.wish.end, step=self._seen_step(), interval=self.interval_s,
+        )  # fmt: skip
+
     async def _interval(self, seen: Rows) -> float:
         """The scrape interval, seconds: the slowest of the servers', each where its history is in full swing."""
         found = []
@@ -181,7 +189,7 @@ class Backtest:
             hits: dict[str, list[float]] = {}
             for labels, points in rows or ():
                 for target in self.targets:
-                    if all(labels.get(name) == value for name, value in target.match.items()):
+                    if _covers(labels, target):
                         hits.setdefault(target.name, []).extend(at for at, _ in points)
             for name, moments in hits.items():
                 self.pending += scan.stretches(question, name, moments, self.round_s)
@@ -325,13 +333,15 @@ class Backtest:
         )
 
     def _there_s(self, target: Target, seen: Rows) -> float:
-        moments = {
-            at
-            for labels, points in seen
-            if all(labels.get(name) == value for name, value in target.match.items())
-            for at, _ in points
-        }
-        return len(moments) * self._seen_step()
+        return len(_moments(target, seen)) * self._seen_step()
+
+
+def _moments(target: Target, seen: Rows) -> set[float]:
+    return {at for labels, points in seen if _covers(labels, target) for at, _ in points}
+
+
+def _covers(labels: Mapping[str, str], target: Target) -> bool:
+    return all(labels.get(name) == value for name, value in target.match.items())
 
 
 def _same(named: Mapping[str, str], labels: Mapping[str, str]) -> bool:

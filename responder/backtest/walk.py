@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from responder.backtest.vanished import Lost
 from responder.correlate import Memory, Policy, correlate
 from responder.evaluate import UP, observe, present
 from responder.holding import States, advance
@@ -59,15 +60,16 @@ class Walk:
     """Open ones and those resolved lately."""
     fired: tuple[Symptom, ...] = ()
     """Symptoms of the last round."""
+    lost: Sequence[Lost] = ()
+    """Who left the history while at work, and when. Whoever left otherwise was scaled down."""
 
     def step(self, answers: Answers, now: float, active: Collection[str]) -> list[tuple[Change, Incident]]:
         """One round at `now`: what opened, grew or was resolved. Only `active` targets are evaluated; of the others
         nothing is held, and no rule can be true now.
-
-        Leaving service discovery is no symptom here: a history cannot tell a scale-down from a loss.
         """
         mine = [target for target in self.targets if target.name in active]
-        seen = observe(self.content.rules, answers, mine, now)
+        gone = {one.target for one in self.lost if one.since <= now <= one.until}
+        seen = observe(self.content.rules, answers, mine, now, gone)
         self.states, self.fired = advance(
             self.states, seen, now, self.content.rules, targets={t.name for t in self.targets},
             present=present(answers, mine),

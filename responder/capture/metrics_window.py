@@ -19,6 +19,7 @@ from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, g
 from responder.windowfacts import (
     BASELINE_S,
     cached_tokens_ratio,
+    delay_in_decode,
     first_mover,
     itl_at_equal_batch,
     itl_with_prefill,
@@ -138,6 +139,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield fact(name, value, "s" if name.endswith("_s") else "")
     yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
+    yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
     yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
@@ -222,6 +224,7 @@ STEP = Step(
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
+        FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec("metrics.cached_tokens_ratio", "", "tokens per second from the prefix cache, against before"),
