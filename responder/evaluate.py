@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from responder.model import Comparison, Noun, Rule, Sample, Target, Truth
+from responder.model import Comparison, Rule, Sample, Target, Truth
 from responder.table import IDENTITY as IDENTITY
 from responder.table import UP as UP
-from responder.table import Answers, Table
+from responder.table import Answers, Column, Table
 
 GUARD = "_samples"
 EXPECTED_SHARE = "generation_share"
@@ -30,8 +31,8 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-class Observation(Noun):
-    """What one rule says about one series of one target, now."""
+class Observation(NamedTuple):
+    """What one rule says about one series of one target, now; made tens of thousands of times a round."""
 
     alert: str
     target: str
@@ -58,16 +59,19 @@ def observe(
     table = Table({**answers, **_expected(answers, targets, now)})
     out: list[Observation] = []
     for rule in rules:
+        first = rule.terms[0].signal if rule.terms else ""
+        columns = [table.column(term.signal) for term in rule.terms]
+        answered = not any(table.silent(term.signal) for term in rule.terms)
         for target in targets:
-            if not rule.terms:
+            if not first:
                 out += _opaque(rule, table, target)
-            elif rule.terms[0].signal.startswith(LOG) and table.scraped(STEPS, target):
+            elif first.startswith(LOG) and table.scraped(STEPS, target):
                 # The log stands in for missing metrics. Where they are back it is not read, and its alerts are over.
                 out.append(_seen(rule, target, {}, Truth.NO))
-            elif rule.terms[0].signal == UP and target.name in seen and table.vanished(target):
+            elif first == UP and target.name in seen and table.vanished(target):
                 out.append(_seen(rule, target, {}, Truth.YES, vanished=True))
             else:
-                out += _conjunction(rule, table, target)
+                out += _conjunction(rule, columns, target, answered)
     return tuple(out)
 
 
@@ -98,7 +102,7 @@ def mute(seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[s
     """
     deadly = {rule.alert for rule in rules if rule.terms and rule.terms[0].signal in DEATH}
     return tuple(
-        one.model_copy(update={"truth": Truth.UNKNOWN, "answered": False})
+        one._replace(truth=Truth.UNKNOWN, answered=False)
         if one.target in muted and one.alert not in deadly else one
         for one in seen
     )  # fmt: skip
@@ -106,7 +110,7 @@ def mute(seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[s
 
 def threshold_of(rule: Rule, target: Target) -> float | None:
     """The number the first term is compared with for this target."""
-    if rule.alert in target.thresholds:
+    if target.thresholds and rule.alert in target.thresholds:
         return target.thresholds[rule.alert]
     return rule.terms[0].number if rule.terms else None
 
@@ -116,29 +120,46 @@ def for_of(rule: Rule, target: Target) -> float:
     return target.thresholds.get(f"{rule.alert}.for", rule.for_s)
 
 
-def _conjunction(rule: Rule, table: Table, target: Target) -> list[Observation]:
+def _conjunction(rule: Rule, columns: Sequence[Column], target: Target, answered: bool) -> list[Observation]:
     """A natural join of the terms' series on model and engine; an instance-wide term joins with each engine."""
-    terms = list(rule.terms)
+    terms: Sequence[Comparison] = rule.terms
     limit = threshold_of(rule, target)
     if limit is not None and limit != terms[0].number:
-        terms[0] = terms[0].model_copy(update={"number": limit})
-    rows: list[tuple[dict[str, str], list[Sample | None]]] = [({}, [])]
-    for term in terms:
-        samples = table.of(term.signal, target)
-        joined: list[tuple[dict[str, str], list[Sample | None]]] = []
-        for labels, row in rows:
-            fitting = [sample for sample in samples if _agree(labels, sample.labels)]
-            joined += [({**labels, **_identity(sample)}, [*row, sample]) for sample in fitting]
-            if not fitting:
-                joined.append((labels, [*row, None]))
-        rows = joined
-    answered = not any(table.silent(term.signal) for term in terms)
+        terms = (terms[0].model_copy(update={"number": limit}), *terms[1:])
+    rows = _joined([column.of(target) for column in columns])
     out = []
     for labels, row in rows:
         truths = [_truth(term, sample) for term, sample in zip(terms, row, strict=True)]
         first = row[0].value if row[0] is not None else None
         out.append(_seen(rule, target, labels, _all(terms, truths), value=first, limit=limit, answered=answered))
     return out
+
+
+Row = tuple[dict[str, str], list[Sample | None]]
+"""What one series is known by, and its sample of each term."""
+
+
+def _joined(found: Sequence[list[Sample]]) -> list[Row]:
+    if all(len(samples) < 2 for samples in found):  # most servers run one engine
+        row: list[Sample | None] = [samples[0] if samples else None for samples in found]
+        known: dict[str, str] = {}
+        for sample in row:
+            if sample is not None:
+                if not _agree(known, sample.labels):
+                    break
+                known.update(_identity(sample))
+        else:
+            return [(known, row)]
+    rows: list[Row] = [({}, [])]
+    for samples in found:
+        joined: list[Row] = []
+        for labels, row in rows:
+            fitting = [sample for sample in samples if _agree(labels, sample.labels)]
+            joined += [({**labels, **_identity(sample)}, [*row, sample]) for sample in fitting]
+            if not fitting:
+                joined.append((labels, [*row, None]))
+        rows = joined
+    return rows
 
 
 def _opaque(rule: Rule, table: Table, target: Target) -> list[Observation]:
@@ -158,26 +179,19 @@ def _seen(
     rule: Rule, target: Target, labels: dict[str, str], truth: Truth, *, value: float | None = None,
     limit: float | None = None, answered: bool = True, vanished: bool = False,
 ) -> Observation:  # fmt: skip
-    # Made tens of thousands of times a round from what is checked already.
-    return Observation.model_construct(
-        alert=rule.alert,
-        target=target.name,
-        labels=labels,
-        truth=truth,
-        value=value,
-        threshold=limit if limit is not None else threshold_of(rule, target),
-        for_s=for_of(rule, target),
-        answered=answered,
-        vanished=vanished,
-    )
+    threshold = limit if limit is not None else threshold_of(rule, target)
+    waits = for_of(rule, target) if target.thresholds else rule.for_s
+    return Observation(rule.alert, target.name, labels, truth, value, threshold, waits, answered, vanished)
 
 
 def _identity(sample: Sample) -> dict[str, str]:
-    return {label: sample.labels[label] for label in IDENTITY if sample.labels.get(label)}
+    labels = sample.labels
+    return {label: labels[label] for label in IDENTITY if labels.get(label)}
 
 
 def _agree(known: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    return all(labels.get(label, value) == value for label, value in known.items())
+    # A generator for each of a hundred thousand samples would be dear.
+    return not known or all(labels.get(label, value) == value for label, value in known.items())
 
 
 def _truth(term: Comparison, sample: Sample | None) -> Truth:
@@ -189,9 +203,9 @@ def _truth(term: Comparison, sample: Sample | None) -> Truth:
 def _all(terms: Sequence[Comparison], truths: Sequence[Truth]) -> Truth:
     """Kleene's `and`, except that a guard (`*_samples`) that is not met makes the whole unknown: a p99 of three
     requests is no more a reason to resolve than to fire."""
-    guards = [truth for term, truth in zip(terms, truths, strict=True) if term.signal.endswith(GUARD)]
-    if any(truth is not Truth.YES for truth in guards):
-        return Truth.UNKNOWN
+    for term, truth in zip(terms, truths, strict=True):
+        if truth is not Truth.YES and term.signal.endswith(GUARD):
+            return Truth.UNKNOWN
     if Truth.NO in truths:
         return Truth.NO
     return Truth.UNKNOWN if Truth.UNKNOWN in truths else Truth.YES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from responder.model import Sample, Target
@@ -18,39 +18,31 @@ OURS = ("target",)
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class Table:
-    """Answers of one round."""
+class Column:
+    """One signal's samples; `place` gives the labels a target is matched by, worked out once for all signals."""
 
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
-        self._index: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], list[Sample]]] = {}
-        self._keys: dict[str, Key] = {}
-        self._of: dict[tuple[str, str], list[Sample]] = {}
+    def __init__(self, signal: str, samples: Collection[Sample], place: Callable[[Target], Key]) -> None:
+        self.samples = samples
+        self._dcgm, self._place = signal.startswith("dcgm_"), place
+        self._ours = any(OURS[0] in sample.labels for sample in samples)
+        self._index: dict[tuple[str, ...], dict[tuple[str, ...], list[Sample]]] = {}
+        self._known: dict[str, list[Sample]] = {}
 
-    def silent(self, signal: str) -> bool:
-        """Nobody answered."""
-        return self.answers.get(signal) is None
-
-    def of(self, signal: str, target: Target) -> list[Sample]:
-        """The target's samples of a signal, at most one per model and engine."""
-        known = self._of.get((signal, target.name))
+    def of(self, target: Target) -> list[Sample]:
+        """The target's samples, at most one per model and engine."""
+        known = self._known.get(target.name)
         if known is None:
-            known = self._of[signal, target.name] = self._newest(signal, target)
+            known = self._known[target.name] = self._newest(target) if self.samples else []
         return known
 
-    def scraped(self, signal: str, target: Target) -> list[Sample]:
-        """Everything Prometheus has of the target under a signal."""
-        return self._with(signal, *self._key(target))
+    def scraped(self, target: Target) -> list[Sample]:
+        """Everything Prometheus has of the target."""
+        return self._with(*self._place(target))
 
-    def vanished(self, target: Target) -> bool:
-        """Prometheus talks about others and not about this one. No word about anybody is no news."""
-        return bool(self.answers.get(UP)) and not self.of(UP, target)
-
-    def _newest(self, signal: str, target: Target) -> list[Sample]:
-        found = self._with(signal, OURS, (target.name,))
+    def _newest(self, target: Target) -> list[Sample]:
+        found = self._with(OURS, (target.name,)) if self._ours else []
         if not found:
-            dcgm = signal.startswith("dcgm_")
-            found = self._on_host(signal, target) if dcgm else self._with(signal, *self._key(target))
+            found = self._on_host(target) if self._dcgm else self.scraped(target)
         if len(found) < 2:
             return found
         newest: dict[tuple[str, ...], Sample] = {}
@@ -60,29 +52,61 @@ class Table:
                 newest[key] = sample
         return list(newest.values())
 
+    def _with(self, labels: tuple[str, ...], values: tuple[str, ...]) -> list[Sample]:
+        if not labels:
+            return []
+        index = self._index.get(labels)
+        if index is None:
+            index = self._index[labels] = {}
+            for sample in self.samples:
+                index.setdefault(tuple(sample.labels.get(label, "") for label in labels), []).append(sample)
+        return index.get(values, [])
+
+    def _on_host(self, target: Target) -> list[Sample]:
+        """An exporter of the machine has an address of its own: the host is what it shares with the server."""
+        host = urlsplit(target.url).hostname or ""
+        hosts = {host, host_of(target.match.get("instance", host))} - {""}
+        return [
+            sample
+            for sample in self.samples
+            if sample.labels.get("Hostname") in hosts or host_of(sample.labels.get("instance", "")) in hosts
+        ]
+
+
+class Table:
+    """Answers of one round."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self._columns: dict[str, Column] = {}
+        self._keys: dict[str, Key] = {}
+
+    def column(self, signal: str) -> Column:
+        """A signal, for whoever asks of many targets."""
+        column = self._columns.get(signal)
+        if column is None:
+            column = self._columns[signal] = Column(signal, self.answers.get(signal) or (), self._key)
+        return column
+
+    def silent(self, signal: str) -> bool:
+        """Nobody answered."""
+        return self.answers.get(signal) is None
+
+    def of(self, signal: str, target: Target) -> list[Sample]:
+        """The target's samples of a signal, at most one per model and engine."""
+        return self.column(signal).of(target)
+
+    def scraped(self, signal: str, target: Target) -> list[Sample]:
+        """Everything Prometheus has of the target under a signal."""
+        return self.column(signal).scraped(target)
+
+    def vanished(self, target: Target) -> bool:
+        """Prometheus talks about others and not about this one. No word about anybody is no news."""
+        return bool(self.answers.get(UP)) and not self.of(UP, target)
+
     def _key(self, target: Target) -> Key:
         known = self._keys.get(target.name)
         if known is None:
             labels = tuple(sorted(target.match))
             known = self._keys[target.name] = (labels, tuple(target.match[label] for label in labels))
         return known
-
-    def _with(self, signal: str, labels: tuple[str, ...], values: tuple[str, ...]) -> list[Sample]:
-        if not labels:
-            return []
-        index = self._index.get((signal, labels))
-        if index is None:
-            index = self._index[signal, labels] = {}
-            for sample in self.answers.get(signal) or ():
-                index.setdefault(tuple(sample.labels.get(label, "") for label in labels), []).append(sample)
-        return index.get(values, [])
-
-    def _on_host(self, signal: str, target: Target) -> list[Sample]:
-        """An exporter of the machine has an address of its own: the host is what it shares with the server."""
-        host = urlsplit(target.url).hostname or ""
-        hosts = {host, host_of(target.match.get("instance", host))} - {""}
-        return [
-            sample
-            for sample in self.answers.get(signal) or ()
-            if sample.labels.get("Hostname") in hosts or host_of(sample.labels.get("instance", "")) in hosts
-        ]

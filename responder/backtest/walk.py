@@ -36,7 +36,7 @@ class Rounds:
         now = self.start + index * self.step
         out: Answers = {
             signal: tuple(
-                Sample.model_construct(signal=signal, labels=labels, value=values[index], at=now)
+                Sample(signal=signal, labels=labels, value=values[index], at=now)
                 for labels, values in rows
                 if index in values
             )
