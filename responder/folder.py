@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any
 from responder.killpoint import reach
 
 PACKED = ".xz"
+_making = threading.Lock()
+"""Whoever finds a folder that another thread has just made finds it synced."""
 SAFE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,127}$")
 
 
@@ -31,8 +34,9 @@ def safe_name(name: str) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write whole or not at all: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write whole or not at all: temporary file, fsync, rename, fsync of its folder and of new ones above it."""
+    with _making:
+        _make(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
     try:
         with os.fdopen(handle, "wb") as out:
@@ -46,6 +50,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _make(path: Path) -> None:
+    """A new folder is there after a power cut only when the one it is in was synced; and so on up."""
+    if not path.is_dir():
+        _make(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
