@@ -19,8 +19,10 @@ STYLE = f"""
 .trace{{{LIGHT};--panel:var(--code);--quiet:var(--faint)}}
 @media screen and (prefers-color-scheme:dark){{.trace{{{DARK}}}}}
 {DRAWN}.trace .steps svg{{display:block;width:100%;height:140px}}.trace .legend{{color:var(--faint);margin:.2em 0}}
-.trace .bar .name{{overflow-wrap:normal}}
+.trace .bars{{margin:.4em 0 1em}}
 .trace .key{{white-space:nowrap}}
+@media(max-width:600px){{.trace .bar{{grid-template-columns:1fr auto;gap:2px 8px}}.trace .track{{grid-column:1/-1;
+grid-row:2}}}}
 @media print{{.track,.fill,.key::before{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}}}
 """
 """Beside the page's own style sheet, where there is a trace."""

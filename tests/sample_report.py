@@ -91,7 +91,7 @@ KV = Hypothesis(
         Missing(
             step="gpu",
             why="skipped: NVML is not available on this machine",
-            would_tell="whether the accelerator itself got slower",
+            would_tell="the accelerator itself got slower",
         ),
     ),
     would_disprove=Disproof(

@@ -27,7 +27,7 @@ def broken(message: dict[str, Any]) -> list[str]:
     ids = [action for block in blocks for action in ids_of(block)]
     if len(ids) != len(set(ids)):
         found.append("an action_id twice in one message")
-    for text in [*every_text(blocks), str(message.get("text", ""))]:
+    for text in [*every_text(blocks, plain=False), str(message.get("text", ""))]:
         if ACTIVE.search(text):
             found.append(f"a mention or foreign link: {text[:80]}")
     if message.get("blocks") is not None and not message.get("text"):
@@ -88,12 +88,13 @@ def text_of(text: Any, limit: int, kind: str) -> list[str]:
     return [] if 0 < length <= limit else [f"{length} characters in a {kind} of at most {limit}"]
 
 
-def every_text(value: Any) -> list[str]:
-    """Every text in blocks, however deep."""
+def every_text(value: Any, plain: bool = True) -> list[str]:
+    """Every text in blocks, however deep; without `plain` only those in which Slack looks for links and mentions."""
     if isinstance(value, dict):
-        own = [value["text"]] if isinstance(value.get("text"), str) else []
-        return own + [text for part in value.values() for text in every_text(part)]
-    return [text for part in value for text in every_text(part)] if isinstance(value, list) else []
+        shown = isinstance(value.get("text"), str) and (plain or value.get("type") != "plain_text")
+        own = [value["text"]] if shown else []
+        return own + [text for part in value.values() for text in every_text(part, plain)]
+    return [text for part in value for text in every_text(part, plain)] if isinstance(value, list) else []
 
 
 def ids_of(block: dict[str, Any]) -> list[str]:

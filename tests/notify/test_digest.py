@@ -2,17 +2,29 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import load
+from responder.model import Button
+from responder.notify.slack_blocks import details, fallback, parent, size
 from responder.notify.slack_bot import SlackBot, SlackBotReceiver
 from responder.notify.slack_webhook import SlackWebhook, SlackWebhookReceiver
+from responder.replay import replay
+from responder.report import contract, summary_text
+from tests.hostile import HOSTILE
 from tests.notify.conftest import message_of
 from tests.notify.fake_slack import CHANNEL, TOKEN
+from tests.notify.slack_limits import broken
 from tests.notify.test_slack_clicks import BUTTONS
-from tests.sample_report import sample
+from tests.sample_report import OPENED, hostile, sample
 
 STORM = 200
+INCIDENTS = Path(__file__).parents[1] / "incidents"
+LINK = "https://responder.example.com/incidents/{id}"
 STAGES = ("first", "update", "final", "resolved")
 
 
@@ -86,6 +98,58 @@ async def test_a_storm_is_five_messages_and_a_digest(bot, slack, http, clock):
     ]
     assert slack.calls.count("chat.update") < 60
     assert sum('"digest"' in receipt for receipt in receipts.values()) == 195
+
+
+@cache
+def reports():
+    """What servers said when they were ill, recorded; and the worst that could be put into words."""
+    content = load(Config(), STEPS)
+    folders = sorted(path for path in INCIDENTS.iterdir() if path.is_dir())
+    recorded = [replay(path, STEPS, content) for path in folders[::3]]
+    return [*recorded, sample(), *map(hostile, HOSTILE[::2])]
+
+
+@cache
+def told(kind, stage):
+    """The contract object and the short text of one of them, at a stage of its life."""
+    report = reports()[kind]
+    over = {"state": "resolved", "resolved_at": OPENED + 900} if stage == "resolved" else {"state": "open"}
+    known = report.incident.model_copy(update={**over, "id": "inc-000"})
+    report = report.model_copy(update={"stage": stage, "incident": known})
+    return contract(report), fallback(summary_text(report))
+
+
+WRONG = tuple(
+    Button(
+        id=f"0123456789abcdef.{n:02x}ff", action="wrong", incident="i1", cause="c", truth=f"c{n}", what="A name " * 9
+    )
+    for n in range(25)
+)
+
+
+def test_a_wrong_cause_is_answered_from_a_menu():
+    """One menu with what it may have been, the last choice being something else; all of it within the limits."""
+    other = Button(id="0123456789abcdef.ff", action="wrong", incident="i1", cause="c")
+    blocks = parent(contract(sample()), buttons=(*BUTTONS, *WRONG, other))
+    assert broken({"text": "x", "blocks": blocks}) == []
+    [menu] = [e for b in blocks if b["type"] == "actions" for e in b["elements"] if e["action_id"] == "wrong"]
+    assert [option["value"] for option in menu["options"]] == [b.id for b in (*WRONG, other)]
+    assert menu["options"][-1]["text"]["text"] == "something else, or not known"
+
+
+def test_every_payload_of_200_different_incidents_fits():
+    """Recorded incidents and hostile words at every stage, with every button there is: message and thread."""
+    wrong, sizes = [], []
+    for number in range(STORM):
+        stage = STAGES[number // len(reports()) % len(STAGES)]
+        body, text = told(number % len(reports()), stage)
+        body = {**body, "incident": {**body["incident"], "id": f"inc-{number:03d}"}}
+        for blocks in (parent(body, LINK, True, (*BUTTONS, *WRONG)), details(body)):
+            sizes.append(size(blocks))
+            wrong += [f"{number} {stage}: {what}" for what in broken({"text": text, "blocks": blocks})]
+    assert wrong == []
+    assert len(reports()) * len(STAGES) <= STORM
+    assert max(sizes) <= 9000
 
 
 async def test_every_payload_of_200_incidents_fits(slack, http, clock):
