@@ -98,6 +98,30 @@ async def test_a_capture_is_approved_by_keyboard_alone(tmp_path: Path) -> None:
         assert (item.decision, item.who) == ("approved", "ann")
 
 
+async def test_a_wrong_cause_is_told_with_the_true_one_and_a_note(tmp_path: Path) -> None:
+    """What was opened, chosen and written outlives a refresh; the history says it."""
+    pictures = os.environ.get("RESPONDER_SCREENSHOTS")
+    async with scene(tmp_path) as at, tab() as page:
+        await page.look(390, 844, "dark")
+        await show(page, at, f"incidents/{SAMPLE}")
+        await page.eval("localStorage.setItem('responder.name', 'ann')")
+        await page.eval("document.getElementById('wrong').click()")
+        await page.eval("document.getElementById('truth').value = 'gpu_fault'")
+        await page.eval("document.getElementById('note').value = 'Xid 79'")
+        assert await page.serious() == []
+        if pictures:
+            await page.picture(Path(pictures) / "incidents-wrong-390-dark.png")
+        at.approvals.decide(SAMPLE, "torch_profiler", approve=False, who="ben", now=time.time())
+        await page.until("!document.body.innerText.includes('May torch_profiler run')")
+        assert await page.eval("[truth.value, note.value, truth.closest('details').open]") == [
+            "gpu_fault", "Xid 79", True,
+        ]  # fmt: skip
+        await page.eval("document.getElementById('say-wrong').click()")
+        await page.until("document.body.innerText.includes('says ann, it was gpu fault: Xid 79')")
+        [said] = await at.kit.store.opinions()
+        assert (said.right, said.cause, said.note) == (False, "gpu_fault", "Xid 79")
+
+
 async def test_incidents_are_found_among_ten_thousand(tmp_path: Path) -> None:
     """The search goes through the address, so that a page can be sent to somebody; one page is drawn at a time."""
     async with scene(tmp_path) as at, tab() as page:

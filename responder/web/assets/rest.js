@@ -51,7 +51,7 @@ export const targets = () => ({ path: "targets", draw: (items) => [
       known(item.responsive, "gives tokens", "gives no tokens", "tokens: not known"),
       item.incident ? el("a", { href: `#/incidents/${encodeURIComponent(item.incident)}` }, "open incident") : ""),
     el("dl", {}, el("dt", {}, "URL"), el("dd", {}, item.url), el("dt", {}, "Models"), el("dd", {}, item.models.join(", ") || "not known"),
-      el("dt", {}, "Captures"), el("dd", {}, `${item.reach}, ${item.processes} processes, up to rung ${item.max_rung} by themselves`),
+      el("dt", {}, "Captures"), el("dd", {}, `${item.reach}${item.processes ? `, ${count(item.processes, "process", "processes")}` : ""}; by themselves up to rung ${item.max_rung}`),
       el("dt", {}, "Log"), el("dd", {}, item.log_file || "none")),
     item.why_not ? el("p", {}, el("strong", {}, "Kept from capturing: "), item.why_not) : null,
     examined(item)))),
