@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from bench.kill_captures import SAFE, owed, profiles, settings
+from bench.server_death import death, sampling
 from tests.live.harness import find, scenarios
 from tests.live.harness.vllm_server import VllmServer
 
@@ -25,7 +26,8 @@ def capture(folder: pathlib.Path) -> dict[str, object]:
 
 
 def test_a_safely_launched_server(tmp_path: pathlib.Path) -> None:
-    """A profile of an idle engine ends and gives facts; three killed ones are ended by us or by the guard."""
+    """A profile of an idle engine ends and gives facts; three killed ones are ended by us or by the guard; and when the
+    server dies under a capture, that ends within two seconds with what it has."""
     flags = json.dumps({**SAFE, "torch_profiler_dir": str(tmp_path / "traces")})
     with VllmServer(tmp_path, (*scenarios.ROOMY, "--profiler-config", flags)) as server:
         settings(tmp_path, server.url)
@@ -40,6 +42,10 @@ def test_a_safely_launched_server(tmp_path: pathlib.Path) -> None:
         assert back.dead == gone.dead == 0
         assert max([*back.seconds, 0.0]) <= 5.0
         assert max([*gone.seconds, 0.0]) <= 90.0
+        died = death(server, tmp_path, "flame_graph", sampling, lambda: [server.engine_core])
+        assert died.evidence["outcome"] == "interrupted"
+        assert "went away" in died.evidence["reason"]
+        assert died.step_s <= 2.0
 
 
 def test_a_server_with_default_profiler_options_is_refused(tmp_path: pathlib.Path) -> None:
