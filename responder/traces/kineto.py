@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from responder.traces import lines, objects
+from responder.traces import lines, objects, source
 from responder.traces.collect import Collector
 from responder.traces.columns import Trace
 from responder.traces.layout import Layout, Start, find_start, last_boundary
@@ -33,9 +33,9 @@ def read(
     decode: Decode | None = None,
 ) -> Trace:
     """Read a trace file; UnreadableTrace if it holds no trace events at all. `decode` reads another dialect."""
-    source = Source(path, stop_at=stop_at, progress=progress)
-    reader = _Reader(source, decode)
-    for piece in source:
+    pieces = Source(path, stop_at=stop_at, progress=progress)
+    reader = _Reader(pieces, decode)
+    for piece in pieces:
         reader.feed(piece)
         if reader.lost:
             break
@@ -43,8 +43,8 @@ def read(
 
 
 class _Reader:
-    def __init__(self, source: Source, decode: Decode | None = None) -> None:
-        self.source = source
+    def __init__(self, pieces: Source, decode: Decode | None = None) -> None:
+        self.source = pieces
         self.by_lines = decode is None
         self.decode = decode or objects.decode
         self.start: Start | None = None
@@ -56,6 +56,9 @@ class _Reader:
 
     def feed(self, piece: bytes) -> None:
         text = self.rest + piece if self.rest else piece
+        if self.start is not None and len(text) < source.PIECE // 2:
+            self.rest = text  # what a piece costs besides its events is paid for a whole one
+            return
         if self.start is None:
             self.start = find_start(text)
             if self.start is None or (self.start.layout is Layout.OTHER and len(text) < 65536 and self._more_to_come()):

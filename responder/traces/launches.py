@@ -123,9 +123,12 @@ def launches(trace: Trace, work: Work, linked: Linked) -> Launches:
     longest, full_ns = _queue(work, linked)
     gpu, known = work.events, linked.call >= 0
     single = known & ~linked.in_graph
-    call_end = trace.calls.end[linked.call[single]]
-    delay = np.maximum(gpu.start[single] - call_end, 0)
-    call_time = call_end - linked.launched[single]
+    call_time = trace.calls.end[linked.call[single]]
+    delay = gpu.start[single]
+    delay -= call_time
+    np.maximum(delay, 0, out=delay)
+    call_time -= linked.launched[single]
+    short, late = int((work.duration[single] < call_time).sum()), int((delay > DELAY_OUTLIER_NS).sum())
     graph_calls = _distinct(linked.call[linked.in_graph])
     graph_names = [position for position, key in enumerate(trace.keys) if "GraphLaunch" in key.name]
     graph_launches = int(np.isin(trace.calls.key, graph_names).sum()) if len(trace.calls) else 0
@@ -134,11 +137,11 @@ def launches(trace: Trace, work: Work, linked: Linked) -> Launches:
         launches=_distinct(linked.call[known]),
         matched=int(known.sum()),
         launch_bound_share=_launch_bound(work, linked),
-        short_kernels=int((work.duration[single] < call_time).sum()),
-        delay_median_us=float(np.median(delay)) / 1e3 if len(delay) else None,
-        delay_p99_us=float(np.percentile(delay, 99)) / 1e3 if len(delay) else None,
-        delay_outliers=int((delay > DELAY_OUTLIER_NS).sum()),
-        call_median_us=float(np.median(call_time)) / 1e3 if len(call_time) else None,
+        short_kernels=short,
+        delay_median_us=float(np.median(delay, overwrite_input=True)) / 1e3 if len(delay) else None,
+        delay_p99_us=float(np.percentile(delay, 99, overwrite_input=True)) / 1e3 if len(delay) else None,
+        delay_outliers=late,
+        call_median_us=float(np.median(call_time, overwrite_input=True)) / 1e3 if len(call_time) else None,
         graph_launches=graph_launches,
         graph_kernels=in_graph,
         kernels_per_graph=in_graph / graph_calls if graph_calls else None,
@@ -156,7 +159,7 @@ def _queue(work: Work, linked: Linked) -> tuple[int, int]:
     """(most launches outstanding at once on one stream, ns with a full queue); a graph counts as one launch."""
     longest = full = 0
     for number in np.unique(work.stream[linked.call >= 0]).tolist():
-        mine = np.flatnonzero((linked.call >= 0) & (work.stream == number))
+        mine = np.flatnonzero((linked.call >= 0) & (work.stream == number)).astype(np.int32)
         # the first event of each call; calls are in start order, and so are launches
         first = np.full(int(linked.call[mine].max()) + 1, -1, np.int32)
         first[linked.call[mine[::-1]]] = mine[::-1]

@@ -109,10 +109,10 @@ def _by_repetition(work: Work, line: Timeline) -> Layers | None:
     if not len(line.start) or not len(work.events):
         return None
     rows = np.flatnonzero(line.of_gpu >= 0).astype(np.int32)
-    step, name = line.of_gpu[rows], work.name[rows]
-    is_norm = np.array([bool(_NORM.search(text)) for text in work.names], np.bool_)[name]
+    step = line.of_gpu[rows]
+    is_norm = np.array([bool(_NORM.search(text)) for text in work.names], np.bool_)[work.name[rows]]
     is_gemm = work.category[rows] == NUMBER[GEMM]
-    side = np.array([bool(_SIDE_KERNEL.search(text)) for text in work.names], np.bool_)[name]
+    side = np.array([bool(_SIDE_KERNEL.search(text)) for text in work.names], np.bool_)[work.name[rows]]
     attention = (work.category[rows] == NUMBER[ATTENTION]) & ~side
     anchors = np.flatnonzero(attention)
     if not len(anchors):
@@ -125,19 +125,25 @@ def _by_repetition(work: Work, line: Timeline) -> Layers | None:
     depth = int(np.bincount(per_step[usable]).argmax())
     anchors = anchors[(usable & (per_step == depth))[step[anchors]]]
     # a collective's time is mostly waiting for another rank: no property of the layer
-    own = np.where(work.category[rows] == NUMBER[COLLECTIVE], 0, work.duration[rows])
-    return _segments(own, step, is_norm, is_gemm, anchors, depth)
+    before = np.zeros(len(rows) + 1, np.int64)
+    before[1:] = work.duration[rows]
+    before[1:][work.category[rows] == NUMBER[COLLECTIVE]] = 0
+    del rows, side, attention
+    return _segments(np.cumsum(before, out=before), step, is_norm, is_gemm, anchors, depth)
 
 
-def _segments(duration: Ints, step: Ints, is_norm: Bools, is_gemm: Bools, anchors: Ints, depth: int) -> Layers | None:
-    """Cut the kernel sequence at each layer's first normalisation; attention half up to the next one behind it."""
+def _segments(before: Ints, step: Ints, is_norm: Bools, is_gemm: Bools, anchors: Ints, depth: int) -> Layers | None:
+    """Cut the kernel sequence at each layer's first normalisation; attention half up to the next one behind it.
+    `before`: time of all kernels before each."""
     index = np.arange(len(step), dtype=np.int32)
-    last_gemm = np.maximum.accumulate(np.where(is_gemm, index, -1))
+    # one after another: each of them is as long as the trace
+    projection = np.maximum.accumulate(np.where(is_gemm, index, -1))[anchors]
     last_norm = np.maximum.accumulate(np.where(is_norm, index, -1))
-    following = np.minimum.accumulate(np.where(is_norm, index, len(step))[::-1])[::-1]
-    projection = last_gemm[anchors]
     begin = np.where(projection >= 0, last_norm[np.maximum(projection, 0)], -1)
+    del last_norm
+    following = np.minimum.accumulate(np.where(is_norm, index, len(step))[::-1])[::-1]
     middle = following[np.minimum(anchors + 1, len(step) - 1)]
+    del following, index
     turn = np.tile(np.arange(depth), len(anchors) // depth)
     # behind the last layer there is no next one: it has as many kernels as the layer before it
     end = np.append(begin[1:], -1)
@@ -149,8 +155,6 @@ def _segments(duration: Ints, step: Ints, is_norm: Bools, is_gemm: Bools, anchor
     if not whole.any():
         return None
     chosen = np.repeat(whole, depth)
-    before = np.zeros(len(duration) + 1, np.int64)
-    np.cumsum(duration, out=before[1:])
     begin, middle, end, turn = begin[chosen], middle[chosen], end[chosen], turn[chosen]
     attention, mlp = before[middle] - before[begin], before[end] - before[middle]
     return _table("repetition", turn, attention + mlp, attention, mlp, int(whole.sum()))

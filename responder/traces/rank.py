@@ -112,6 +112,8 @@ def _gpu_facts(trace: Trace, work: Work, linked: Linked, line: Timeline, notes: 
     give_back()
     table_of_steps = steps(work, line, held, {cause: found.of_step for cause, found in idle.causes.items()})
     give_back()
+    repeated = layer_table.layers(trace, work, linked, line)
+    give_back()
     return {
         "busy": busy(work, reliable=reliable),
         "categories": categories(work),
@@ -125,7 +127,7 @@ def _gpu_facts(trace: Trace, work: Work, linked: Linked, line: Timeline, notes: 
         "launches": launched,
         "copies": copies(work),
         "steps": table_of_steps,
-        "layers": layer_table.layers(trace, work, linked, line),
+        "layers": repeated,
     }
 
 
