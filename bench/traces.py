@@ -1,11 +1,12 @@
 """How fast and how small is the trace engine, beside HolisticTraceAnalysis and beside the physical limit?
 
-    python -m bench.traces [--sizes 50 500 2000] [--rounds 3] [--hta-up-to 800] [--folder DIR] [--store-hta FILE]
+    python -m bench.traces [--sizes 50 500 2000] [--rounds 3] [--hta-up-to 800] [--folder DIR]
 
 One run measures, per trace: ours as a whole process and inside a process that has imported already; the limit, which is
 to decompress and count line ends, as a whole process; HTA (default load, kernel and temporal breakdown, idle time,
 overlap) as a whole process. CPU seconds (user and system) and peak memory of each, the best round. HTA lives in its own
 environment, made on the first run. Generated traces have known truth, and ours is compared with it before it is timed.
+`--store-hta FILE` and `--store-facts FILE` write what the tests compare with instead.
 """
 
 from __future__ import annotations
@@ -229,6 +230,18 @@ def store_hta(target: Path) -> None:
     target.write_text(json.dumps(stored, indent=0))
 
 
+def store_facts(target: Path) -> None:
+    """Our own facts of the real traces, one file at a time, for the test that they do not change."""
+    from responder.traces.facts import facts_of
+    from responder.traces.parent import decode
+
+    stored = {}
+    for path in sorted(REAL.glob("*.json.gz")):
+        report = decode(measure([sys.executable, "-m", "responder.traces.child", str(path)], **OURS).output.encode())
+        stored[path.name] = {fact.name: fact.value for fact in facts_of(report)}
+    target.write_text(json.dumps(stored, indent=0) + "\n")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -239,7 +252,11 @@ def main() -> None:
     parser.add_argument("--also", nargs="*", type=Path, default=[], help="more traces")
     parser.add_argument("--only", default="", help="traces with this in their name")
     parser.add_argument("--store-hta", type=Path, default=None)
+    parser.add_argument("--store-facts", type=Path, default=None)
     asked = parser.parse_args()
+    if asked.store_facts:
+        store_facts(asked.store_facts)
+        return
     if asked.store_hta:
         store_hta(asked.store_hta)
         return

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.traces.intervals import Set, complement, intersect, length, subtract, union, within
+from responder.traces.intervals import Set, between, complement, intersect, length, spanned, subtract, union, within
 
 pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15)), max_size=12)
 
@@ -58,3 +58,23 @@ def test_windows_get_what_lies_inside_them(rows: list[tuple[int, int]], windows:
     high = np.array([a + d for a, d in windows], np.int64)
     expected = [len(want & set(range(a, a + d))) for a, d in windows]
     assert within(got, low, high).tolist() == expected
+
+
+@given(pairs)
+def test_the_length_of_a_union_needs_no_union(rows: list[tuple[int, int]]) -> None:
+    """Of intervals in start order, empty ones among them."""
+    rows = sorted(rows)
+    got, want = covering(rows)
+    start = np.array([a for a, _ in rows], np.int64)
+    assert spanned(start, start + np.array([d for _, d in rows], np.int64)) == length(got) == len(want)
+
+
+@given(pairs, pairs, st.integers(0, 80), st.integers(0, 30))
+def test_what_reaches_into_a_window_is_all_that_matters_there(
+    rows: list[tuple[int, int]], others: list[tuple[int, int]], low: int, width: int
+) -> None:
+    """Idle time is split window by window."""
+    (a, _), (b, _) = covering(rows), covering(others)
+    window = intersect(a, (np.array([low]), np.array([low + width])))
+    near = between(b, low, low + width)
+    assert length(intersect(window, near)) == length(intersect(window, b))
