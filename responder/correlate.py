@@ -21,6 +21,9 @@ RESTART_ALERTS = frozenset(
     {"VLLMTargetDown", "VLLMRestarted", "VLLMConnectionRefused", "VLLMProcessGone", "VLLMUnhealthy"}
 )
 """What a replica shows that is being replaced."""
+LOG_ENDED = frozenset({"VLLMLogSilent", "VLLMLogThroughput", "VLLMLogQueue"})
+"""What the end of its log looks like: the last stats line goes on standing there. Of a server that stopped on request
+it proves nothing."""
 ASLEEP_ALERT = "VLLMSleeping"
 SLEEP_LOOKS_LIKE = frozenset(
     {"VLLMNoProgress", "VLLMNoProgressCanary", "VLLMNoProgressLoad", "VLLMNoProgressConnections"}
@@ -191,7 +194,8 @@ def _wanted_restart(
 ) -> bool:  # fmt: skip
     """Down or restarted, nothing else, not for long, and either its log says so or all its siblings serve."""
     loud = [s for s in symptoms if s.severity is not Severity.INFO]
-    if not loud or not {s.alert for s in loud} <= RESTART_ALERTS:
+    said = {s.alert for s in loud} - (LOG_ENDED if target.name in stops else frozenset())
+    if not said or not said <= RESTART_ALERTS:
         return False
     if now - min(s.fired_at for s in loud) > policy.restart_grace_s:
         return False

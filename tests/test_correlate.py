@@ -197,6 +197,9 @@ def test_a_rolling_restart_is_no_incident() -> None:
         ([A, OTHER], ["c:8000"], [], [down()], True),
         ([A, B], ["b:8000"], [], [down(), symptom("VLLMFrontendFrozen", "hang_or_crash")], True),
         ([A, B], ["b:8000"], [], [symptom("VLLMNoProgress", "hang_or_crash")], True),
+        ([A], [], ["a:8000"], [down(), symptom("VLLMLogSilent", "hang_or_crash")], False),
+        ([A], [], ["a:8000"], [symptom("VLLMLogSilent", "hang_or_crash")], True),
+        ([A, B], ["b:8000"], [], [down(), symptom("VLLMLogSilent", "hang_or_crash")], True),
         ([A, B], ["b:8000"], [], [down(at=T0 - 181)], True),
     ],
 )

@@ -229,7 +229,8 @@ class Backtest:
         end = start + (length - 1) * step
         names = list(self.wanted)
         got = await asyncio.gather(*(self._ask(n, self.wanted[n], start, end, step) for n in names))
-        rounds = Rounds(start, step, length, [n for n, r in zip(names, got, strict=True) if r is None])
+        silent = [name for name, rows in zip(names, got, strict=True) if rows is None]
+        rounds = Rounds(start, step, length, silent, self.targets)
         for name, rows in zip(names, got, strict=True):
             if rows is not None:
                 rounds.put(name, rows)
@@ -240,7 +241,7 @@ class Backtest:
             self.now = now + step
             if not active and not any(case.due for case in self.cases.values()):
                 return
-            for change, incident in self.walk.step(rounds.at(index), now, active):
+            for change, incident in self.walk.step(rounds.at(index, active), now, active):
                 await self._changed(change, incident, now)
             await self._look_where_due(now)
             for incident in self.walk.forget(now):

@@ -18,32 +18,45 @@ Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 class Rounds:
     """Answers of range queries, handed out round by round: what an instant query would have said at each moment."""
 
-    def __init__(self, start: float, step: float, length: int, silent: Collection[str] = ()) -> None:
+    def __init__(
+        self, start: float, step: float, length: int, silent: Collection[str] = (), targets: Sequence[Target] = ()
+    ) -> None:
         self.start, self.step, self.length = start, step, length
         self.silent = frozenset(silent)
         """Signals nobody answered for: unknown, and known to be."""
-        self._rows: dict[str, list[tuple[dict[str, str], dict[int, float | None]]]] = {}
+        self.targets = targets
+        self._rows: dict[str, list[tuple[str, dict[str, str], dict[int, float | None]]]] = {}
 
     def put(self, signal: str, rows: Rows) -> None:
         """The answer for one signal."""
         self._rows[signal] = [
-            (dict(labels), {round((at - self.start) / self.step): value for at, value in points})
+            (
+                self._owner(labels),
+                dict(labels),
+                {round((at - self.start) / self.step): value for at, value in points},
+            )
             for labels, points in rows
         ]
 
-    def at(self, index: int) -> Answers:
-        """All answers of one round."""
+    def at(self, index: int, active: Collection[str] | None = None) -> Answers:
+        """All answers of one round. active: leave out what is of other targets than these, but for whether they are up;
+        only active ones are evaluated, and most of a history is of servers that are well."""
         now = self.start + index * self.step
         out: Answers = {
             signal: tuple(
                 Sample(signal=signal, labels=labels, value=values[index], at=now)
-                for labels, values in rows
-                if index in values
+                for owner, labels, values in rows
+                if index in values and (active is None or not owner or owner in active or signal == UP)
             )
             for signal, rows in self._rows.items()
         }
         out.update(dict.fromkeys(self.silent))
         return out
+
+    def _owner(self, labels: Mapping[str, str]) -> str:
+        """The target a series is of; empty when it is of none, as a GPU exporter's, or of several."""
+        owners = [t.name for t in self.targets if all(labels.get(k) == v for k, v in t.match.items())]
+        return owners[0] if len(owners) == 1 else ""
 
 
 @dataclass
