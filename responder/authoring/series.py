@@ -18,6 +18,8 @@ def values(text: str) -> list[float | None]:
     """The samples of `0+10x24 _x3 5`: a value each, None where nothing was scraped. ValueError says what is wrong."""
     out: list[float | None] = []
     for word in text.split():
+        if (many := re.search(r"x(\d+)$", word)) and (len(many[1]) > 9 or int(many[1]) > MAX_SAMPLES):
+            raise ValueError(f"more than {MAX_SAMPLES:,} samples")  # before they are made
         if got := EXPANDING.fullmatch(word):
             step = float(got[2]) if got[2] else 0.0
             out += [float(got[1]) + step * n for n in range(int(got[3]) + 1)]
