@@ -3,7 +3,8 @@
 Weights are decibans (10 dB = ten to one). W = 10·log10(prior) + one vote per group of evidence - 3 dB for every
 symptom the cause does not explain; probabilities are the softmax over all causes that compete, `unknown` among them,
 mixed with a little of nothing known (`LAPSE`): playbooks are sometimes wrong. Statuses: `confirmed` needs 90 %, every
-`confirm` claim of the cause, no disproof, and the agreement of the second opinion (`cover.py`); `probable` 60 %.
+`confirm` claim of the cause, no disproof, nothing serious against it (`SERIOUS_DB`), and the agreement of the second
+opinion (`cover.py`); `probable` 60 %.
 `unknown` gains where symptoms stay unexplained and where the best causes lack what would prove them.
 Evidence may have been collected several times. A claim counts when it held at any look, since a verdict is about the
 episode; a disproof counts only when no look refutes it.
@@ -38,6 +39,8 @@ from responder.plan import playbooks_for
 VOTE_LIMIT_DB = 15.0
 UNEXPLAINED_DB = -3.0
 DISPROVED_DB = -30.0
+SERIOUS_DB = -12.0
+"""One group of evidence that speaks so loudly against a cause keeps it from being confirmed, whatever its proof."""
 UNSUPPORTED_DB = -1.0
 """Below `unknown`: where the likeliest cause for which nothing speaks stands; others keep their distance to it."""
 UNKNOWN_PRIOR = 0.08
@@ -152,11 +155,12 @@ def _judge(
     if not any(f.decibans > 0 for f in counted):
         decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR * prior / likeliest) + UNSUPPORTED_DB)
     proof = _proof(cause, findings)
+    sound = proof is Truth.YES and not any(f.decibans <= SERIOUS_DB for f in counted)
     return Hypothesis(
         cause=cause.id,
         title=cause.title,
         says=cause.says,
-        status=Status.POSSIBLE if disproofs else Status.CONFIRMED if proof is Truth.YES else Status.PROBABLE,
+        status=Status.POSSIBLE if disproofs else Status.CONFIRMED if sound else Status.PROBABLE,
         probability=0.0,
         decibans=round(decibans, 6),
         supports=tuple(sorted((f for f in findings if f.decibans > 0), key=_loudness)),

@@ -209,6 +209,14 @@ def test_confirmed_needs_its_own_proof() -> None:
     assert judge((strong,), {"x.a": 1, "x.b": 1, "gpu.idle": 1}).hypotheses[0].status is Status.CONFIRMED
 
 
+def test_what_something_serious_speaks_against_is_not_confirmed() -> None:
+    """However much else speaks for it; a little against it does no harm."""
+    for against, expected in ((-12.0, Status.PROBABLE), (-11.0, Status.CONFIRMED)):
+        weights = [weigh(f"w{n}", "x.a > 0", 15) for n in range(4)]
+        cause = make_cause("a", *weights, weigh("no", "x.b > 0", against), confirm=("w0",))
+        assert judge((cause,), {"x.a": 1, "x.b": 1}).hypotheses[0].status is expected
+
+
 def test_a_disproved_cause_is_never_more_than_possible() -> None:
     """Even if it is the best there is."""
     cause = make_cause("a", *(weigh(f"w{n}", "x.a > 0", 15) for n in range(5)), disproved_by=(when("x.b == true"),))
