@@ -24,7 +24,7 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
-from responder import killpoint, publish, respond
+from responder import interpreter, killpoint, publish, respond
 from responder.capture.step import Fetched, Scene, Step
 from responder.case import Kit
 from responder.config import Config
@@ -84,7 +84,7 @@ class Life:
 
     async def run(self) -> None:
         """Until killed, or until asked over HTTP to stop."""
-        sys.setswitchinterval(0.001)  # as app.py does
+        interpreter.settle()
         fleet = self.fleet = self._fleet()
         self.store: Store = fleet.store if fleet else SqliteStore(self.folder)
         self.store.open()

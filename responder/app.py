@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +12,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from responder import interpreter
 from responder import inventory as inventories
 from responder.canaries.patrol import Patrol
 from responder.canaries.stored import Shelf
@@ -65,9 +65,6 @@ RETENTION_EVERY_S = 600.0
 CANARIES_EVERY_S = 2.0
 QUEUES_EVERY_S = 10.0
 STOP_WITHIN_S = 8.0
-SWITCH_S = 0.001
-"""How long a thread that judges or writes reports may keep the loop waiting at a time; Python's own 5 ms, three times
-for each alert, is what most of its acknowledgement would be."""
 
 
 class App:
@@ -94,7 +91,7 @@ class App:
 
     async def start(self) -> None:
         """Start everything; on an exception `stop` undoes what was started."""
-        sys.setswitchinterval(SWITCH_S)
+        interpreter.settle()
         config = self.loaded.config
         await asyncio.to_thread(self.store.open)
         self._closers.append(self._close_store)

@@ -76,12 +76,12 @@ class Patrol:
             gone = self.watched.pop(name)
             if gone.task:
                 gone.task.cancel()
-        now = self.clock()
+        now, kept = self.clock(), self.shelf.targets()
         for name, target in targets.items():
             state = self.watched.setdefault(name, Watched())
             if not target.canary or now < state.due_at or (state.task and not state.task.done()):
                 continue
-            records = self.shelf.of(name)
+            records = self.shelf.of(name) if kept(name) else ()
             if not records:
                 state.record, state.judgement = None, None
                 continue

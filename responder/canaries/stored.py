@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from responder.canaries.pins import Record, file_name
@@ -14,6 +15,11 @@ class Shelf:
     def __init__(self, data_dir: Path) -> None:
         self.root = data_dir / "canaries"
         self._seen: dict[Path, tuple[int, Record | None]] = {}
+
+    def targets(self) -> Callable[[str], bool]:
+        """Whether anything is kept of a target, for many at once: one look, not one for each."""
+        names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        return lambda target: file_name(target) in names
 
     def of(self, target: str) -> tuple[Record, ...]:
         """A target's records, newest first. A file that cannot be read is left out: `problems` names it."""

@@ -168,11 +168,13 @@ class PostgresStore(Store):
 
     async def drop_intake(self, ids: Iterable[int]) -> None:
         """See Store; only what is ours in the term it was read in. Otherwise what it meant was not written either, and
-        whoever has the share now must find it."""
+        whoever has the share now must find it. Ours by our own word as well: a lease we have let go of may still stand
+        in the database, and what it meant was not written because we had let go."""
         leases = self.leases
         if leases is None:
             return await super().drop_intake(ids)
-        shares, terms, rows = list(self._read_in), list(self._read_in.values()), list(ids)
+        still = {share: term for share, term in self._read_in.items() if leases.holdings.term(share) == term}
+        shares, terms, rows = list(still), list(still.values()), list(ids)
         drop = (
             "DELETE FROM intake USING shares, unnest(?::int[], ?::bigint[]) AS mine (share, term) "
             "WHERE intake.id = ANY(?) AND intake.share = mine.share AND shares.share = mine.share "

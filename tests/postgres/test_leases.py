@@ -189,6 +189,20 @@ async def test_an_alert_is_forgotten_only_in_the_term_it_was_read_in(
     assert await b.store.intake() == []
 
 
+async def test_an_alert_read_before_we_let_go_is_there_when_we_are_back(replica: Any) -> None:
+    """The database was silent for too long: we have let go, it still names us. What the alert meant was not written."""
+    a = await replica("a")
+    await a.beat()
+    assert await a.store.add_intake({"alerts": []}, 1.0, limit=10)
+    ((number, _, _),) = await a.store.intake()
+    a.leases.holdings.claims.clear()
+    await a.store.save_timers({"told/0": "{}"}, ())
+    await a.store.drop_intake([number])
+    await a.beat()
+    assert [row[0] for row in await a.store.intake()] == [number]
+    assert "told/0" not in await a.store.timers()
+
+
 async def test_a_server_that_restarts_costs_nothing(replica: Any, cluster: Cluster) -> None:
     """`-m immediate`: what is asked meanwhile waits; an alert is refused rather than kept waiting."""
     a = await replica("a")
