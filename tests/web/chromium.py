@@ -131,12 +131,14 @@ class Tab:
             "Emulation.setEmulatedMedia", media=medium, features=[{"name": "prefers-color-scheme", "value": theme}]
         )
 
-    async def serious(self) -> list[str]:
-        """What axe-core finds serious or critical on the page as it stands."""
+    async def serious(self, colours: bool = False) -> list[str]:
+        """What axe-core finds serious or critical on the page as it stands; by the rules about colours alone for the
+        second theme of a page whose other rules have been asked about."""
+        rules = ", runOnly: ['color-contrast', 'link-in-text-block']" if colours else ""
         if not await self.eval("'axe' in window"):
             await self.eval(_axe() + ";0")
         found: list[str] = await self.eval(
-            "axe.run({exclude: [['svg *']]}, {resultTypes: ['violations']}).then((r) => r.violations"
+            f"axe.run({{exclude: [['svg *']]}}, {{resultTypes: ['violations']{rules}}}).then((r) => r.violations"
             ".filter((v) => ['serious', 'critical'].includes(v.impact))"
             ".map((v) => v.id + ': ' + v.nodes.map((n) => n.html + n.failureSummary).join(' | ')))"
         )
