@@ -106,11 +106,14 @@ class Upkeep:
             self.probes[target.name].local = found.local
         if not found.processes and known and known.processes:
             return  # the server has gone; what it looked like alive is what a report needs now
-        # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten.
+        # A server with fewer processes than before is a sick one: its healthy shape must not be forgotten. One that
+        # shares no process with the old was started anew, and what has ended of the old one is no news of it.
         probe = self.probes.get(target.name)
-        sick = probe is not None and probe.seen.process_gone and known and found.command == known.command
-        if sick and known and len(found.processes) < len(known.processes):
-            return
+        if known and probe is not None and probe.seen.process_gone and found.command == known.command:
+            old = {(process.pid, process.started_at) for process in known.processes}
+            same = any((process.pid, process.started_at) in old for process in found.processes)
+            if same and len(found.processes) < len(known.processes):
+                return
         self.kit.inventories[target.name] = found
         await self.kit.store.save_inventory(target.name, found)
         if probe is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from responder.artifacts import WORK_KEPT_S, FolderArtifacts, Mirror
 from responder.case import Kit
 from responder.config import RetentionPart
 from responder.folder import folder_of
-from responder.model import Delivery
+from responder.model import Delivery, Inventory, ProcessInfo, Target
 from responder.store_db import StoreRefused
 from responder.upkeep import Turns, Upkeep
 from tests.flow import NOW, Listener, incident, kit
@@ -106,3 +107,27 @@ async def test_what_all_replicas_see_expires_like_what_lies_here(kept: Kit, tmp_
     for root in (tmp_path / "incidents", tmp_path / "shared" / "incidents"):
         assert sorted(path.name for path in root.iterdir()) == ["new", "open", "untold"]
     assert await shared.names("work") == []
+
+
+@pytest.mark.parametrize(("found", "kept_pids"), [([11], [11, 12]), ([21], [21]), ([21, 22], [21, 22]), ([], [11, 12])])
+async def test_a_sick_server_is_remembered_whole_and_a_new_one_as_it_is(
+    kept: Kit, monkeypatch: pytest.MonkeyPatch, found: list[int], kept_pids: list[int]
+) -> None:
+    """A worker that is missing, a restart that has its front end up so far, a whole restart, and nobody there."""
+
+    def of(pids: list[int]) -> Inventory:
+        rows = [ProcessInfo(pid=n, ppid=1, started_at=float(n), role="worker", name="w") for n in pids]
+        return Inventory(at=NOW, local=True, processes=tuple(rows), command=("vllm", "serve"))
+
+    async def discover(target: Target, now: float) -> Inventory:
+        return of(found)
+
+    target = Target(name="t", url="http://127.0.0.1:1")
+    kept.inventories["t"] = of([11, 12])
+    probe = SimpleNamespace(
+        seen=SimpleNamespace(process_gone=True), local=True, processes=kept.inventories["t"].processes
+    )
+    monkeypatch.setattr("responder.upkeep.inventories.discover", discover)
+    await Upkeep(kept, {"t": probe}, lambda: frozenset()).discover(target)  # type: ignore[dict-item]
+    assert [process.pid for process in kept.inventories["t"].processes] == kept_pids
+    assert [process.pid for process in probe.processes] == kept_pids
