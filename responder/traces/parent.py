@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from responder.traces.verdicts import TraceReport
 
 DEFAULT_MEMORY = 1 << 30
-"""Address space of the child, bytes. Resident it needs about 140 MB for a 2 GB trace; libraries reserve the rest."""
+"""Address space of the child, bytes. Resident it needs about 150 MB for a 2 GB trace; libraries reserve the rest."""
 
 NEEDS = ("isal", "msgspec", "numpy")
 
