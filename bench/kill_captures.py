@@ -42,6 +42,8 @@ from tests.live.harness.vllm_server import VllmServer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SAFE = {"profiler": "torch", "torch_profiler_with_stack": False, "ignore_frontend": True, "max_iterations": 5}
+STARTED, STOPPED = "Starting profiler", "api_router.py.*Stopping profiler"
+"""What vLLM logs."""
 PATTERNS = {
     "ignores SIGTERM": ["sh", "-c", "trap '' TERM; while :; do sleep {mark}; done"],
     "setsid child": ["sh", "-c", "setsid sleep {mark} & sleep 600"],
@@ -122,25 +124,43 @@ def waited(until: Callable[[], bool], seconds: float, began: float) -> float | N
     return None
 
 
+class Log:
+    """How often the server has said something; each look reads only what was added."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path, self._at, self._rest = path, 0, ""
+        self._counts = {STARTED: 0, STOPPED: 0}
+
+    def seen(self, words: str) -> int:
+        """Lines so far with STARTED or STOPPED."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            new = file.read()
+        self._at += len(new)
+        *lines, self._rest = (self._rest + new.decode(errors="replace")).split("\n")
+        for line in lines:
+            for pattern in self._counts:
+                self._counts[pattern] += re.search(pattern, line) is not None
+        return self._counts[words]
+
+
 def profiles(url: str, log: pathlib.Path, folder: pathlib.Path, count: int, never: int,
              completes: Callable[[], bool]) -> tuple[Profiles, Profiles]:  # fmt: skip
     """Kill `count` profiles and come back, kill `never` and do not."""
     draw, back, gone = random.Random(7), Profiles(), Profiles()
     settings(folder, url)
 
-    def seen(words: str) -> int:
-        return len(re.findall(words, log.read_text(errors="replace")))
-
+    seen = Log(log).seen
     for number in range(count + never):
         result = back if number < count else gone
-        starts, stops = seen("Starting profiler"), seen("api_router.py.*Stopping profiler")
+        starts, stops = seen(STARTED), seen(STOPPED)
         result.rounds += 1
-        open_end = killed_profile(folder, draw, lambda n=starts: seen("Starting profiler") > n)  # type: ignore[misc]
+        open_end = killed_profile(folder, draw, lambda n=starts: seen(STARTED) > n)  # type: ignore[misc]
         if open_end:
             result.owed += 1
-            already = seen("api_router.py.*Stopping profiler") > stops
-            stops = seen("api_router.py.*Stopping profiler") if already else stops
-            arrived: Callable[[], bool] = lambda n=stops: seen("api_router.py.*Stopping profiler") > n  # type: ignore[misc]  # noqa: E731
+            already = seen(STOPPED) > stops
+            stops = seen(STOPPED) if already else stops
+            arrived: Callable[[], bool] = lambda n=stops: seen(STOPPED) > n  # type: ignore[misc]  # noqa: E731
             took = restarted(folder, url, arrived) if result is back else waited(arrived, 100, time.monotonic())
             if took is None:
                 result.lost += 1
@@ -195,18 +215,14 @@ def daemons(url: str, log: pathlib.Path, folder: pathlib.Path, count: int, compl
     """Kill the daemon in the middle of its own profile, start it again, see the stop arrive; `count` times."""
     draw, result = random.Random(11), Profiles()
     settings(folder, url)
-    starts_in, stops_in = "Starting profiler", "api_router.py.*Stopping profiler"
-
-    def seen(words: str) -> int:
-        return len(re.findall(words, log.read_text(errors="replace")))
-
+    seen = Log(log).seen
     daemon = Daemon(folder)
     try:
         for number in range(count):
             waited(daemon.ready, 60, time.monotonic())
-            starts, stops = seen(starts_in), seen(stops_in)
+            starts, stops = seen(STARTED), seen(STOPPED)
             asked = daemon.profile()
-            waited(lambda n=starts: seen(starts_in) > n, 60, time.monotonic())  # type: ignore[misc]
+            waited(lambda n=starts: seen(STARTED) > n, 60, time.monotonic())  # type: ignore[misc]
             time.sleep(draw.uniform(0.0, 1.5))
             daemon.kill()
             open_end = bool(owed(folder))
@@ -215,7 +231,7 @@ def daemons(url: str, log: pathlib.Path, folder: pathlib.Path, count: int, compl
             result.rounds += 1
             result.owed += open_end
             if open_end:
-                took = waited(lambda n=stops: seen(stops_in) > n, 60, daemon.began)  # type: ignore[misc]
+                took = waited(lambda n=stops: seen(STOPPED) > n, 60, daemon.began)  # type: ignore[misc]
                 result.lost += took is None
                 result.seconds += [] if took is None else [took]
                 waited(lambda: not owed(folder), 60, time.monotonic())
