@@ -85,7 +85,7 @@ async def test_the_oldest_expire_past_the_size_of_all_and_none_that_is_kept(arti
     gone = await mirror.expire(unfinished, now=now, max_age_s=3600, max_bytes=1000)
     assert gone == []
     gone = await mirror.expire(unfinished, now=now + 7200, max_age_s=1800, max_bytes=1000)
-    assert gone == ["b", "c", "d"]
+    assert sorted(gone) == ["b", "c", "d"], "what was put in the same second has no order"
     assert {name.split("/")[1] for name in await artifacts.names("incidents")} == {"a"}
 
 
