@@ -22,23 +22,23 @@ from tests.recorder.fakes import finished, iteration, scheduler
 CAPACITY = 300
 
 
-def _engine(folder: str, progress: mmap.mmap) -> None:
-    """A loop that records steps as fast as it can and says, after each, how many there are."""
+def _engine(folder: str, progress: mmap.mmap, parent: int) -> None:
+    """A loop that records steps as fast as it can and says, after each, how many there are; for its parent only."""
     writer = RingWriter(folder, 0, capacity=CAPACITY)
     steps, queue = Steps(writer), scheduler(num_running_reqs=7, kv_cache_usage=0.5)
     step = iteration(num_generation_tokens=7, finished_requests=[finished()], inter_token_latencies_iter=[0.01] * 7)
-    while True:
+    while os.getppid() == parent:
         steps.record(queue, step)
         progress[:8] = struct.pack("<Q", writer.seq)
 
 
 def once(folder: str, rng: random.Random) -> tuple[bool, int]:
     """One writer's life; whether its last record was torn, and how many it had written."""
-    progress = mmap.mmap(-1, 8)
+    progress, parent = mmap.mmap(-1, 8), os.getpid()
     child = os.fork()
     if child == 0:
         try:
-            _engine(folder, progress)
+            _engine(folder, progress, parent)
         finally:
             os._exit(1)
     while not struct.unpack("<Q", progress[:8])[0]:
