@@ -11,11 +11,13 @@ import json
 import os
 import pathlib
 import signal
+import threading
 import time
 import urllib.request
 
 import pytest
 
+from responder.recorder.layout import STEP
 from responder.recorder.unpack import unpack
 from responder.requests.otlp import Receiver, build
 from responder.requests.steps import newest
@@ -95,13 +97,28 @@ async def stacks(server: VllmServer, rings: pathlib.Path) -> None:
     assert server.completes()
 
 
+def keep_asking(server: VllmServer, enough: threading.Event) -> None:
+    """One long request after another: whenever the worker is stopped, one is in flight."""
+    while not enough.is_set():
+        ask(server, 3000)
+
+
+async def under_way(server: VllmServer, rings: pathlib.Path, enough: threading.Event) -> asyncio.Task[None]:
+    """Requests of which the ring tells some steps already; the last record before may count one that is over."""
+    before = ring(rings).records[-1].seq
+    asked = asyncio.create_task(asyncio.to_thread(keep_asking, server, enough))
+    await until(lambda: sum(r.kind == STEP and r.running > 0 and r.seq > before for r in ring(rings).records) > 20)
+    return asked
+
+
 async def stall(server: VllmServer, rings: pathlib.Path) -> None:
     """A worker stopped for two seconds under load is one stall of the engine, dated to a step."""
-    asked = asyncio.create_task(asyncio.to_thread(ask, server, 3000))
-    await until(lambda: ring(rings).records[-1].running > 0)
+    enough = threading.Event()
+    asked = await under_way(server, rings, enough)
     os.kill(server.worker, signal.SIGSTOP)
     await asyncio.sleep(STOP_S)
     os.kill(server.worker, signal.SIGCONT)
+    enough.set()
     await asked
     worst = max(tell(ring(rings)).stalls, key=lambda s: s.seconds)
     assert worst.seconds > 0.8 * STOP_S
@@ -110,8 +127,7 @@ async def stall(server: VllmServer, rings: pathlib.Path) -> None:
 
 async def freeze_and_kill(server: VllmServer, rings: pathlib.Path) -> None:
     """Frozen with a request in flight: the tick goes on. After kill -9 of everything the file tells so."""
-    asked = asyncio.create_task(asyncio.to_thread(ask, server, 3000))
-    await until(lambda: ring(rings).records[-1].running > 0)
+    asked = await under_way(server, rings, threading.Event())
     os.kill(server.worker, signal.SIGSTOP)
     await until(lambda: tell(ring(rings)).silent_in_flight_s > 3 * TICK_S)
     for pid in server.pids():
