@@ -15,6 +15,8 @@ from responder.content import check, tongue
 from responder.model import Content
 from responder.replay import replay
 from responder.report import contract, summary_text, to_html, to_markdown
+from responder.report_rows import DERIVED
+from responder.report_signals import signal_words
 from responder.signal_words import summary
 from responder.words import CODES, ENGLISH, en, language, say, speaking, spoken, told
 from tests.sample_report import sample
@@ -49,6 +51,12 @@ def test_no_fixed_words_are_missing(code: str) -> None:
     for key, english in en.WORDS.items():
         assert set(HELD.findall(words[key])) == set(HELD.findall(english)), key
         assert words[key] or not english, key
+
+
+def test_every_signal_a_report_may_show_has_a_name() -> None:
+    """Nobody reads `occupancy` or `open_fds` at night; those computed from others are not shown as changed."""
+    shown = [one.name for one in shipped().signals if not one.name.endswith(DERIVED)]
+    assert [name for name in shown if signal_words(name) == name.replace("_", " ")] == []
 
 
 @pytest.mark.parametrize("code", OTHERS)

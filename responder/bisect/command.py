@@ -86,6 +86,7 @@ def bisect_command(wish: Wish, file: Path | None, data_dir: Path | None) -> int:
 async def _to_the_end(work: Bisection) -> Verdict:
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work.run())
     for number in (signal.SIGTERM, signal.SIGINT):
+        # Beside the main thread, or on a loop without signals, Python's own KeyboardInterrupt has to do.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, task.cancel)
     return await task
