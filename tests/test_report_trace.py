@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 
 import msgspec
@@ -72,6 +73,21 @@ def test_page_text_and_contract_carry_it() -> None:
     assert "step 12 (decode) took 148.3 ms" in markdown
     assert [(one["label"], one["step_count"]) for one in told["traces"]] == [("rank 0", 61), ("rank 1", 61)]
     assert "引擎" in to_markdown(report, language("zh"))
+
+
+def test_what_a_trace_calls_itself_is_text_and_nothing_else() -> None:
+    """Names of kernels and ranks come from files: no markup of theirs gets into the page or the ticket."""
+    bad = '"><script>alert(1)</script>|`<!channel>'
+    (view,) = seen(real.GRAPH)
+    rows = tuple(row.model_copy(update={"name": bad}) for row in view.kernels)
+    view = view.model_copy(
+        update={"label": bad, "about": bad, "file": bad, "kernels": rows, "findings": (bad,), "partial": (bad,)}
+    )
+    report = sample(traces=(view,))
+    assert "<script>alert" not in to_html(report)
+    text = re.sub(r"`[^`]*`", "", to_markdown(report)).replace("\\<", "")  # code spans and escapes are text
+    assert "<script>" not in text
+    assert "<!channel>" not in text
 
 
 def test_a_report_without_a_profile_says_nothing_of_one() -> None:
