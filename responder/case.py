@@ -78,6 +78,9 @@ class Kit:
     """What agents have found on their nodes."""
     mirror: Mirror | None = None
     """Where other replicas see incident folders."""
+    pen: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One report is written at a time: each thread that words one makes the loop, which acknowledges alerts, wait its
+    turn for the interpreter once more."""
 
     async def must_hold(self, target: str) -> None:
         """Before each act. LeaseLost when the target is another replica's by now."""

@@ -16,6 +16,9 @@ from responder.classes import PRECEDENCE
 from responder.holding import key_of
 from responder.model import Change, Incident, Noun, Severity, Silence, Symptom, Target, TimelineEntry
 
+MOST_SYMPTOMS = 1000
+"""Of one incident; only what is louder than all of them is added then."""
+MORE = f"more than {MOST_SYMPTOMS} different symptoms: further ones are not listed"
 LOUDNESS = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 RESTART_ALERTS = frozenset(
     {"VLLMTargetDown", "VLLMRestarted", "VLLMConnectionRefused", "VLLMProcessGone", "VLLMUnhealthy"}
@@ -276,7 +279,10 @@ def _merged(incident: Incident, symptoms: Iterable[Symptom], now: float) -> Inci
     for symptom in symptoms:
         key = key_of(symptom.alert, symptom.target, symptom.labels)
         was = merged.get(key)
-        if was is None:
+        if was is None and len(merged) >= MOST_SYMPTOMS and not _louder(symptom, merged.values()):
+            if all(entry.says != MORE for entry in timeline):
+                timeline.append(TimelineEntry(at=now, kind="note", says=MORE))
+        elif was is None:
             at = min(symptom.fired_at, now)
             timeline.append(TimelineEntry(at=at, kind="symptom", says=symptom.summary or symptom.alert))
             merged[key] = symptom
@@ -293,6 +299,10 @@ def _merged(incident: Incident, symptoms: Iterable[Symptom], now: float) -> Inci
             "severity": severity_of(merged.values()),
         }
     )
+
+
+def _louder(symptom: Symptom, others: Iterable[Symptom]) -> bool:
+    return LOUDNESS.index(symptom.severity) > LOUDNESS.index(severity_of(others))
 
 
 def _noted(incident: Incident, at: float, kind: Literal["opened", "grew", "resolved"], says: str) -> Incident:

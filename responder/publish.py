@@ -82,7 +82,8 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     case.told |= set(receivers_for(report.incident, case.target, kit.routes, tuple(kit.outbox.notifiers), now))
     buttons = await asyncio.to_thread(Buttons(kit.data_dir / "buttons").offer, case.incident.id,
                                       offers(kit, case, report))  # fmt: skip
-    await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
+    async with kit.pen:
+        await asyncio.to_thread(_write, kit, case, report, drawn, weighed, buttons)
     reach("publish.written")
     await show_others(kit, case)
     case.final_told = case.final_told or stage == "final"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from responder.correlate import Decision, Memory, Policy, correlate, incident_id, is_silenced
+from responder.correlate import MORE, MOST_SYMPTOMS, Decision, Memory, Policy, correlate, incident_id, is_silenced
 from responder.model import Change, Incident, Severity, Silence, Symptom, Target
 
 A = Target(name="a:8000", url="http://a:8000", model="m", labels={"team": "blue"})
@@ -268,3 +268,13 @@ def test_whatever_happens(rounds: list[tuple[float, set[tuple[str, str, str]]]])
             assert incident.onset_at <= incident.opened_at <= now
             assert [e.at for e in incident.timeline] == sorted(e.at for e in incident.timeline)
         assert sum(i.state == "open" for i in story.incidents.values()) <= 1
+
+
+def test_an_incident_lists_no_more_symptoms_than_anybody_can_read() -> None:
+    """Only what is louder than all of them is added; that there is more is said once."""
+    story, many = Story(), [symptom(f"A{n}") for n in range(MOST_SYMPTOMS + 5)]
+    (opened,) = story.at(T0, *many)
+    assert len(opened.incident.symptoms) == MOST_SYMPTOMS
+    (grown,) = story.at(T0 + 5, *many, symptom("Loud", severity="critical"))
+    assert grown.incident.severity is Severity.CRITICAL
+    assert sum(entry.says == MORE for entry in grown.incident.timeline) == 1

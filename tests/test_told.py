@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from responder.alertmanager import FOREVER_S, Ended, Intake
 from responder.correlate import Memory, Policy, correlate
 from responder.model import Change, Incident, Severity, Symptom, Target
-from responder.told import Told, hear
+from responder.told import BEYOND, MOST, Told, hear
 
 NOW = 1_800_000_000.0
 TARGETS = tuple(Target(name=name, url="") for name in ("a", "b"))
@@ -101,3 +101,39 @@ def test_one_incident_per_target_and_episode_whatever_the_order(events: list[tup
         assert len(opened[name]) == len(set(opened[name]))
         assert len(opened[name]) <= len(episodes)
         assert bool(opened[name]) is bool(episodes)
+
+
+def many(number: int, **more: Any) -> list[Symptom]:
+    return [symptom(**more).model_copy(update={"alert": f"A{n}"}) for n in range(number)]
+
+
+def test_more_alerts_of_a_server_than_anybody_can_read_are_counted() -> None:
+    """Each is acknowledged; one symptom stands for those beyond the limit, another server and a louder alert have
+    room of their own."""
+    told = hear(Told(), [firing(*many(MOST + 30)), firing(symptom("b"))], NOW)
+    told = hear(told, [firing(symptom().model_copy(update={"alert": "Loud", "severity": Severity.CRITICAL}))], NOW + 1)
+    mine = [s for s in told.shown if s.target == "a"]
+    assert len(mine) == MOST + 2
+    assert [s.value for s in mine if s.alert == BEYOND] == [30.0]
+    assert "Loud" in {s.alert for s in mine}
+    assert [s.alert for s in told.shown if s.target == "b"] == ["A"]
+
+
+def test_where_there_is_room_again_nothing_stands_for_others() -> None:
+    """What was counted only is told again by whoever sends it, while it fires."""
+    told = hear(Told(), [firing(*many(MOST + 30))], NOW).seen()
+    told = hear(told, [over(*many(2))], NOW + 1)
+    assert BEYOND not in {s.alert for s in told.shown}
+    again = hear(told, [firing(*many(MOST + 1)[-1:])], NOW + 2)
+    assert f"A{MOST}" in {s.alert for s in again.shown}
+
+
+def test_what_is_remembered_of_the_past_of_a_server_has_an_end() -> None:
+    """A server whose alerts come and go for half a day."""
+    told = Told()
+    for n in range(3):
+        some = [s.model_copy(update={"alert": f"{s.alert}.{n}"}) for s in many(MOST)]
+        told = hear(told, [firing(*some), over(*some)], NOW + n)
+    assert len(told.over) == MOST
+    assert len(told.passing) == MOST
+    assert {item.at for item in told.over} == {NOW + 2}

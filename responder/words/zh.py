@@ -456,6 +456,9 @@ UNITS: dict[str, str] = {
 }
 PHRASES: tuple[tuple[str, str], ...] = (
     # values inside summaries
+    (r"more than (\d+) different alerts of this server at once: the others are counted, not listed",
+     "这台服务器同时有超过 {0} 种告警：其余只计数，不逐条列出"),
+    (r"more than (\d+) different symptoms: further ones are not listed", "超过 {0} 种症状：之后的不再列出"),
     (r"between (.+?) and (.+)", "{0} 到 {1} 之间"),
     (r"at most (.+)", "至多 {0}"),
     (r"more than (.+)", "超过 {0}"),
@@ -517,6 +520,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"also (VLLM\S+)", "又有 {0}"),
     (r"again: (.+)", "再次出现：{0}"),
     (r"no symptom for (.+)", "{0} 内没有症状"),
+    (r"found late in Prometheus' ALERTS: it began while the responder did not run",
+     "事后在 Prometheus 的 ALERTS 中发现：它开始时 responder 没有运行"),
     (r"the responder was restarted and went on", "responder 重启后继续"),
     (r"the server was taken out of the configuration", "该服务器已从配置中移除"),
     (r"(.+): (confirmed|probable|possible|unknown) \((.+)\)", "{0}：{1}（{2}）"),
