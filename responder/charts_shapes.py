@@ -10,74 +10,86 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 Colours = dict[str, str]
-BOX_W, BOX_H = 1.9, 1.12
-COLUMN, ROW = 2.35, 1.3
-LETTERS = 22
+WIDTH = 312.0
+"""Of the whole picture, in points, as of every chart: a phone shows it whole."""
+CHANNEL = 30.0
+"""Between the two columns: here the arrows run."""
+SIDE = 2.0
+BOX_W = (WIDTH - CHANNEL) / 2 - SIDE
+LINE_H, PADDING = 13.0, 12.0
+BETWEEN_ROWS, BETWEEN_ROLES = 8.0, 26.0
+HEAD, FOOT = 24.0, 20.0
+LETTERS = 23
 """That fit into a box beside each other."""
 MOST_ROWS = 4
-COLUMNS = {"clients": 0.0, "api_server": 1.0, "engine": 2.0, "worker": 3.0}
+ROLES = ("api_server", "engine", "worker")
+NAME, WORDS = 10.0, 9.0
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top, in points."""
 
 
 def ranks(chart: dict[str, Any], colours: Colours) -> Figure:
-    """Boxes in columns from clients to workers; an arrow points at whom somebody waits for."""
+    """From clients above to workers below, two beside each other; an arrow points at whom somebody waits for."""
     boxes = chart["boxes"]
-    tallest = max(sum(box["role"] == role for box in boxes) for role in COLUMNS) or 1
-    width, height = 3 * COLUMN + BOX_W + 0.65, tallest * ROW + 0.75
-    figure = Figure(figsize=(width * 0.78, height * 0.78))
+    texts = {-1: [chart["clients"]]} | {n: _texts(box) for n, box in enumerate(boxes)}
+    groups = [[-1], *([n for n, box in enumerate(boxes) if box["role"] == role] for role in ROLES)]
+    places, tall = _places([group for group in groups if group], texts)
+    height = tall + HEAD + FOOT
+    figure = Figure(figsize=(WIDTH / 72, height / 72))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-0.1, width - 0.1)
-    axes.set_ylim(-height + 0.65, 0.75)
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(-tall - FOOT, HEAD)
     axes.axis("off")
-    axes.text(0, 0.5, chart["title"], fontsize=12, fontweight="bold", color=colours["ink"], va="center")
-    places = {-1: _place("clients", 0, 1, tallest)}
-    for role in ("api_server", "engine", "worker"):
-        members = [n for n, box in enumerate(boxes) if box["role"] == role]
-        places |= {n: _place(role, order, len(members), tallest) for order, n in enumerate(members)}
+    axes.text(SIDE, HEAD / 2 + 2, chart["title"], fontsize=12, fontweight="bold", color=colours["ink"], va="center")
     for start, end, loud in chart["edges"]:
         _arrow(axes, places[start], places[end], colours["limit"] if loud else colours["faint"], loud)
-    _draw_box(axes, places[-1], chart["clients"], [], "fine", colours)
-    for number, box in enumerate(boxes):
-        name = box["name"] + (f"  {box['pid']}" if box["pid"] else "")
-        _draw_box(axes, places[number], name, box["lines"], box["tone"], colours)
-    axes.text(0, -height + 0.82, f"\N{RIGHTWARDS ARROW} {chart['waits']}", fontsize=9.5, color=colours["faint"])
+    for number, place in places.items():
+        tone = boxes[number]["tone"] if number >= 0 else "fine"
+        _draw_box(axes, place, texts[number], tone, colours)
+    foot = -tall - FOOT / 2
+    axes.text(SIDE, foot, f"\N{RIGHTWARDS ARROW} {chart['waits']}", fontsize=9.5, color=colours["faint"], va="center")
     if chart["more"]:
-        axes.text(width - 0.6, -height + 0.82, chart["more"], fontsize=9.5, color=colours["faint"], ha="right")
+        axes.text(WIDTH - SIDE, foot, chart["more"], fontsize=9.5, color=colours["faint"], ha="right", va="center")
     return figure
 
 
-def _place(role: str, order: int, count: int, tallest: int) -> tuple[float, float]:
-    """The box's left edge and middle."""
-    return COLUMNS[role] * COLUMN, -(order + (tallest - count) / 2) * ROW - 0.35
+def _texts(box: dict[str, Any]) -> list[str]:
+    """The lines in a box: its name, then what is known of it."""
+    name = (box["name"] + (f"  {box['pid']}" if box["pid"] else ""))[:LETTERS]
+    return [name, *(part for line in box["lines"] for part in _wrapped(line))][:MOST_ROWS]
 
 
-def _draw_box(
-    axes: Axes, at: tuple[float, float], name: str, lines: list[str], tone: str, colours: Colours
-) -> None:  # fmt: skip
-    x, y = at
+def _places(groups: list[list[int]], texts: dict[int, list[str]]) -> tuple[dict[int, Box], float]:
+    """Where each box stands, and how far down they reach: one alone in the middle, several in two columns."""
+    places: dict[int, Box] = {}
+    top = 0.0
+    for group in groups:
+        for first in range(0, len(group), 2):
+            row = group[first : first + 2]
+            high = max(len(texts[n]) for n in row) * LINE_H + PADDING
+            for column, number in enumerate(row):
+                left = (WIDTH - BOX_W) / 2 if len(group) == 1 else SIDE + column * (BOX_W + CHANNEL)
+                places[number] = (left, top - high, left + BOX_W, top)
+            top -= high + BETWEEN_ROWS
+        top -= BETWEEN_ROLES - BETWEEN_ROWS
+    return places, -(top + BETWEEN_ROLES)
+
+
+def _draw_box(axes: Axes, at: Box, texts: list[str], tone: str, colours: Colours) -> None:
+    left, bottom, right, top = at
     loud = tone != "fine"
     edge = colours["limit"] if loud else colours["faint"]
-    axes.add_patch(
-        FancyBboxPatch(
-            (x, y - BOX_H / 2),
-            BOX_W,
-            BOX_H,
-            boxstyle="round,pad=0,rounding_size=0.08",
-            zorder=3,
-            facecolor=colours["paper"],
-            edgecolor=edge,
-            linewidth=2.2 if loud else 1.1,
-        )  # fmt: skip
-    )
-    rows = [(name[:24], 9.6, "bold", colours["ink"])]
-    for number, line in enumerate(lines):
-        colour = edge if loud and number == 0 else colours["faint"]
-        rows += [(part, 8.4, "normal", colour) for part in _wrapped(line)]
-    rows = rows[:MOST_ROWS]
-    step = 0.25
-    top = y + step * (len(rows) - 1) / 2
-    for number, (words, size, weight, colour) in enumerate(rows):
-        axes.text(x + 0.12, top - number * step, words, fontsize=size, fontweight=weight, color=colour, va="center",
-                  zorder=4)  # fmt: skip
+    frame = FancyBboxPatch(
+        (left, bottom), right - left, top - bottom, boxstyle="round,pad=0,rounding_size=5", zorder=3,
+        facecolor=colours["paper"], edgecolor=edge, linewidth=2.2 if loud else 1.1,
+    )  # fmt: skip
+    axes.add_patch(frame)
+    first = (top + bottom) / 2 + LINE_H * (len(texts) - 1) / 2
+    for number, words in enumerate(texts):
+        colour = colours["ink"] if number == 0 else edge if loud and number == 1 else colours["faint"]
+        axes.text(left + 8, first - number * LINE_H, words, fontsize=WORDS if number else NAME, color=colour,
+                  fontweight="normal" if number else "bold", va="center", zorder=4)  # fmt: skip
 
 
 def _wrapped(words: str) -> list[str]:
@@ -86,26 +98,26 @@ def _wrapped(words: str) -> list[str]:
     return wrap(words, LETTERS // 2 if wide else LETTERS)[:2]
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, loud: bool) -> None:
-    if start[0] == end[0]:  # one worker waits for another: around the right side
-        first, last = (start[0] + BOX_W, start[1]), (end[0] + BOX_W, end[1])
-        bend = "arc3,rad=-0.5" if start[1] > end[1] else "arc3,rad=0.5"
-    else:
-        first, last, bend = (start[0] + BOX_W, start[1]), (end[0], end[1]), "arc3,rad=0"
+def _arrow(axes: Axes, start: Box, end: Box, colour: str, loud: bool) -> None:
+    first, last = _anchor(start, end), _anchor(end, start)
+    # One worker waits for another below it: the arrow bows into the channel between the columns.
+    bend = "arc3,rad=0.35" if start[0] == end[0] and first[0] == last[0] != WIDTH / 2 else "arc3,rad=0"
+    if start[1] > end[1]:
+        bend = bend.replace("=0.35", "=0.35" if start[0] > WIDTH / 2 else "=-0.35")
     axes.add_patch(
-        FancyArrowPatch(
-            first,
-            last,
-            arrowstyle="-|>",
-            mutation_scale=13,
-            color=colour,
-            connectionstyle=bend,
-            linewidth=2.2 if loud else 1.1,
-            zorder=2,
-            shrinkA=1,
-            shrinkB=1,
-        )  # fmt: skip
-    )
+        FancyArrowPatch(first, last, arrowstyle="-|>", mutation_scale=11, color=colour, connectionstyle=bend,
+                        linewidth=2.2 if loud else 1.1, zorder=2, shrinkA=1, shrinkB=1)
+    )  # fmt: skip
+
+
+def _anchor(of: Box, toward: Box) -> tuple[float, float]:
+    """Where an arrow to or from another box meets this one: above, below, or at the side of the channel."""
+    middle, level = (of[0] + of[2]) / 2, (of[1] + of[3]) / 2
+    apart = of[1] - toward[3] if toward[3] <= of[1] else toward[1] - of[3] if toward[1] >= of[3] else 0.0
+    alone = middle == WIDTH / 2
+    if alone or 0 < apart <= BETWEEN_ROLES and (toward[0] + toward[2]) / 2 == WIDTH / 2:
+        return (middle, of[1] if toward[3] <= of[1] else of[3])
+    return (of[2] if middle < WIDTH / 2 else of[0], level)
 
 
 def bars(chart: dict[str, Any], colours: Colours) -> Figure:

@@ -35,8 +35,10 @@ HREF = ("href", "{http://www.w3.org/1999/xlink}href")
 DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline", "polygon", "clipPath", "text",
          "tspan", "style"}  # fmt: skip
 """All that a chart consists of; nothing here runs, loads or leads elsewhere."""
-WIDE = {"0-ranks": "h.ranks", "steps": "profile.steps"}
+WIDE = {"steps": "profile.steps"}
 """Pictures that need the whole width, and what they are called; on a phone they are scrolled sideways, also by keys."""
+TALL = {"0-ranks"}
+"""Pictures about as high as two charts."""
 LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
 
 
@@ -181,6 +183,8 @@ def _charts(charts: Mapping[str, str], about: str = "") -> str:
 
 
 def _wide(name: str) -> str:
+    if name in TALL:
+        return ' class="tall"'
     return f' class="wide" tabindex="0" aria-label="{text(say(WIDE[name]))}"' if name in WIDE else ""
 
 

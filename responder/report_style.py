@@ -39,6 +39,7 @@ font-weight:600;margin-right:.5em;color:var(--warning);white-space:nowrap}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:14px}
 figure{margin:0}
 figure svg{display:block;width:100%;height:auto}
+figure.tall{grid-row:span 2}
 figure.wide{grid-column:1/-1;overflow-x:auto}figure.wide svg{min-width:600px;max-width:860px}
 table{border-collapse:collapse;width:100%;font-size:.94rem}
 th,td{text-align:left;vertical-align:top;padding:.4em .7em .4em 0;border-top:1px solid var(--rule)}

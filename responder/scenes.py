@@ -58,7 +58,7 @@ def ranks(report: Report) -> dict[str, Any] | None:
         "waits": say("ranks.waits"),
         "boxes": shown,
         "edges": list(_edges(shown)),
-        "more": f"+ {left}" if left > 0 else "",
+        "more": say("ranks.more", count=left) if left > 0 else "",
     }
 
 
@@ -78,17 +78,18 @@ def _box(state: Fact, waits: Fact | None) -> dict[str, Any]:
     got = SUBJECT.fullmatch(state.subject)
     name = plain(got["name"] if got else state.subject, 40).removeprefix("VLLM::")
     stopped = state.value in STOPPED
+    gone = state.value in ("Z", "gone")
     doing = plain(state.says.partition(",")[0], 40)
-    if waits is not None and waits.says and not stopped:
+    if waits is not None and waits.says:
         doing = waits.says.partition(";")[0].partition(" in ")[0]
     role = "worker" if "worker" in name.lower() else "engine" if "engine" in name.lower() else "api_server"
     return {
         "role": role,
         "name": name,
         "pid": got["pid"] if got and got["pid"] else "",
-        "tone": "stopped" if stopped else "gone" if state.value in ("Z", "gone") else "fine",
+        "tone": "stopped" if stopped else "gone" if gone else "fine",
         "for": str(waits.value) if waits is not None else "",
-        "lines": [say("ranks.stopped") if stopped else phrase(doing, 44)],
+        "lines": [say("ranks.stopped") if stopped else say("ranks.gone") if gone else phrase(doing, 44)],
     }
 
 

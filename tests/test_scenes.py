@@ -58,7 +58,7 @@ def test_of_many_workers_those_that_stand_out_are_shown() -> None:
     found = ranks(many)
     assert found is not None
     assert len(found["boxes"]) == MOST_WORKERS
-    assert (found["boxes"][-1]["name"], found["more"]) == ("Worker_TP15", "+ 8")
+    assert (found["boxes"][-1]["name"], found["more"]) == ("Worker_TP15", "and 8 more workers")
 
 
 def test_a_trace_shows_kinds_of_work_largest_first() -> None:

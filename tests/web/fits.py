@@ -16,3 +16,22 @@ OVERFLOW = """(() => {
     && !(e.closest(".wide")?.scrollWidth > e.closest(".wide")?.clientWidth && !e.matches(".wide")));
   return [wide, out.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))];
 })()"""
+MET = """(() => {
+  const boxes = (chart) => [...chart.querySelectorAll("text")].filter((t) => t.textContent.trim())
+    .map((t) => [t.textContent.trim(), t.getBoundingClientRect(), chart.getBoundingClientRect()]);
+  const out = [];
+  for (const chart of document.querySelectorAll("figure svg.rchart")) {
+    const all = boxes(chart);
+    all.forEach(([words, a, whole], n) => {
+      if (a.left < whole.left - 1 || a.right > whole.right + 1 || a.top < whole.top - 1 || a.bottom > whole.bottom + 1)
+        out.push(words + ": outside");
+      if (a.height < 10) out.push(words + ": tiny");
+      for (const [other, b] of all.slice(n + 1))
+        if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
+          out.push(words + " on " + other);
+    });
+  }
+  return out;
+})()"""
+"""Words of charts that lie on each other, leave their picture, or are too small to be read. A line of text is higher
+than its letters: three pixels of two lines may share."""

@@ -24,7 +24,7 @@ from responder.traces.shown import views
 from tests.sample_report import sample
 from tests.traces import real
 from tests.web.chromium import AXE, Tab, binary, tab
-from tests.web.fits import OVERFLOW, SCREENS, SHIFT, THEMES
+from tests.web.fits import MET, OVERFLOW, SCREENS, SHIFT, THEMES
 
 pytestmark = [
     pytest.mark.skipif(not AXE.is_file(), reason="no axe-core: scripts/setup-chromium could not bring it"),
@@ -68,6 +68,7 @@ async def check(page: Tab, path: Path, name: str) -> None:
             assert (wide <= 0, out) == (True, []), f"{name} at {width} {theme}"
             if pictures:
                 await page.picture(Path(pictures) / f"report-{name}-{width}-{theme}.png")
+        assert await page.eval(MET) == [], f"{name} at {width}"
         assert await page.eval("window.shift") < 0.1, f"{name} at {width} jumps"
         for theme in THEMES:
             await page.look(width, height, theme)
