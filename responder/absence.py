@@ -1,11 +1,11 @@
-"""Why is evidence missing? Which step should have decided a claim, and how that step went."""
+"""What do we not have? Which step should have decided a claim and how it went; and why a cause came about at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from responder.claims import looks_of
-from responder.model import Cause, Evidence, Finding, Missing, Outcome, Plan, Truth
+from responder.claims import Facts, looks_of, over_looks
+from responder.model import Cause, Evidence, Finding, Missing, Outcome, Plan, Truth, WhyUnknown
 
 MISSING_WORDS = 3
 """How many of the claims a missing step would have decided are spelled out."""
@@ -64,3 +64,15 @@ class Absent:
         if step in self.refused:
             return f"refused: {self.refused[step]}"
         return "has not come back yet" if step in self.chosen else "not in the playbooks of this incident"
+
+
+def why_unknown(cause: Cause, looks: Sequence[Facts]) -> WhyUnknown | None:
+    """That nothing told why this cause came about; None where something did, or where nobody asks."""
+    truths = [(over_looks(reason.test, looks, Truth.YES, Truth.NO)[0], reason.says) for reason in cause.why]
+    if not truths or any(truth is Truth.YES for truth, _ in truths):
+        return None
+    return WhyUnknown(
+        not_found=tuple(says for truth, says in truths if truth is Truth.NO),
+        not_seen=tuple(says for truth, says in truths if truth is Truth.UNKNOWN),
+        otherwise=cause.why_otherwise,
+    )

@@ -21,7 +21,19 @@ from pydantic import (
 )
 
 from responder.located import Path, Source
-from responder.model import Cause, Clause, Disproof, Playbook, Problem, Remedy, Scalar, StepCall, Test, Weight
+from responder.model import (
+    Cause,
+    Clause,
+    Disproof,
+    Playbook,
+    Problem,
+    Reason,
+    Remedy,
+    Scalar,
+    StepCall,
+    Test,
+    Weight,
+)
 from responder.validation import problems_of
 
 MAX_DECIBANS = 15.0
@@ -166,6 +178,19 @@ class RemedyPart(Part):
     safe_now: bool = False
 
 
+class ReasonPart(TestPart):
+    """One thing that would say why it came about."""
+
+    says: Text
+
+
+class WhyPart(Part):
+    """For a cause that can be certain while its own reason is not: what would tell it, and where else to look."""
+
+    known_by: Annotated[list[ReasonPart], Field(min_length=1)]
+    otherwise: Text
+
+
 class CauseBody(Part):
     """A cause, but for its id."""
 
@@ -176,14 +201,17 @@ class CauseBody(Part):
     confirm: Annotated[list[Text], Field(min_length=1)]
     disproved_by: list[AnyTest] = []
     explains: list[Text] = []
+    why: WhyPart | None = None
     would_disprove: DisproofPart
     remedies: Annotated[list[RemedyPart], Field(min_length=1)]
     seen_in: list[Text] = []
 
     def tests(self) -> Iterator[tuple[Path, TestPart]]:
-        """(path, test) of all evidence and disproofs."""
+        """(path, test) of all evidence, disproofs and reasons."""
         yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
         yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))
+        if self.why is not None:
+            yield from ((("why", "known_by", index), part) for index, part in enumerate(self.why.known_by))
 
 
 class CauseFile(CauseBody):
@@ -315,6 +343,11 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
         confirm=tuple(body.confirm),
         disproved_by=tuple(tests["disproved_by", index] for index in range(len(body.disproved_by))),
         explains=tuple(body.explains),
+        why=tuple(
+            Reason(test=tests["why", "known_by", index], says=reason.says)
+            for index, reason in enumerate(body.why.known_by if body.why else ())
+        ),
+        why_otherwise=body.why.otherwise if body.why else "",
         would_disprove=Disproof(says=body.would_disprove.says, command=body.would_disprove.command.strip()),
         remedies=tuple(Remedy(**part.model_dump()) for part in body.remedies),
         seen_in=tuple(body.seen_in),

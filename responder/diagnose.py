@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from responder.absence import Absent
+from responder.absence import Absent, why_unknown
 from responder.claims import Facts, cited_facts, looks_of, over_looks
 from responder.classes import UNKNOWN
 from responder.cover import Cover, disproved, smallest
@@ -170,6 +170,7 @@ def _judge(
         proof=proof,
         confirm=cause.confirm,
         would_confirm=tuple(w.says for w in cause.evidence if w.id in _unproven(cause, findings)),
+        why_unknown=why_unknown(cause, looks),
         would_disprove=cause.would_disprove,
         remedies=cause.remedies,
     )

@@ -48,6 +48,11 @@ _SPEAKS_FOR_CLIENTS = re.compile(
 )
 """Lines that repeat what a client sent (ids, parameters, prompts, answers), whoever prints them."""
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout)\b(?::.*)?$")
+_ECHO = re.compile(
+    r"EngineDeadError|^RuntimeError: cancelled$|ConnectionResetError|BrokenPipeError|CancelledError|EOFError"
+    r"|[Ww]orker.{0,80}died|Executor failed|Engine core .*(?:failed|died)"
+)
+"""What a process says of the death of another; nothing in it tells what that one died of."""
 _STREAM_ERROR = re.compile(r"Error in .{0,40}stream(?:ing)? generator")
 _PROFILER = re.compile(r"Profiler stopped|(?:Starting|Stopping|Failed to stop) profiler|Torch profiling enabled")
 
@@ -75,6 +80,8 @@ class Signs:
     stream_errors: int = 0
     exception: str = ""
     exception_at: float | None = None
+    root: bool = False
+    """Whether the exception is more than an echo of another process's death."""
     profiler_open: bool | None = None
     """None: no line about profiling at all."""
     profiler_at: float | None = None
@@ -146,10 +153,11 @@ def _note_exception(signs: Signs, record: Record, at: float, best: int) -> int:
     if record.level in QUIET or not _EXCEPTION.match(message):
         return best
     rank = 0 if "Worker" in record.role else 2 if record.role.startswith("EngineCore") else 4
-    rank += 20 if "EngineDeadError" in message else 0
+    echo = _ECHO.search(message) is not None
+    rank += 20 if echo else 0
     rank += 0 if ":" in message else 1
     if rank < best:
-        signs.exception, signs.exception_at = message[:MAX_WORDS], at
+        signs.exception, signs.exception_at, signs.root = message[:MAX_WORDS], at, not echo
     return min(best, rank)
 
 

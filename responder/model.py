@@ -447,6 +447,13 @@ class Remedy(Noun):
     """Whether it can be done at night without a restart or a loss of requests."""
 
 
+class Reason(Noun):
+    """One thing that would say why a cause came about, as a noun: `a kill for memory`."""
+
+    test: Test
+    says: str
+
+
 class Cause(Noun):
     """A hypothesis we know how to recognise."""
 
@@ -462,6 +469,9 @@ class Cause(Noun):
     """If any of these holds the cause is out, whatever else speaks for it."""
     explains: tuple[str, ...] = ()
     """Alerts this cause accounts for; an incident's other symptoms count against it. `*` explains all."""
+    why: tuple[Reason, ...] = ()
+    """Of a cause that can be certain while its own reason is not: what would tell that."""
+    why_otherwise: str = ""
     would_disprove: Disproof
     remedies: tuple[Remedy, ...] = ()
     seen_in: tuple[str, ...] = ()
@@ -524,6 +534,14 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
+class WhyUnknown(Noun):
+    """Nobody knows why a cause came about: what was looked for and is not there, what could not be seen."""
+
+    not_found: tuple[str, ...] = ()
+    not_seen: tuple[str, ...] = ()
+    otherwise: str = ""
+
+
 class Hypothesis(Noun):
     """A cause with what speaks for it, against it, and what is not known."""
 
@@ -544,6 +562,7 @@ class Hypothesis(Noun):
     """Ids of the findings that confirm it."""
     would_confirm: tuple[str, ...] = ()
     """What is still wanted for that, in words."""
+    why_unknown: WhyUnknown | None = None
     would_disprove: Disproof
     remedies: tuple[Remedy, ...] = ()
 

@@ -19,6 +19,9 @@ BASELINE_SHARE = 0.5
 """The baseline is the older half of what lies before the alert, but no less than MIN_BASELINE points."""
 BAND = 4.0
 """Robust standard deviations that are still as usual."""
+USUAL = 0.75
+"""So much of the baseline is as usual, however it is spread: a percentile out of a histogram jumps between two buckets,
+and the median of such jumps is 0."""
 FLOOR = 0.1
 """A band is at least this share of the baseline: quantised series have a spread of 0."""
 DRIFT = 1.0
@@ -39,8 +42,9 @@ def onset(points: Iterable[Point], alert_at: float, direction: Direction = "eith
         return None
     baseline = [v for _, v in known[: max(MIN_BASELINE, int(len(known) * BASELINE_SHARE))]]
     centre = median(baseline)
-    spread = 1.4826 * median(abs(v - centre) for v in baseline)
-    unit = max(spread * BAND, abs(centre) * FLOOR, 1e-9)
+    strayed = sorted(abs(v - centre) for v in baseline)
+    spread = 1.4826 * median(strayed)
+    unit = max(spread * BAND, strayed[int((len(strayed) - 1) * USUAL)], abs(centre) * FLOOR, 1e-9)
     scores = [(t, (v - centre) / unit) for t, v in known]
     if direction == "either":
         ups, downs = _began(scores), _began([(t, -score) for t, score in scores])

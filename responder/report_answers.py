@@ -11,7 +11,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from responder.model import Finding, Hypothesis, Missing, Outcome, Record, Remedy, Report, Scalar, Status, Symptom
+from responder.model import (
+    Finding,
+    Hypothesis,
+    Missing,
+    Outcome,
+    Record,
+    Remedy,
+    Report,
+    Scalar,
+    Status,
+    Symptom,
+    WhyUnknown,
+)
 from responder.report_facts import facts_by_name, spoken
 from responder.report_signals import signal_words
 from responder.report_words import (
@@ -97,17 +109,26 @@ def _broken(report: Report) -> Answer:
         where += f" ({code(report.target_url, 120)})"
     if models:
         where = say("broken.users", models=", ".join(code(m, 80) for m in models[:3]), where=where)
-    facts = facts_by_name(report)
-    load = [
-        say(f"broken.{key}", value=_whole(facts[name].value))
-        for name, key in (("metrics.running.now", "running"), ("metrics.waiting.now", "waiting"))
-        if name in facts and isinstance(facts[name].value, int | float)
-    ]
+    load, gone = _load(report)
     state = "over" if incident.state == "resolved" else "open"
     lead = say(f"broken.{state}", who=where, trouble=class_words(incident.incident_class))
     if load:
-        lead += say("broken.load", load=", ".join(load))
+        lead += say("broken.load_last" if gone else "broken.load", load=", ".join(load))
     return Answer("broken", lead, tuple(symptom_line(s) for s in incident.symptoms))
+
+
+def _load(report: Report) -> tuple[list[str], bool]:
+    """Requests running and waiting in words; of a server that answers no scrape any more, the last it said."""
+    facts = facts_by_name(report)
+    down = facts.get("metrics.down_s")
+    gone = down is not None and isinstance(down.value, int | float) and down.value > 0
+    load = []
+    for key in ("running", "waiting"):
+        named_ = (f"metrics.{key}.last", f"metrics.{key}.now") if gone else (f"metrics.{key}.now",)
+        fact = next((facts[name] for name in named_ if name in facts and facts[name].value is not None), None)
+        if fact is not None and isinstance(fact.value, int | float):
+            load.append(say(f"broken.{key}", value=_whole(fact.value)))
+    return load, gone
 
 
 def _whole(value: Scalar) -> str:
@@ -255,6 +276,7 @@ def _unknown(report: Report) -> Answer:
         if rival.probability >= RIVAL:
             items.append(say("unknown.rival", title=authored(rival.title), sure=sure(rival)))
     if lead:
+        items = ([why_unknown_line(lead.why_unknown)] if lead.why_unknown else []) + items
         items += [missing_line(m) for m in lead.missing]
         items += [say("unknown.unexplained", alert=code(alert, 80)) for alert in lead.unexplained]
     known = {m.step for m in lead.missing} if lead else set()
@@ -273,6 +295,16 @@ def _unknown(report: Report) -> Answer:
     if items:
         return Answer("unknown", say("unknown.lead"), tuple(dict.fromkeys(items)))
     return Answer("unknown", say("unknown.nothing") if report.evidence else say("unknown.all"))
+
+
+def why_unknown_line(why: WhyUnknown) -> str:
+    """That nobody knows why it came about: what is not there, what could not be looked at, where else to look."""
+    line = say("why.unknown")
+    if why.not_found:
+        line += say("why.not_found", what="; ".join(authored(says, 120) for says in why.not_found))
+    if why.not_seen:
+        line += say("why.not_seen", what="; ".join(authored(says, 120) for says in why.not_seen))
+    return line + say("why.otherwise", where=authored(why.otherwise))
 
 
 def missing_line(missing: Missing) -> str:

@@ -7,7 +7,15 @@ import math
 from typing import Any
 
 from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
-from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
+from responder.report_answers import (
+    answers,
+    leading,
+    remedies,
+    remedy_line,
+    runnable,
+    title,
+    why_unknown_line,
+)
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
 from responder.report_trace import contract as traces
@@ -121,6 +129,7 @@ def _hypothesis(report: Report, hypothesis: Hypothesis) -> dict[str, Any]:
             {"step": m.step, "why": phrase(m.why), "would_tell": phrase(m.would_tell)} for m in hypothesis.missing
         ],
         "unexplained": list(hypothesis.unexplained),
+        "why_unknown": why_unknown_line(hypothesis.why_unknown) if hypothesis.why_unknown else "",
         "would_confirm": [authored(says) for says in hypothesis.would_confirm],
         "would_disprove": authored(disproof.says),
         "would_disprove_command": runnable(report, disproof.command),

@@ -69,6 +69,7 @@ SIGNALS: dict[str, About] = {
     "itl_samples": About("tokens", "token gaps in 10 s"),
     "itl_long_gaps": About("tokens", "tokens that came over a second after the one before"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
+    "itl_settled": About("times", "half a minute's time between tokens against the last hour"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
     "running_ratio": About("times", "batch size against the last hour"),
     "queue_time_p99": About("s", "99th percentile of the time in the queue", "queue_time"),

@@ -177,22 +177,30 @@ def prefill_mix_ratio(window: Window) -> float | None:
 
 
 def itl_with_prefill(window: Window) -> float | None:
-    """Inter-token latency in the third of samples with most computed prompt tokens against the third with least.
+    """Inter-token latency in the third of samples with most computed prompt tokens against the third with least, at the
+    same number of running requests (±25 %): prefill comes with new requests, and a larger batch is slower by itself.
     None unless the thirds differ at least twofold in prompt tokens, and the lesser one is about what was usual before:
     where there is much prefill all the time nothing shows what it is like without."""
-    rows = sorted(_paired(window, "prompt_computed_rate", "itl_mean", window.onset_at, window.end))
+    batch = dict(window.points("running", window.onset_at, window.end))
+    timed = dict(window.points("itl_mean", window.onset_at, window.end))
+    computed = window.points("prompt_computed_rate", window.onset_at, window.end)
+    rows = sorted((rate, timed[at], batch[at]) for at, rate in computed if at in timed and at in batch)
     third = len(rows) // 3
     if third < GROUP_POINTS:
         return None
     low, high = rows[:third], rows[-third:]
-    little = max(median(rate for rate, _ in low), 1.0)
-    if median(rate for rate, _ in high) < 2 * little:
+    little = max(median(rate for rate, _, _ in low), 1.0)
+    if median(rate for rate, _, _ in high) < 2 * little:
         return None
     before = summary(window, "prompt_computed_rate").baseline
     if before is not None and little > USUAL_PREFILL * max(before, 1.0):
         return None
-    usual = median(itl for _, itl in low)
-    return median(itl for _, itl in high) / usual if usual > NEAR_ZERO else None
+    matched = [
+        itl / median(alike)
+        for _, itl, running in high
+        if (alike := [old for _, old, load in low if abs(load - running) <= max(1.0, SAME_LOAD * running)])
+    ]
+    return median(matched) if len(matched) >= GROUP_POINTS else None
 
 
 def delay_in_decode(window: Window) -> float | None:

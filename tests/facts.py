@@ -27,7 +27,7 @@ _NAMES = {
     "source",
     "log": "found last_line_age_s stats_running stats_waiting stats_kv_usage stats_generation_rate stats_prompt_rate "
     "stats_hit_rate stats_silent_s traceback exception engine_dead execute_timeout out_of_memory worker_died "
-    "nccl_error cuda_error profiler_open graceful_shutdown shm_wait stream_errors restarting nan",
+    "nccl_error cuda_error profiler_open graceful_shutdown shm_wait stream_errors root_exception restarting nan",
     "processes": "found count api_server_state engine_state worker_states stopped stopped_names stopped_workers "
     "disk_sleep disk_sleep_names zombies orphans engine_missing worker_missing api_server_missing api_server_cpu "
     "engine_cpu worker_cpu_max worker_cpu_min rss_bytes restarted host_cpu_busy host_steal fds connections",

@@ -20,6 +20,7 @@ from responder.model import (
     Outcome,
     Plan,
     Playbook,
+    Reason,
     Refusal,
     Remedy,
     Scalar,
@@ -286,6 +287,20 @@ def test_what_is_still_wanted_is_named() -> None:
     """Proof that was not found, and proof nobody could look for."""
     cause = make_cause("a", weigh("w", "x.a > 0", 9), weigh("v", "gpu.idle > 0", 9), confirm=("w", "v"))
     assert of(judge((cause,), {"x.a": 1}), "a").would_confirm == ("v holds",)
+
+
+def test_a_certain_cause_says_that_its_own_reason_is_not_known() -> None:
+    """What was looked for in vain and what could not be seen are two things; one reason found ends the question."""
+    reasons = (
+        Reason(test=when("kernel.oom_killed == true"), says="a kill for memory"),
+        Reason(test=when("log.root_exception == true"), says="an exception"),
+    )
+    died = make_cause("died", weigh("gone", "x.a > 1", yes=9), why=reasons, why_otherwise="See the exit code.")
+    seen: dict[str, Scalar] = {"x.a": 2, "kernel.oom_killed": False}
+    open_ = of(judge((died,), seen), "died").why_unknown
+    assert open_ is not None
+    assert (open_.not_found, open_.not_seen) == (("a kill for memory",), ("an exception",))
+    assert of(judge((died,), {**seen, "log.root_exception": True}), "died").why_unknown is None
 
 
 def test_unknown_gains_when_nothing_explains_a_symptom() -> None:

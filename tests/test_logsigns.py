@@ -44,17 +44,18 @@ def test_signs_of_real_logs(name: str, clock: str, onset: str, expected: set[str
 
 
 @pytest.mark.parametrize(
-    ("name", "exception"),
+    ("name", "exception", "root"),
     [
-        ("cpu_execute_model_timeout", "TimeoutError: RPC call to execute_model timed out."),
-        ("cpu_worker_stopped_then_killed", "RuntimeError: cancelled"),
-        ("cpu_oom_after_default_profile", "RuntimeError: Executor failed."),
+        ("cpu_execute_model_timeout", "TimeoutError: RPC call to execute_model timed out.", True),
+        ("cpu_worker_stopped_then_killed", "RuntimeError: cancelled", False),
+        ("cpu_oom_after_default_profile", "RuntimeError: Executor failed.", False),
     ],
 )
-def test_the_exception_nearest_to_the_root(name: str, exception: str) -> None:
-    """The engine's own exception, not the API server's echo of it."""
+def test_the_exception_nearest_to_the_root(name: str, exception: str, root: bool) -> None:
+    """The engine's own exception, not the API server's echo of it; and whether that too is but an echo."""
     lines = log(name).decode().split("\n")
-    assert signs_of(lines, on_the_day("10:30:00"), on_the_day("09:47:00"), 0.0).exception == exception
+    signs = signs_of(lines, on_the_day("10:30:00"), on_the_day("09:47:00"), 0.0)
+    assert (signs.exception, signs.root) == (exception, root)
 
 
 def test_streams_that_died_are_counted() -> None:

@@ -90,8 +90,18 @@ def test_latency_with_prefill_in_the_step() -> None:
     busy = [100.0, 5000.0] * 10
     slow = [0.01, 0.05] * 10
     pad: list[float | None] = [None] * 20
-    assert itl_with_prefill(made(prompt_computed_rate=pad + busy, itl_mean=pad + slow)) == pytest.approx(5.0)
-    assert itl_with_prefill(made(prompt_computed_rate=pad + [1000.0] * 20, itl_mean=pad + slow)) is None
+    batch = [8.0] * 40
+    told = itl_with_prefill(made(prompt_computed_rate=pad + busy, itl_mean=pad + slow, running=batch))
+    assert told == pytest.approx(5.0)
+    assert itl_with_prefill(made(prompt_computed_rate=pad + [1000.0] * 20, itl_mean=pad + slow, running=batch)) is None
+
+
+def test_a_batch_that_grows_with_every_prompt_is_no_prefill_in_the_step() -> None:
+    """Tokens are slower where more was computed, because more requests run then; at the same batch they are not."""
+    pad: list[float | None] = [None] * 20
+    prefill = [100.0] * 10 + [5000.0] * 10
+    grown, slow = [2.0] * 10 + [9.0] * 10, [0.02] * 10 + [0.09] * 10
+    assert itl_with_prefill(made(prompt_computed_rate=pad + prefill, itl_mean=pad + slow, running=pad + grown)) is None
 
 
 def test_where_prefill_never_ends_nothing_shows_decoding_without_it() -> None:
@@ -99,7 +109,7 @@ def test_where_prefill_never_ends_nothing_shows_decoding_without_it() -> None:
     usual: list[float | None] = [50.0] * 20
     busy, slow = [2000.0, 9000.0] * 10, [0.05, 0.05] * 10
     fast: list[float | None] = [0.01] * 20
-    assert itl_with_prefill(made(prompt_computed_rate=usual + busy, itl_mean=fast + slow)) is None
+    assert itl_with_prefill(made(prompt_computed_rate=usual + busy, itl_mean=fast + slow, running=[8.0] * 40)) is None
 
 
 @pytest.mark.parametrize(("itl", "ttft", "expected"), [(0.05, 0.1, 1.0), (0.01, 5.1, 0.0), (0.06, 5.1, 0.5)])

@@ -118,3 +118,20 @@ def test_unknown_languages_are_refused() -> None:
     """With those there are."""
     with pytest.raises(ValueError, match="there are en, zh"):
         language("xx")
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("en", "Why it happened is not known. Looked for and not found: a kill for memory"),
+        ("zh", "它为什么发生，尚不清楚。"),
+    ],
+)
+def test_a_crash_says_that_nobody_knows_why(code: str, why: str) -> None:
+    """A worker that was killed leaves a dead engine in the log and no reason; requests are told as last seen."""
+    report = replay(Path("tests/incidents/engine_crash_worker_killed"), STEPS, shipped())
+    text = to_markdown(report, tongue(code))
+    with speaking(tongue(code)):
+        last = say("broken.load_last", load="").rstrip(".。")
+    assert why in text
+    assert last in text

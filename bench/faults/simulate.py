@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import functools
 import gzip
 import json
 import pathlib
@@ -69,7 +70,10 @@ MACHINES = {
     "a10": Machine(0.028, 0.0003, 0.00022, 0.0000012, 48, 60_000, 2048),
     "cpu": Machine(0.005, 0.0009, 0.00012, 0.000001, 16, 400_000, 2048),
     "slow_cpu": Machine(0.02, 0.004, 0.0005, 0.000004, 16, 200_000, 2048),
+    "edge": Machine(0.06, 0.0005, 0.0008, 0.000003, 8, 24_000, 1024),
+    "wide_moe": Machine(0.015, 0.00003, 0.00001, 0.00000004, 384, 1_500_000, 16384),
 }
+"""The last two are of a later date than all weights: no figure of theirs was looked at while any was set."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,8 @@ class Request:
 
     @property
     def own(self) -> int:
-        """Tokens of KV cache that it holds alone; what is shared is there once."""
-        return self.computed + self.generated - self.hits
+        """Tokens of KV cache that it holds alone; what is shared is there once, the newest token is not there yet."""
+        return self.computed + max(0, self.generated - 1) - self.hits
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ class Case:
     shape: Callable[[Machine], Machine] = lambda machine: machine
     also: tuple[str, ...] = ()
     fault_s: float = 100.0
+    new: bool = False
+    """The server was started when its history begins; else an hour before."""
     causes: tuple[str, ...] = ()
 
 
@@ -148,7 +154,7 @@ class Server:
 
     def step(self, now: float, slower: float) -> float:
         """One engine step; gives its end."""
-        machine, budget = self.machine, self.machine.budget
+        machine, budget, before = self.machine, self.machine.budget, self.counters["preemptions"]
         work: list[tuple[Request, int]] = []
         for request in list(self.running):
             if request not in self.running:
@@ -165,7 +171,8 @@ class Server:
             self.kv += tokens
             budget -= tokens
             work.append((request, tokens))
-        preempted = self.waiting and self.waiting[0].scheduled > 0 and self.waiting[0].computed == 0
+        # As vLLM: a step that had to preempt admits nobody.
+        preempted = self.counters["preemptions"] > before
         while self.waiting and budget > 0 and len(self.running) < machine.slots and not preempted:
             request = self.waiting[0]
             tokens = min(request.prompt - request.hits, budget)
@@ -281,10 +288,11 @@ class Server:
             yield f"{metric}_count", both, count[f"{name}_count"]
 
 
+@functools.lru_cache
 def capacity(machine: Machine, stream: Stream) -> float:
-    """Requests of the usual kind per second at full slots."""
+    """Requests of a kind per second at full slots."""
     server, now, rng = Server(machine), 0.0, random.Random(1)
-    while now < 60 and server.counters["success"] < 600:
+    while now < 600 and server.counters["success"] < 600:
         while len(server.waiting) < 8:
             server.waiting.append(_request(stream, now, rng))
         now = server.step(now, 1.0)
@@ -308,7 +316,7 @@ def simulate(case: Case, machine: Machine, *, before_s: float, after_s: float, s
     """(metric, labels, seconds since the fault began, value), a scrape every `scrape_s`."""
     machine, rng = case.shape(machine), random.Random(zlib.crc32(seed.encode()))
     full = capacity(machine, replace(USUAL, rate=1.0))
-    server, now = Server(machine), -before_s - 30.0
+    server, now, started = Server(machine), -before_s - 30.0, STARTED_AT - (30 if case.new else 4000)
     due = [now] * 4
     scraped = now
     end = case.fault_s + after_s
@@ -330,13 +338,18 @@ def simulate(case: Case, machine: Machine, *, before_s: float, after_s: float, s
             now += 0.005
         while scraped <= now:
             if scraped >= -before_s:
-                yield from ((name, labels, scraped, value) for name, labels, value in server.exposed(STARTED_AT - 4000))
+                yield from ((name, labels, scraped, value) for name, labels, value in server.exposed(started))
                 yield "up", "", scraped, 1.0
             scraped += scrape_s
 
 
 def _usual(full: float, share: float = USUAL_SHARE) -> Stream:
     return replace(USUAL, rate=share * full)
+
+
+def _share(machine: Machine, stream: Stream, share: float) -> Stream:
+    """So much of what the machine can do of this kind."""
+    return replace(stream, rate=share * capacity(machine, stream))
 
 
 def cases() -> list[Case]:
@@ -351,7 +364,11 @@ def cases() -> list[Case]:
     small = lambda full: _usual(full, 0.1)  # noqa: E731
     cached = lambda full: Stream(0.25 * full, 3000, 40, 0.95, 0.1)  # noqa: E731
     tight = lambda m: replace(m, kv_tokens=max(9000, m.slots * 450))  # noqa: E731
-    wide = lambda m: replace(m, slots=m.slots * 8)  # noqa: E731
+    # A fault is what its label says only where nothing else runs out first: room in the KV cache for every slot.
+    wide = lambda m: replace(m, slots=m.slots * 8, kv_tokens=max(m.kv_tokens, m.slots * 8 * 1000))  # noqa: E731
+    roomy = lambda m: replace(m, kv_tokens=max(m.kv_tokens, m.slots * 8000))  # noqa: E731
+    few_prompts = lambda m: replace(m, kv_tokens=6 * 7000)  # noqa: E731
+    long = Stream(0.0, 100, 600, 0.0)
     burst = lambda t: 0 <= t < 10  # noqa: E731
     return [
         Case("twice", "capacity_exceeded", "high_ttft", during(lambda m, f: [_usual(f, 2.0)])),
@@ -381,13 +398,23 @@ def cases() -> list[Case]:
             "long_prompt_blocking",
             "high_ttft",
             during(lambda m, f: [Stream(0.3 * f, 6000, 150, 0.05, 0.1)]),
+            shape=roomy,
             also=("slow_decode",),
+        ),
+        Case(
+            "long_prompts_tight",  # the same where six of them fill the KV cache: both are true
+            "kv_pressure_preemption",
+            "high_ttft",
+            during(lambda m, f: [Stream(0.3 * f, 6000, 150, 0.05, 0.1)]),
+            shape=few_prompts,
+            also=("slow_decode",),
+            causes=("kv_pressure_preemption", "long_prompt_blocking"),
         ),
         Case(
             "bigger_batch",
             "batch_saturation",
             "slow_decode",
-            during(lambda m, f: [Stream(0.9 * f, 100, 600, 0.0)], lambda f: Stream(0.03 * f, 100, 600, 0.0)),
+            lambda t, m, f: [_share(m, long, 0.8 if 0 <= t < 100 else 0.02)],
             shape=wide,
         ),
         Case(
@@ -449,7 +476,13 @@ def cases() -> list[Case]:
         Case("ramp", None, None, lambda t, m, f: [_usual(f, 0.2 + 0.5 * min(max(t / 100, 0), 1))]),
         Case("night", None, None, during(lambda m, f: [_usual(f, 0.005)])),
         Case("prompts_twice", None, None, during(lambda m, f: [replace(_usual(f, 0.2), prompt=800)])),
-        Case("warm_up", None, None, lambda t, m, f: [replace(cached(f), shared=min(0.95, max(0.0, (t + 60) / 160)))]),
+        Case(
+            "warm_up",
+            None,
+            None,
+            lambda t, m, f: [replace(cached(f), shared=min(0.95, max(0.0, (t + 60) / 160)))],
+            new=True,
+        ),
     ]
 
 
@@ -471,7 +504,7 @@ def write(to: pathlib.Path, machines: list[str], scrape_s: float, before_s: floa
                 )
             incidents = [] if case.cause is None else [{
                 "cause": case.cause, "class": case.class_, "classes": [case.class_, *case.also],
-                "onset_at": began, "ended_at": began + case.fault_s,
+                "onset_at": began, "ended_at": began + case.fault_s, "causes": list(case.causes or [case.cause]),
             }]  # fmt: skip
             targets[target] = {"from": began - before_s, "to": began + case.fault_s + 30, "part": "tune",
                                "author": "simulated", "incidents": incidents}  # fmt: skip

@@ -94,6 +94,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         value = True if hit else (False if reaches else None)
         yield fact(name, value, says=hit.words if hit else "", at=hit.at if hit else None)
     yield fact("exception", signs.exception or None, at=signs.exception_at)
+    yield fact("root_exception", signs.root or (False if reaches else None), at=signs.exception_at)
     yield fact("stream_errors", signs.stream_errors if signs.dated else None, "requests")
     # A tail that was cut may have lost the line that opened a session.
     seen = signs.profiler_open if signs.profiler_open is not None or meta.get("cut") or not signs.dated else False
@@ -182,6 +183,7 @@ STEP = Step(
         FactSpec("log.stats_silent_s", "s", "since the last stats line"),
         *(FactSpec(f"log.{name}", "", words) for name, words in _SIGN_WORDS.items()),
         FactSpec("log.exception", "", "the exception nearest to the root"),
+        FactSpec("log.root_exception", "", "whether that is more than an echo of another process's death"),
         FactSpec("log.stream_errors", "requests", "streams that died with an error since the onset"),
         FactSpec("log.profiler_open", "", "whether a profiler session was started and not ended"),
     ),
