@@ -113,11 +113,13 @@ class Life:
                 over = incident.state == "resolved"
                 responder.handle(Change.RESOLVED if over else Change.UNCHANGED, incident)
         outbox.start()
+        interpreter.started()
         while not ended.is_set():
             if fleet:
                 await fleet.change_hands()
             for change, incident in await watch.tick(self.content, self._ours(), {}, (), everywhere=self.targets):
                 responder.handle(change, incident)
+            interpreter.sweep()
             await asyncio.sleep(self.spec["round_s"])
         await responder.stop()
         await outbox.stop()

@@ -149,6 +149,7 @@ class App:
         self._schedule(config)
         self._lag = asyncio.create_task(self.upkeep.measure_lag(), name="loop lag")
         self.missing = ""
+        interpreter.started()
         log.info("responder.started", targets=sorted(self.loaded.targets), prometheus=self.prometheus.url)
 
     async def stop(self) -> None:
@@ -271,6 +272,7 @@ class App:
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
+        interpreter.sweep()
 
     def _ours(self) -> dict[str, Target]:
         """The targets this replica looks after; all of them when there is no other."""

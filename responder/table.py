@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from responder.model import Sample, Target
@@ -18,12 +18,31 @@ OURS = ("target",)
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class Column:
-    """One signal's samples; `place` gives the labels a target is matched by, worked out once for all signals."""
+class Places:
+    """The labels each target is matched by, worked out once for all signals.
 
-    def __init__(self, signal: str, samples: Collection[Sample], place: Callable[[Target], Key]) -> None:
+    Of its own, so that columns do not hold the table that holds them: what hangs in such a circle - all samples of a
+    round - waits for Python's collector, which held a thousand servers' daemon up for 100 ms.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Key] = {}
+
+    def of(self, target: Target) -> Key:
+        """Names and values."""
+        known = self._known.get(target.name)
+        if known is None:
+            labels = tuple(sorted(target.match))
+            known = self._known[target.name] = (labels, tuple(target.match[label] for label in labels))
+        return known
+
+
+class Column:
+    """One signal's samples."""
+
+    def __init__(self, signal: str, samples: Collection[Sample], places: Places) -> None:
         self.samples = samples
-        self._dcgm, self._place = signal.startswith("dcgm_"), place
+        self._dcgm, self._places = signal.startswith("dcgm_"), places
         self._ours = any(OURS[0] in sample.labels for sample in samples)
         self._index: dict[tuple[str, ...], dict[tuple[str, ...], list[Sample]]] = {}
         self._known: dict[str, list[Sample]] = {}
@@ -37,7 +56,7 @@ class Column:
 
     def scraped(self, target: Target) -> list[Sample]:
         """Everything Prometheus has of the target."""
-        return self._with(*self._place(target))
+        return self._with(*self._places.of(target))
 
     def _newest(self, target: Target) -> list[Sample]:
         found = self._with(OURS, (target.name,)) if self._ours else []
@@ -79,13 +98,13 @@ class Table:
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
         self._columns: dict[str, Column] = {}
-        self._keys: dict[str, Key] = {}
+        self._places = Places()
 
     def column(self, signal: str) -> Column:
         """A signal, for whoever asks of many targets."""
         column = self._columns.get(signal)
         if column is None:
-            column = self._columns[signal] = Column(signal, self.answers.get(signal) or (), self._key)
+            column = self._columns[signal] = Column(signal, self.answers.get(signal) or (), self._places)
         return column
 
     def silent(self, signal: str) -> bool:
@@ -103,10 +122,3 @@ class Table:
     def vanished(self, target: Target) -> bool:
         """Prometheus talks about others and not about this one. No word about anybody is no news."""
         return bool(self.answers.get(UP)) and not self.of(UP, target)
-
-    def _key(self, target: Target) -> Key:
-        known = self._keys.get(target.name)
-        if known is None:
-            labels = tuple(sorted(target.match))
-            known = self._keys[target.name] = (labels, tuple(target.match[label] for label in labels))
-        return known

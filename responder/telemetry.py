@@ -69,6 +69,10 @@ class Telemetry:
         self.loop_lag = Gauge(
             "responder_loop_lag_seconds", "Worst event-loop lag since the last scrape.", registry=self.registry
         )
+        self.loop_lags = Histogram(
+            "responder_loop_lag_sampled_seconds", "Event-loop lag, ten samples a second.", registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+        )  # fmt: skip
         self.reload_ok = Gauge("responder_config_last_reload_successful", "1 or 0.", registry=self.registry)
         self.reload_at = Gauge(
             "responder_config_last_reload_success_timestamp_seconds", "When.", registry=self.registry
@@ -95,6 +99,7 @@ class Telemetry:
     def lag(self, seconds: float) -> None:
         """Record how late the event loop ran."""
         self._worst_lag = max(self._worst_lag, seconds)
+        self.loop_lags.observe(seconds)
 
     def page(self) -> bytes:
         """The exposition text."""

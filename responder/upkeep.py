@@ -22,7 +22,7 @@ from responder.where import discover_there
 
 log = structlog.get_logger()
 DISCOVERY_TIMEOUT_S = 10.0
-LAG_EVERY_S = 0.5
+LAG_EVERY_S = 0.1
 LOOKS_AT_ONCE = 200
 """Targets probed in one round: a thousand have their turn every fifth."""
 LOOKS_IN_FLIGHT = 50

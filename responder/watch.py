@@ -144,7 +144,7 @@ class Watch:
         await self._book.again()
         answers = await self.ask(content)
         now = self.clock()
-        self._tell_probes(answers, targets, probes, now)
+        await self._tell_probes(answers, targets, probes, now)
         mine = {t.signal for rule in content.rules for t in rule.terms if t.signal.startswith(OURS)} if probes else ()
         answers |= await asyncio.to_thread(merge, list(probes.values()), now, mine)
         await self._count(content, answers, targets)
@@ -202,21 +202,16 @@ class Watch:
             return _samples(name, rows)
         return await asyncio.to_thread(_samples, name, rows)
 
-    def _tell_probes(
+    async def _tell_probes(
         self, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target],
         probes: Mapping[str, Probe], now: float,
     ) -> None:  # fmt: skip
-        table = Table(answers)
-        known = set()
-        for name, target in targets.items():
-            mine = table.scraped(PROGRESS, target)
-            values = [s.value for s in mine if s.value is not None]
-            self.models[name] = frozenset(s.labels["model_name"] for s in mine if "model_name" in s.labels)
+        went = await asyncio.to_thread(_progress, answers, tuple(targets.values()))
+        for name, (done, models) in went.items():
+            self.models[name] = models
             if name in probes:
-                probes[name].progress(sum(values) if values else None, now)
-            if values:
-                known.add(name)
-        self.known = frozenset(known)
+                probes[name].progress(done, now)
+        self.known = frozenset(name for name, (done, _) in went.items() if done is not None)
 
     async def _count(
         self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]
@@ -325,6 +320,19 @@ class Watch:
 
     async def _write(self, rows: dict[str, str]) -> None:
         await self.store.save_timers(rows, ())
+
+
+def _progress(
+    answers: Mapping[str, tuple[Sample, ...] | None], targets: Iterable[Target]
+) -> dict[str, tuple[float | None, frozenset[str]]]:
+    """Target -> (tokens so far, None where Prometheus has nothing of it; names of the models it serves)."""
+    table, found = Table(answers), dict[str, tuple[float | None, frozenset[str]]]()
+    for target in targets:
+        mine = table.scraped(PROGRESS, target)
+        values = [s.value for s in mine if s.value is not None]
+        models = frozenset(s.labels["model_name"] for s in mine if "model_name" in s.labels)
+        found[target.name] = (sum(values) if values else None, models)
+    return found
 
 
 def _told_rows(told: Told, parts: list[tuple[int | None, Callable[[str], bool]]]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from responder.correlate import Memory, Policy
 from responder.holding import States
 from responder.judge import Round, absent, judge
@@ -51,3 +53,18 @@ def test_what_nobody_answered_is_not_absent() -> None:
     answers = {"queue": (sample("queue", "a", 9.0),), "silent": None}
     missing = absent(["queue", "silent"], answers, [target("a"), target("b")])
     assert missing == {"queue": frozenset({"b"})}
+
+
+def test_a_round_leaves_nothing_for_the_collector() -> None:
+    """Samples that hang in a circle would wait for a look through everything, which holds up the loop."""
+    targets = {name: target(name) for name in (f"t{n}" for n in range(300))}
+    one = a_round(targets=targets, answers={"queue": tuple(sample("queue", name, 1.0) for name in targets), "up": ()})
+    judge(one)
+    gc.collect()
+    gc.disable()
+    try:
+        judge(one)
+        absent(["queue"], one.answers, list(one.targets.values()))
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
