@@ -276,7 +276,8 @@ def _unknown(report: Report) -> Answer:
         if rival.probability >= RIVAL:
             items.append(say("unknown.rival", title=authored(rival.title), sure=sure(rival)))
     if lead:
-        items = ([why_unknown_line(lead.why_unknown)] if lead.why_unknown else []) + items
+        if lead.why_unknown and lead.status in (Status.CONFIRMED, Status.PROBABLE):
+            items.insert(0, why_unknown_line(lead.why_unknown))
         items += [missing_line(m) for m in lead.missing]
         items += [say("unknown.unexplained", alert=code(alert, 80)) for alert in lead.unexplained]
     known = {m.step for m in lead.missing} if lead else set()

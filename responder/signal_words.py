@@ -44,6 +44,7 @@ SIGNALS: dict[str, About] = {
     "spec_acceptance": About("share", "speculated tokens accepted"),
     "progress": About("", "movement of the engine"),
     "progress_total": About("", "movement of the engine since it started"),
+    "drained": About("", "nothing left to do"),
     "restarts": About("restarts", "restarts in a minute"),
     "recent_resets": About("restarts", "restarts in ten minutes"),
     "process_start_time": About("unix s", "start of the API server"),

@@ -117,21 +117,24 @@ def scrape_gap(window: Window) -> float | None:
 
 
 def down(window: Window) -> dict[str, Scalar]:
-    """down_s, answers_between_gaps, failed_scrape_s: whether nobody answers scrapes, or now and then somebody does, and
-    how long a failed one took. None: `up`, or the length of scrapes, is not known, or none failed.
+    """down_s, unasked, answers_between_gaps, failed_scrape_s: whether nobody answers scrapes, or now and then somebody
+    does, and how long a failed one took. None: `up`, or the length of scrapes, is not known, or none failed.
 
     What was answered between the first failed scrape and the last tells a server that is slow from one that is gone."""
     ups = window.points("up", window.start, window.end)
     if not ups:
-        return dict.fromkeys(("down_s", "answers_between_gaps", "failed_scrape_s"))
+        return dict.fromkeys(("down_s", "unasked", "answers_between_gaps", "failed_scrape_s"))
     failed = [at for at, value in ups if value == 0 and at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
     since = min((at for at in failed if not answered or at > answered[-1]), default=None)
-    if since is None and answered and window.end - answered[-1] > 2.5 * window.interval:
-        since = answered[-1] + window.step  # Prometheus no longer asks: it has left service discovery
+    # Prometheus no longer asks: it has left service discovery.
+    unasked = window.end - ups[-1][0] > 2.5 * window.interval
+    if since is None and answered and unasked:
+        since = answered[-1] + window.step
     lengths = dict(window.points("scrape_seconds", window.onset_at, window.end))
     took = [lengths[at] for at in failed if at in lengths]
     return {
+        "unasked": unasked,
         "down_s": 0.0 if since is None else window.end - since + window.step,
         "answers_between_gaps": sum(failed[0] < at < failed[-1] for at in answered) if failed else None,
         "failed_scrape_s": median(took) if took else None,

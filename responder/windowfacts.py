@@ -168,6 +168,15 @@ def cached_tokens_ratio(window: Window) -> float | None:
     return median(now) / median(usual)
 
 
+def computed_beyond_cache(window: Window) -> float | None:
+    """Prompt tokens computed per second against what the same prompts would need if the cache answered none of them:
+    1 is a cache that was lost altogether; far more comes of other prompts. None without a hit rate from before."""
+    computed, hits = summary(window, "prompt_computed_rate"), summary(window, "prefix_hit_rate").baseline
+    if computed.ratio is None or hits is None:
+        return None
+    return computed.ratio * (1.0 - hits)
+
+
 def prefill_mix_ratio(window: Window) -> float | None:
     """Prompt tokens computed per token generated, against before: more traffic of the same kind changes nothing."""
     computed, generated = summary(window, "prompt_computed_rate"), summary(window, "generation_rate")

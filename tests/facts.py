@@ -14,8 +14,9 @@ from responder.traces.facts import FACTS as TRACE
 _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s")
 _NAMES = {
     "metrics": "running.pinned flat_s flat_with_in_flight reset scrape_gap_s catch_up itl_equal_batch_ratio "
-    "down_s answers_between_gaps failed_scrape_s "
+    "down_s unasked answers_between_gaps failed_scrape_s "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
+    "computed_beyond_cache_ratio "
     "longest_stall_s first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",

@@ -83,7 +83,7 @@ def test_failed_scrapes_since_the_onset() -> None:
 def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> None:
     """Refused at once and for good; given up on after a second, and answered twice in between."""
     gone = down(made(onset=2, up=[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], scrape_seconds=[0.01] * 3 + [0.0004] * 3))
-    assert gone == {"down_s": 15.0, "answers_between_gaps": 0, "failed_scrape_s": 0.0004}
+    assert gone == {"down_s": 15.0, "unasked": False, "answers_between_gaps": 0, "failed_scrape_s": 0.0004}
     slow = down(
         made(onset=1, up=[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], scrape_seconds=[0.1, 1.0, 0.9, 1.0, 0.8, 1.1, 0.9])
     )
@@ -93,10 +93,13 @@ def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> N
 def test_a_server_that_left_service_discovery_is_gone_too() -> None:
     """Nothing failed; nobody asks it any more."""
     up: list[float | None] = [1.0] * 6 + [None] * 6
-    assert down(made(onset=2, up=up, running=[2.0] * 12))["down_s"] == 30.0
+    told = down(made(onset=2, up=up, running=[2.0] * 12))
+    assert (told["down_s"], told["unasked"]) == (30.0, True)
 
 
 def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
     """Unknown, not fine; and a server that always answered has no length of failed scrapes."""
     assert set(down(made(running=[1.0] * 30)).values()) == {None}
-    assert down(made(up=[1.0] * 30)) == {"down_s": 0.0, "answers_between_gaps": None, "failed_scrape_s": None}
+    assert down(made(up=[1.0] * 30)) == {
+        "down_s": 0.0, "unasked": False, "answers_between_gaps": None, "failed_scrape_s": None,
+    }  # fmt: skip

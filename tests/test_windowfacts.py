@@ -11,6 +11,7 @@ from responder.stops import standing
 from responder.window import Window, decode, encode
 from responder.windowfacts import (
     cached_tokens_ratio,
+    computed_beyond_cache,
     delay_in_decode,
     first_mover,
     itl_at_equal_batch,
@@ -102,6 +103,16 @@ def test_a_batch_that_grows_with_every_prompt_is_no_prefill_in_the_step() -> Non
     prefill = [100.0] * 10 + [5000.0] * 10
     grown, slow = [2.0] * 10 + [9.0] * 10, [0.02] * 10 + [0.09] * 10
     assert itl_with_prefill(made(prompt_computed_rate=pad + prefill, itl_mean=pad + slow, running=pad + grown)) is None
+
+
+def test_a_lost_cache_explains_so_much_prefill_and_no_more() -> None:
+    """With four prompt tokens in ten from the cache, its loss makes two thirds more work; twelve times is more."""
+    hits: list[float | None] = [0.4] * 20 + [0.0] * 10
+    lost = computed_beyond_cache(made(prompt_computed_rate=[300.0] * 20 + [500.0] * 10, prefix_hit_rate=hits))
+    assert lost == pytest.approx(1.0)
+    longer = computed_beyond_cache(made(prompt_computed_rate=[300.0] * 20 + [3600.0] * 10, prefix_hit_rate=hits))
+    assert longer == pytest.approx(7.2)
+    assert computed_beyond_cache(made(prompt_computed_rate=[300.0] * 30)) is None
 
 
 def test_where_prefill_never_ends_nothing_shows_decoding_without_it() -> None:

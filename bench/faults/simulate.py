@@ -49,6 +49,8 @@ ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5,
 LATENCY = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 STARTED_AT = 1_790_000_000.0
+LIMIT_S = 0.2
+"""A control whose clients wait longer between tokens than the shipped limit is none on that machine."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,10 @@ class Case:
     shape: Callable[[Machine], Machine] = lambda machine: machine
     also: tuple[str, ...] = ()
     fault_s: float = 100.0
+    lost: Callable[[float], float | None] = lambda t: None
+    """Seconds a scrape takes to fail; None: it is answered. What runs meanwhile is nobody's business."""
+    back_at: float = 1e9
+    """From then on it is another process, whose counters begin at zero."""
     new: bool = False
     """The server was started when its history begins; else an hour before."""
     causes: tuple[str, ...] = ()
@@ -336,11 +342,21 @@ def simulate(case: Case, machine: Machine, *, before_s: float, after_s: float, s
             now = server.step(now, case.slower(now))
         else:
             now += 0.005
+        if now >= case.back_at and started < STARTED_AT:
+            server, started = Server(machine), STARTED_AT + before_s + now
         while scraped <= now:
             if scraped >= -before_s:
-                yield from ((name, labels, scraped, value) for name, labels, value in server.exposed(started))
-                yield "up", "", scraped, 1.0
+                yield from _scrape(server, case.lost(scraped), scraped, started)
             scraped += scrape_s
+
+
+def _scrape(server: Server, fails_after_s: float | None, at: float, started: float) -> Iterator[
+    tuple[str, str, float, float]
+]:  # fmt: skip
+    if fails_after_s is None:
+        yield from ((name, labels, at, value) for name, labels, value in server.exposed(started))
+    yield "up", "", at, 1.0 if fails_after_s is None else 0.0
+    yield "scrape_duration_seconds", "", at, fails_after_s or 0.01
 
 
 def _usual(full: float, share: float = USUAL_SHARE) -> Stream:
@@ -470,7 +486,25 @@ def cases() -> list[Case]:
             "low_throughput",
             during(lambda m, f: [replace(_usual(f, 0.5), leaves_after=4)]),
         ),
+        Case("killed", "engine_crash", "hang_or_crash", steady, lost=lambda t: 0.002 if t >= 0 else None),
+        Case(
+            "killed_and_back",
+            "engine_crash",
+            "hang_or_crash",
+            steady,
+            lost=lambda t: 0.002 if 0 <= t < 60 else None,
+            back_at=60.0,
+        ),
+        Case("unreachable", "frontend_frozen", "hang_or_crash", steady, lost=lambda t: 4.0 if t >= 0 else None),
         Case("healthy", None, None, steady),
+        Case(
+            "deploy",
+            None,
+            None,
+            lambda t, m, f: [] if -20 <= t < 20 else [_usual(f)],
+            lost=lambda t: 0.002 if 0 <= t < 20 else None,
+            back_at=20.0,
+        ),
         Case("burst", None, None, lambda t, m, f: [_usual(f, 0.9 if burst(t) else 0.3)]),
         Case("burst_over", None, None, lambda t, m, f: [_usual(f, 1.4 if burst(t) else 0.3)]),
         Case("ramp", None, None, lambda t, m, f: [_usual(f, 0.2 + 0.5 * min(max(t / 100, 0), 1))]),
@@ -486,6 +520,17 @@ def cases() -> list[Case]:
     ]
 
 
+def felt(rows: list[tuple[str, str, float, float]]) -> float:
+    """Seconds between tokens that one in a hundred exceeds in the second half of these rows of a history."""
+    buckets: dict[float, list[float]] = {}
+    middle = (rows[0][2] + rows[-1][2]) / 2
+    for metric, labels, at, value in rows:
+        if metric == "vllm:inter_token_latency_seconds_bucket" and at >= middle:
+            buckets.setdefault(float(labels.rpartition("le=")[2].strip('"')), []).append(value)
+    grown = sorted((edge, values[-1] - values[0]) for edge, values in buckets.items())
+    return next((edge for edge, count in grown if count >= 0.99 * grown[-1][1]), 0.0)
+
+
 def write(to: pathlib.Path, machines: list[str], scrape_s: float, before_s: float) -> int:
     """Write all cases on these machines as one history with its truth; the number of targets."""
     series: dict[str, list[str]] = {}
@@ -494,7 +539,10 @@ def write(to: pathlib.Path, machines: list[str], scrape_s: float, before_s: floa
     for name in machines:
         for case in cases():
             target, began = f"{name}_{case.name}:8000", STARTED_AT + before_s + offset
-            rows = simulate(case, MACHINES[name], before_s=before_s, after_s=30, scrape_s=scrape_s, seed=target)
+            rows = list(simulate(case, MACHINES[name], before_s=before_s, after_s=30, scrape_s=scrape_s, seed=target))
+            if case.cause is None and not case.new and felt(rows) > LIMIT_S:
+                print(f"REJECTED {target}: no control, every hundredth token takes {felt(rows):g} s")
+                continue
             for metric, labels, at, value in rows:
                 where = f'{labels}{"," if labels else ""}instance="{target}",job="vllm"'
                 series.setdefault(metric, []).append(

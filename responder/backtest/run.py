@@ -38,7 +38,7 @@ ROUNDS_AT_ONCE = 150
 OLD_S = 600.0
 SLOWEST_S = 10.0
 """Between rounds while only incidents older than that go on; a pause of 30 s would count as not watched."""
-ALWAYS = ("up", "in_flight", "progress_total")
+ALWAYS = ("up", "in_flight", "progress_total", "drained")
 USUAL_INTERVAL_S = 15.0
 SEEN_POINTS = 720
 FRESH_S = 60.0

@@ -11,6 +11,7 @@ from responder.evaluate import UP, observe, present
 from responder.holding import States, advance
 from responder.model import Change, Content, Incident, Sample, Silence, Symptom, Target
 
+DRAINED = "drained"
 Answers = dict[str, tuple[Sample, ...] | None]
 Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 
@@ -91,7 +92,8 @@ class Walk:
         decisions, self.memory = correlate(
             self.fired, tuple(self.incidents.values()), self.memory, now,
             targets=[target for target in self.targets if target.name in there],
-            silences=self.silences, healthy=_up(answers, self.targets), policy=self.policy,
+            silences=self.silences, healthy=_up(answers, self.targets), stopping=_emptied(answers, mine),
+            policy=self.policy,
         )  # fmt: skip
         changed: list[tuple[Change, Incident]] = []
         for decision in decisions:
@@ -119,9 +121,19 @@ class Walk:
 
 def _up(answers: Answers, targets: Iterable[Target]) -> set[str]:
     """Targets whose last scrape worked. A history has no canary to prove more."""
-    samples = answers.get(UP) or ()
+    return {target.name for target in targets if 1 in _values(answers, UP, target)}
+
+
+def _emptied(answers: Answers, targets: Iterable[Target]) -> set[str]:
+    """Targets that answer no more and had nothing to do when they last did: a history has no log in which a server
+    says that it stops on request, but who stops one takes its traffic away first."""
     return {
         target.name
         for target in targets
-        if any(s.value == 1 and all(s.labels.get(k) == v for k, v in target.match.items()) for s in samples)
+        if _values(answers, UP, target) == {0} and _values(answers, DRAINED, target) == {1}
     }
+
+
+def _values(answers: Answers, signal: str, target: Target) -> set[float | None]:
+    samples = answers.get(signal) or ()
+    return {s.value for s in samples if all(s.labels.get(k) == v for k, v in target.match.items())}

@@ -19,6 +19,7 @@ from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, g
 from responder.windowfacts import (
     BASELINE_S,
     cached_tokens_ratio,
+    computed_beyond_cache,
     delay_in_decode,
     first_mover,
     itl_at_equal_batch,
@@ -142,6 +143,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
     yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
+    yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
     mover = first_mover(window)
     if mover is None:
@@ -220,6 +222,7 @@ STEP = Step(
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
         FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
         FactSpec("metrics.down_s", "s", "for how long scrapes have failed, until now"),
+        FactSpec("metrics.unasked", "", "whether Prometheus no longer scrapes it: it has left service discovery"),
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
@@ -227,6 +230,9 @@ STEP = Step(
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
+        FactSpec(
+            "metrics.computed_beyond_cache_ratio", "", "prompt tokens computed, against a cache that answers none"
+        ),
         FactSpec("metrics.cached_tokens_ratio", "", "tokens per second from the prefix cache, against before"),
         FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
         FactSpec("metrics.movers", "", "the signals that left their usual band, in the order in which they did"),

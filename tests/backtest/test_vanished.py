@@ -84,3 +84,17 @@ def test_a_loss_becomes_an_incident(sibling: Target, after_s: int) -> None:
     assert opened[0] == pytest.approx(after_s, abs=10)
     (incident,) = walk.incidents.values()
     assert (incident.target, incident.symptoms[0].alert) == (ONE.name, "VLLMTargetDown")
+
+
+@pytest.mark.parametrize(("drained", "after_s"), [(1.0, 190), (0.0, 6)])
+def test_who_stops_with_nothing_left_to_do_has_three_minutes_to_come_back(drained: float, after_s: int) -> None:
+    """A history has no log that says so; a single server that was drained first is being restarted by somebody."""
+    walk = Walk(load(Config(), STEPS), [ONE], Policy())
+    here = {"instance": "gpu-1:8000"}
+
+    def answers(now: int) -> Answers:
+        seen = Sample(signal="drained", labels=here, value=drained, at=0.0)  # its range ends with what it looks back at
+        return {"up": (Sample(signal="up", labels=here, value=0.0, at=0.0),), "drained": (seen,) if now < 20 else ()}
+
+    opened = [now for now in range(0, 260, 2) if walk.step(answers(now), float(now), {ONE.name})]
+    assert opened[0] == pytest.approx(after_s, abs=4)
