@@ -87,7 +87,7 @@ def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> N
     slow = down(
         made(onset=1, up=[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], scrape_seconds=[0.1, 1.0, 0.9, 1.0, 0.8, 1.1, 0.9])
     )
-    assert slow == {"down_s": 0.0, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
+    assert slow == {"down_s": 0.0, "unasked": False, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
 
 
 def test_a_server_that_left_service_discovery_is_gone_too() -> None:
