@@ -48,9 +48,9 @@ def reach_of(error: BaseException) -> tuple[Reach, str]:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
-            return "refused", words
+            return "refused", "nobody listens on the port"
         if isinstance(cause, ConnectionResetError | BrokenPipeError | aiohttp.ServerDisconnectedError):
-            return "reset", words
+            return "reset", "the connection was cut"
         cause = cause.__cause__ or getattr(cause, "os_error", None)
     if isinstance(error, aiohttp.ClientPayloadError):
         return "reset", words

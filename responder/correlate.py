@@ -266,9 +266,9 @@ def _worse(before: Incident, after: Incident) -> str:
     if new:
         news.append(f"also {', '.join(new)}")
     if after.incident_class != before.incident_class:
-        news.append(f"class {before.incident_class} -> {after.incident_class}")
+        news.append(f"class {before.incident_class} → {after.incident_class}")
     if after.severity is not before.severity:
-        news.append(f"severity {before.severity.value} -> {after.severity.value}")
+        news.append(f"severity {before.severity.value} → {after.severity.value}")
     return "; ".join(news)
 
 

@@ -143,7 +143,10 @@ def _note(signs: Signs, record: Record, at: float, onset_at: float) -> None:
         # After a death the API server shuts down as well; only one that comes first was wished.
         if name == "graceful_shutdown" and any(death in signs.hits for death in DEATHS):
             continue
-        signs.hits[name] = Hit(at, f"{record.role} {message.strip()}".strip()[:MAX_WORDS])
+        words = message.strip()
+        # The process that wrote the line, unless the line begins with it.
+        words = words if not record.role or words.startswith(record.role) else f"{record.role}: {words}"
+        signs.hits[name] = Hit(at, words[:MAX_WORDS])
 
 
 def _note_exception(signs: Signs, record: Record, at: float, best: int) -> int:

@@ -19,6 +19,7 @@ from responder.model import Button, Experience, Report, Series, TimelineEntry
 from responder.offers import offers
 from responder.replay import stored_traces
 from responder.report import summary_text, to_html, to_json, to_markdown
+from responder.report_words import percent
 from responder.requests.stepchart import draw as draw_steps
 from responder.routes import receivers_for
 
@@ -35,7 +36,7 @@ def weigh(kit: Kit, case: Case) -> None:
     top = case.verdict.hypotheses[0]
     if top.cause != before:
         note = TimelineEntry(
-            at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({top.probability:.0%})"
+            at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({percent(top.probability)})"
         )
         case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
     if top.cause != "unknown" and case.timings.first_cause_s is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -39,11 +39,13 @@ from responder.report_words import (
     phrase,
     plain,
 )
-from responder.words import say
+from responder.words import say, told
 
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
 STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
+OPEN_OPTION = re.compile(r"(--[a-z-]+) <")
+"""An option whose value the reader must choose."""
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
 FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
@@ -103,7 +105,10 @@ def answers(report: Report) -> tuple[Answer, ...]:
 
 def _broken(report: Report) -> Answer:
     incident = report.incident
+    facts = facts_by_name(report)
     models = sorted({s.labels["model_name"] for s in incident.symptoms if s.labels.get("model_name")})
+    if not models and (served := facts.get("endpoints.models")) and isinstance(served.value, str):
+        models = [name for name in served.value.split(", ") if name]
     where = code(incident.target, 80)
     if report.target_url and plain(incident.target) not in report.target_url:
         where += f" ({code(report.target_url, 120)})"
@@ -113,7 +118,7 @@ def _broken(report: Report) -> Answer:
     state = "over" if incident.state == "resolved" else "open"
     lead = say(f"broken.{state}", who=where, trouble=class_words(incident.incident_class))
     if load:
-        lead += say("broken.load_last" if gone else "broken.load", load=", ".join(load))
+        lead += say("broken.load_last" if gone else "broken.load", load=say("list").join(load))
     return Answer("broken", lead, tuple(symptom_line(s) for s in incident.symptoms))
 
 
@@ -157,8 +162,8 @@ def _since(report: Report) -> Answer:
         lead += say("since.over", at=clock(incident.resolved_at), length=length)
     else:
         lead += say("since.open", length=duration(report.generated_at - incident.onset_at))
-    noticed = duration(incident.opened_at - incident.onset_at)
-    lead = say("since.noticed", lead=lead, length=noticed)
+    late = incident.opened_at - incident.onset_at
+    lead = say("since.noticed", lead=lead, length=duration(late)) if late >= 1 else say("since.at_once", lead=lead)
     taken = incident.acknowledged
     items = (say("since.acknowledged", who=plain(taken.who, 80), at=clock(taken.at)),) if taken else ()
     summary = facts_by_name(report).get("changes.summary")
@@ -180,7 +185,9 @@ def _cause(report: Report) -> Answer:
     items = [_together(report), *items] if report.verdict.together else items
     items += [record_line(record) for record in report.experience.records if record.cause == lead.cause]
     if lead.would_confirm and lead.status is not Status.CONFIRMED:
-        items.append(say("cause.wanted", says="; ".join(authored(says, 200) for says in lead.would_confirm)))
+        items.append(
+            say("cause.wanted", says=say("items").join(sentence(authored(says, 200)) for says in lead.would_confirm))
+        )
     items.append(say("cause.wrong_if", disproof=disproof_line(report, lead)))
     words = say("cause.lead", title=authored(lead.title), sure=sure(lead), says=authored(lead.says))
     return Answer("cause", words, tuple(items))
@@ -195,7 +202,7 @@ def _together(report: Report) -> str:
     """That there are several faults at once, by name."""
     titles = {h.cause: f"{authored(h.title)} ({sure(h)})" for h in report.verdict.hypotheses}
     names = [titles.get(cause, code(cause, 80)) for cause in report.verdict.together]
-    return say("cause.together", count=len(names), names="; ".join(names))
+    return say("cause.together", count=len(names), names=say("items").join(names))
 
 
 def _yet(report: Report) -> str:
@@ -227,7 +234,7 @@ def disproof_line(report: Report, hypothesis: Hypothesis) -> str:
 
 
 def _measured_in(report: Report, finding: Finding) -> str:
-    return "; ".join(spoken(report, fact) for fact in finding.facts[:3]) or say("no_value")
+    return say("items").join(spoken(report, fact) for fact in finding.facts[:3]) or say("no_value")
 
 
 def strongest(findings: Iterable[Finding], count: int) -> list[Finding]:
@@ -259,9 +266,23 @@ def remedy_line(report: Report, remedy: Remedy) -> str:
         "do.line",
         how=say("do.safe") if remedy.safe_now else say("do.care"),
         says=sentence(authored(remedy.says)),
-        option=f": {code(runnable(report, remedy.option))}" if remedy.option else "",
+        option=say("do.option", option=code(runnable(report, remedy.option))) if remedy.option else "",
+        now=say("do.now", values=now) if (now := set_now(report, remedy.option)) else "",
         tradeoff=sentence(authored(remedy.tradeoff)),
     )
+
+
+def set_now(report: Report, option: str) -> str:
+    """What the options that a remedy leaves open are set to: '256', of several with their names; '' if not known."""
+    facts = facts_by_name(report)
+    found = []
+    for flag in OPEN_OPTION.findall(option):
+        name = flag.removeprefix("--").removesuffix("-size").replace("-", "_")
+        fact = facts.get(f"config.{name}")
+        if fact is not None and fact.value is not None:
+            found.append(f"{flag} {fact.value:g}" if isinstance(fact.value, float) else f"{flag} {fact.value}")
+    found = list(dict.fromkeys(found))
+    return plain(found[0].partition(" ")[2] if len(found) == 1 else ", ".join(found), 200)
 
 
 def sentence(words: str) -> str:
@@ -290,7 +311,9 @@ def _unknown(report: Report) -> Answer:
         items.append(
             say(
                 "unknown.signals",
-                names=plain("; ".join(signal_words(name) for name in absent.value.replace(" ", "").split(",")), 400),
+                names=plain(
+                    say("items").join(signal_words(name) for name in absent.value.replace(" ", "").split(",")), 400
+                ),
             )
         )
     if items:
@@ -302,17 +325,27 @@ def why_unknown_line(why: WhyUnknown) -> str:
     """That nobody knows why it came about: what is not there, what could not be looked at, where else to look."""
     line = say("why.unknown")
     if why.not_found:
-        line += say("why.not_found", what="; ".join(authored(says, 120) for says in why.not_found))
+        line += say("why.not_found", what=say("items").join(authored(says, 120) for says in why.not_found))
     if why.not_seen:
-        line += say("why.not_seen", what="; ".join(authored(says, 120) for says in why.not_seen))
+        line += say("why.not_seen", what=say("items").join(authored(says, 120) for says in why.not_seen))
     return line + say("why.otherwise", where=authored(why.otherwise))
 
 
 def missing_line(missing: Missing) -> str:
     """Evidence we do not have, why, and what it would have told."""
-    would = "; ".join(authored(part, 200) for part in missing.would_tell.split("; ")) if missing.would_tell else ""
+    would = say("items").join(_claims(missing.would_tell))
     line = say("missing", step=code(missing.step, 60), why=sentence(phrase(missing.why, 160)))
     return line + (say("missing.would", would=sentence(would)) if would else "")
+
+
+def _claims(joined: str) -> Iterator[str]:
+    """Claims that were joined by semicolons, each in the language spoken; a claim may hold a semicolon itself."""
+    parts = joined.split("; ") if joined else []
+    while parts:
+        tries = ["; ".join(parts[:count]) for count in range(len(parts), 0, -1)]
+        whole = next((claim for claim in tries if told(claim) != claim), parts[0])
+        yield authored(whole, 200)
+        parts = parts[whole.count("; ") + 1 :]
 
 
 def footer(report: Report) -> str:
@@ -329,4 +362,4 @@ def footer(report: Report) -> str:
     ]
     line = say("footer", id=code(report.incident.id, 80), revision=report.revision,
                stage=named("stage", report.stage), at=clock(report.generated_at, day=True))  # fmt: skip
-    return line + (say("footer.speed", speeds=", ".join(speeds)) if speeds else "")
+    return line + (say("footer.speed", speeds=say("list").join(speeds)) if speeds else "")

@@ -40,6 +40,12 @@ def fact_line(fact: Fact, others: dict[str, Fact]) -> str:
 
 
 def _value(fact: Fact, others: dict[str, Fact]) -> str:
+    words = _bare(fact, others)
+    return words + (f": {phrase(fact.says, 160)}" if fact.says else "")
+
+
+def _bare(fact: Fact, others: dict[str, Fact]) -> str:
+    """The value with what is usual and of whom, without the fact's own words."""
     words = honest(fact, others)
     stem, _, aspect = fact.name.rpartition(".")
     usual = others.get(f"{stem}.baseline")
@@ -47,7 +53,7 @@ def _value(fact: Fact, others: dict[str, Fact]) -> str:
         words = say("in_usual", value=words, usual=honest(usual, others))
     if fact.subject:
         words = say("of_subject", value=words, subject=plain(fact.subject, 40))
-    return words + (f": {phrase(fact.says, 160)}" if fact.says else "")
+    return words
 
 
 def spoken(report: Report, fact: Fact) -> str:
@@ -61,10 +67,13 @@ def spoken(report: Report, fact: Fact) -> str:
         return say(key, name=name, value=value) if known(key) else say(
             "aspect.other", name=name, aspect=_loose(aspect), value=value
         )  # fmt: skip
-    if fact.says and isinstance(fact.value, int | float) and not fact.subject:
+    name, words = _loose(fact.name), phrase(fact.says, 160).rstrip(".")
+    if words and fact.value and isinstance(fact.value, int | float) and not fact.subject:
         # The words name what was counted or seen; '1 processes' before them only delays the reader.
-        return f"{_loose(fact.name)}: {phrase(fact.says, 160)}"
-    return f"{_loose(fact.name)} {value}"
+        return f"{name}: {words}"
+    value = _bare(fact, facts_by_name(report))
+    apart = ": " if isinstance(fact.value, bool | str) else " "
+    return f"{name}{apart}{value}" + (say("aside", words=words) if words and words != value else "")
 
 
 def _loose(name: str) -> str:
@@ -73,4 +82,4 @@ def _loose(name: str) -> str:
 
 def values_of(finding: Finding, others: dict[str, Fact]) -> str:
     """The measured values behind a finding."""
-    return "; ".join(fact_line(fact, others) for fact in finding.facts[:6]) or say("no_value")
+    return say("items").join(fact_line(fact, others) for fact in finding.facts[:6]) or say("no_value")

@@ -18,6 +18,7 @@ from responder.report_answers import (
     leading_cause,
     remedies,
     runnable,
+    set_now,
     sure,
     title,
 )
@@ -155,6 +156,8 @@ def _actions(report: Report) -> str:
     rows = []
     for remedy in remedies(report):
         price = say("do.tradeoff", tradeoff=authored(remedy.tradeoff))
+        now = set_now(report, remedy.option)
+        price = f"{say('do.set_now', values=now)} {price}" if now else price
         how = say("do.safe") if remedy.safe_now else say("do.care")
         tag = f'<span class="tag{" safe" if remedy.safe_now else ""}">{text(how)}</span>'
         option = (

@@ -13,8 +13,8 @@ ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 SPACE = re.compile(r"\s+")
 QUANTILE = re.compile(r"_p\d\d+(?:\.|$)")
 
-COUNTED = re.compile(r"[A-Za-z]{3,}s")
-"""An English word for several things: 1 requests is 1 request."""
+COUNTED = re.compile(r"([A-Za-z]{3,}?)(es(?<=sses)|s)(/.*)?")
+"""An English word for several things: 1 requests is 1 request, 1 tokens/s is 1 token/s."""
 
 SHARE_UNITS = {"share", "fraction", "0..1", "ratio01"}
 TIMES_UNITS = {"x", "×", "ratio", "times", "factor"}
@@ -118,7 +118,7 @@ def percent(share: float) -> str:
         return say("over_99")
     if 0 < hundredths < 1:
         return say("under_1") if hundredths < 0.1 else f"{hundredths:.1f} %"
-    return f"{hundredths:.0f} %"
+    return f"{hundredths:.0f} %".removeprefix("-") if abs(hundredths) < 0.5 else f"{hundredths:.0f} %"
 
 
 def size(count: float) -> str:
@@ -161,9 +161,14 @@ def measured(value: Scalar, unit: str = "") -> str:
     if key == "http status":
         return f"HTTP {value:.0f}"
     word = UNIT_WORDS.get(key) or plain(unit_word(unit), 24)
-    if value == 1 and COUNTED.fullmatch(word):
-        word = word[: -2 if word.endswith("sses") else -1]
+    word = one_of(word) if value == 1 else word
     return f"{number(value)}{'' if word.startswith('/') else ' '}{word}"
+
+
+def one_of(unit: str) -> str:
+    """The unit of a single thing."""
+    got = COUNTED.fullmatch(unit)
+    return got[1] + (got[3] or "") if got else unit
 
 
 def limit(value: float, unit: str) -> str:
@@ -175,6 +180,8 @@ def limit(value: float, unit: str) -> str:
 
 def honest(fact: Fact, others: dict[str, Fact]) -> str:
     """A fact's value in words. Histogram quantiles are only known to a bucket: say the bucket, or that it is about."""
+    if fact.name.endswith(".change") and fact.unit in SHARE_UNITS and isinstance(fact.value, int | float):
+        return say("points", n=f"{fact.value * 100:+.0f}")  # not a share of what it was: 90 % to 60 % is 30 points
     said = measured(fact.value, fact.unit or ("x" if fact.name.endswith(RATIO) else ""))
     if not QUANTILE.search(fact.name) or isinstance(fact.value, str | bool) or fact.value is None:
         return said

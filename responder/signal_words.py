@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from responder.report_words import one_of
 from responder.signals import bucket_of
 
 
@@ -149,7 +150,7 @@ def number(value: float, unit: str = "") -> str:
     if unit.split(" ")[0] == "share":
         return f"{number(value * 100)} %"
     text = f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
-    return f"{text} {unit}".rstrip()
+    return f"{text} {one_of(unit) if value == 1 else unit}".rstrip()
 
 
 def words_for(signal: str, value: float | None, unit: str | None = None) -> str:

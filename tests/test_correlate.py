@@ -73,8 +73,8 @@ def test_more_of_the_same_is_no_change_and_worse_is() -> None:
     assert (grew.change, grew.incident.incident_class, grew.reason) == (Change.GREW, "high_ttft", "also VLLMITLHigh")
     (grew,) = story.at(T0 + 3, symptom("VLLMNoProgress", "hang_or_crash", "critical"))
     assert grew.incident.incident_class == "hang_or_crash"
-    assert "high_ttft -> hang_or_crash" in grew.reason
-    assert "warning -> critical" in grew.reason
+    assert "high_ttft → hang_or_crash" in grew.reason
+    assert "warning → critical" in grew.reason
     assert len(grew.incident.symptoms) == 4
     assert changes(story.at(T0 + 4, symptom())) == ["unchanged"]
     assert len(story.incidents) == 1

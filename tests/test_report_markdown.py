@@ -7,7 +7,9 @@ from markdown_it import MarkdownIt
 
 from responder.model import Fact
 from responder.report import summary_text, to_markdown
-from responder.report_answers import runnable
+from responder.report_answers import answers as first_screen
+from responder.report_answers import runnable, set_now
+from responder.report_facts import spoken
 from tests.hostile import HOSTILE
 from tests.sample_report import CAPACITY, KV, UNKNOWN, hostile, sample
 
@@ -138,3 +140,52 @@ def test_the_summary_carries_cause_and_action():
     said = summary_text(sample())
     assert "probable, 87 %" in said
     assert "Safe now — Send part of this model's traffic" in said
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        (Fact(name="canaries.token_zero", value=True, step="a"), "every answer is token 0 alone: yes"),
+        (Fact(name="endpoints.reachable", value="refused", step="a", says="nobody listens on the port"),
+         "/health: refused (nobody listens on the port)"),
+        (Fact(name="processes.engine_missing", value=True, step="a", says="EngineCore (pid 3)."),
+         "the engine process is gone: EngineCore (pid 3)"),
+        (Fact(name="canary.seconds", value=2.5, unit="s", step="a"), "one-token request took 2.5 s"),
+    ],
+)  # fmt: skip
+def test_a_fact_is_said_once_and_apart_from_its_name(fact, words):
+    """A yes or a state does not run into the name before it."""
+    assert spoken(sample(), fact) == words
+
+
+def test_an_option_left_open_says_what_it_is_set_to():
+    """One by its value, several by their names too; nothing where the server's setting is not known."""
+    facts = (
+        Fact(name="config.max_num_seqs", value=256, step="server_config"),
+        Fact(name="config.gpu_memory_utilization", value=0.92, unit="share", step="server_config"),
+        Fact(name="config.tensor_parallel", value=None, step="server_config"),
+    )
+    report = sample()
+    report = report.model_copy(update={"evidence": (report.evidence[0].model_copy(update={"facts": facts}),)})
+    assert set_now(report, "--max-num-seqs <lower>") == "256"
+    both = "--gpu-memory-utilization <lower>; --max-num-seqs <lower>"
+    assert set_now(report, both) == "--gpu-memory-utilization 0.92, --max-num-seqs 256"
+    assert set_now(report, "--tensor-parallel-size <higher>") == set_now(report, "--dtype bfloat16") == ""
+
+
+def test_the_model_is_named_when_only_the_server_says_it():
+    """Probes and logs carry no label of the model."""
+    report = sample()
+    bare = tuple(symptom.model_copy(update={"labels": {}}) for symptom in report.incident.symptoms)
+    served = Fact(name="endpoints.models", value="big, small", step="endpoints")
+    evidence = (report.evidence[0].model_copy(update={"facts": (served,)}),)
+    incident = report.incident.model_copy(update={"symptoms": bare})
+    lead = first_screen(report.model_copy(update={"incident": incident, "evidence": evidence}))[0].lead
+    assert "users of `big`, `small` on" in lead
+
+
+def test_noticed_at_once_is_said_so():
+    """Not '0 s after it began'."""
+    report = sample()
+    incident = report.incident.model_copy(update={"opened_at": report.incident.onset_at + 0.2})
+    assert first_screen(report.model_copy(update={"incident": incident}))[1].lead.endswith("Noticed at once.")

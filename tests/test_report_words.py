@@ -101,3 +101,21 @@ def test_foreign_text_is_one_printable_line(text):
 def test_surrogates_cannot_break_an_encoding():
     """Log bytes decoded with surrogateescape."""
     clean("a\udcffb").encode("utf-8")
+
+
+def test_one_thing_is_said_as_one():
+    """Also as a rate; a word that only ends in s stays."""
+    assert [measured(1, unit) for unit in ("requests", "processes", "tokens/s", "GPUs")] == [
+        "1 request", "1 process", "1 token/s", "1 GPU"
+    ]  # fmt: skip
+    assert measured(2, "tokens/s") == "2 tokens/s"
+
+
+def test_a_share_that_fell_is_said_in_points():
+    """From 63 % to 61 % is two points; hardly any is no minus zero."""
+    told = [
+        honest(Fact(name="metrics.kv_usage.change", value=value, unit="share", step="a"), {})
+        for value in (-0.02, 0.3, -0.9)
+    ]
+    assert told == ["-2 points", "+30 points", "-90 points"]
+    assert percent(-0.001) == "0 %"

@@ -12,9 +12,10 @@ import pytest
 from responder.capture import STEPS
 from responder.config import Config
 from responder.content import check, tongue
-from responder.model import Content
+from responder.model import Content, Missing
 from responder.replay import replay
 from responder.report import contract, summary_text, to_html, to_markdown
+from responder.report_answers import missing_line
 from responder.report_rows import DERIVED
 from responder.report_signals import signal_words
 from responder.signal_words import summary
@@ -33,12 +34,13 @@ def shipped() -> Content:
 
 
 def sentences() -> set[str]:
-    """Everything a cause says."""
+    """Everything a cause says, and what captures are run for."""
     out: set[str] = set()
     for cause in shipped().causes:
         out |= {cause.title, cause.says, cause.would_disprove.says}
         out |= {words for weight in cause.evidence for words in (weight.says, weight.says_not)}
         out |= {words for remedy in cause.remedies for words in (remedy.says, remedy.tradeoff)}
+    out |= {call.why for book in shipped().playbooks for call in book.ladder}
     return out - {""}
 
 
@@ -135,3 +137,24 @@ def test_a_crash_says_that_nobody_knows_why(code: str, why: str) -> None:
         last = say("broken.load_last", load="").rstrip(".。")
     assert why in text
     assert last in text
+
+
+def test_claims_joined_by_semicolons_are_each_translated() -> None:
+    """Also one that holds a semicolon of its own."""
+    whole = "scrapes fail; the API server of a hung engine goes on answering them"
+    item = Missing(
+        step="a", why="it ran, but could not tell", would_tell=f"a GPU is throttled or below its clock; {whole}"
+    )
+    with speaking(tongue("zh")):
+        line = missing_line(item)
+    assert "有 GPU 被降频或低于其时钟；抓取失败" in line
+    assert not re.search("[a-z]{4,} [a-z]{4,}", line)
+
+
+def test_no_reason_of_a_recorded_incident_stays_english() -> None:
+    """Why captures failed or were left out, what they were run for, what grew: of a dead server, the hardest case."""
+    report = replay(Path("tests/incidents/engine_crash_worker_killed"), STEPS, shipped())
+    text = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", to_markdown(report, tongue("zh")))
+    english = {line for line in re.split(r"[|\n：；（）。]", text) if re.search(r"(?:\b[a-z']{2,} ){3,}[a-z]", line)}
+    quoted = ("EngineCore", "Worker proc", "encountered a fatal error")
+    assert {line for line in english if not any(words in line for words in quoted)} == set()

@@ -38,6 +38,7 @@ from responder.model import (
 )
 from responder.plan import Budget, plan
 from responder.report import to_json
+from responder.report_words import percent
 from responder.runner import LocalRunner
 
 FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected")
@@ -182,7 +183,7 @@ class Looking:
         if top.cause != "unknown" and first is None:
             first = round(now - incident.opened_at, 3)
         if not case.notes or case.notes[-1].says.partition(":")[0] != top.title:
-            says = f"{top.title}: {top.status.value} ({top.probability:.0%})"
+            says = f"{top.title}: {top.status.value} ({percent(top.probability)})"
             case.notes = (*case.notes, TimelineEntry(at=now, kind="cause", says=says))
         case.timings = Timings(
             detected_s=round(incident.opened_at - incident.onset_at, 3), first_cause_s=first,

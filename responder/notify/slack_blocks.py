@@ -147,7 +147,7 @@ def _details(report: Mapping[str, Any]) -> list[Block]:
         for c in report["captures"]
     ]
     if captured:
-        blocks.append(section([f"*{say('slack.captures')}*", *captured], 1800))
+        blocks.append(section([f"*{say('slack.captures')}*", *dict.fromkeys(captured)], 1800))
     return within(blocks)
 
 
