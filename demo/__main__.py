@@ -15,11 +15,11 @@ import time
 from collections.abc import AsyncIterator
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.status import Status
 from rich.text import Text
 
+from responder.terminal import show_markdown
 from tests.live.harness import find, scenarios
 from tests.live.harness.daemon import Daemon
 from tests.live.harness.play import Play, measure_capacity
@@ -98,7 +98,7 @@ async def _story(clock: Clock, server: VllmServer, receiver: WebhookReceiver, da
     clock.says(f"meanwhile clients waited {_s(felt.ttft_p50)} for a first token (p99 {_s(felt.ttft_p99)})")
     clock.says("traffic back to usual; the report as it was then:", "bold green")
     console.print(Rule("report"))
-    console.print(Markdown(report))
+    show_markdown(report, console.is_terminal)
     console.print(Rule())
     try:
         async with _watching("waiting for the queue to drain and the incident to be resolved", server):

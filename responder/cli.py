@@ -23,6 +23,7 @@ from responder.config import Config, Locate, parse, seconds
 from responder.content import ContentRefused, check, shipped
 from responder.model import Problem, Silence
 from responder.problems import github, render, sarif, to_objects
+from responder.terminal import show_markdown
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 SWITCH_S = 0.001
@@ -232,7 +233,7 @@ def replay_folder(folder: Path, today: bool, file: Path | None, format: str, lan
         sys.stdout.buffer.write(to_json(report, spoken))
         sys.stdout.buffer.flush()
     else:
-        typer.echo(to_markdown(report, spoken))
+        show_markdown(to_markdown(report, spoken))
     return OK
 
 
@@ -269,10 +270,11 @@ def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
 
     folder = folder_of(data_dir or Path("responder-data"), incident)
     try:
-        typer.echo((folder.path / ("report.json" if format == "json" else "report.md")).read_text())
+        text = (folder.path / ("report.json" if format == "json" else "report.md")).read_text()
     except OSError:
         typer.echo(f"no report of {incident}: `responder incidents list` shows what there is", err=True)
         return RUNTIME
+    typer.echo(text) if format == "json" else show_markdown(text)
     return OK
 
 
