@@ -14,11 +14,9 @@ help:                 ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: .venv/.done    ## our environment, Prometheus, Chromium, and real vLLM on CPU
-	@scripts/setup-prometheus
-	@scripts/setup-chromium
-	@scripts/setup-postgres
-	@scripts/setup-sshd
-	@scripts/setup-vllm
+	@scripts/setup-vllm & vllm=$$!; \
+	scripts/setup-prometheus && scripts/setup-chromium && scripts/setup-postgres && scripts/setup-sshd; others=$$?; \
+	wait $$vllm && exit $$others
 
 demo: setup           ## a real incident on a real vLLM: detection, captures, report
 	@$(RUN) -m demo
