@@ -154,6 +154,7 @@ class WeightPart(TestPart):
     no: Decibans = 0.0
     says: Text
     says_not: str = ""
+    first_look: bool = False
 
     @model_validator(mode="after")
     def _weighs(self) -> WeightPart:
@@ -337,6 +338,7 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
                 no=part.no,
                 says=part.says,
                 says_not=part.says_not,
+                first_look=part.first_look,
             )
             for index, part in enumerate(body.evidence)
         ),

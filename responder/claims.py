@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from responder.model import Clause, Evidence, Fact, Scalar, Test, Truth
+from responder.model import Clause, Evidence, Fact, Scalar, Test, Truth, Weight
 
 Facts = Mapping[str, Fact]
 """By name; only facts about the server as a whole and with a value."""
@@ -89,6 +89,14 @@ def over_looks(test: Test, looks: Sequence[Facts], first: Truth, second: Truth) 
             if truth is wanted:
                 return truth, facts
     return Truth.UNKNOWN, {}
+
+
+def weighed(weight: Weight, looks: Sequence[Facts]) -> tuple[Truth, Facts]:
+    """Whether a piece of evidence holds: at any look, or at the first that can tell."""
+    if not weight.first_look:
+        return over_looks(weight.test, looks, Truth.YES, Truth.NO)
+    judged = ((evaluate_test(weight.test, facts), facts) for facts in looks)
+    return next((one for one in judged if one[0] is not Truth.UNKNOWN), (Truth.UNKNOWN, {}))
 
 
 def cited_facts(test: Test, truth: Truth, facts: Facts) -> tuple[Fact, ...]:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from responder.absence import Absent, why_unknown
-from responder.claims import Facts, cited_facts, looks_of, over_looks
+from responder.claims import Facts, cited_facts, looks_of, over_looks, weighed
 from responder.classes import UNKNOWN
 from responder.cover import Cover, disproved, smallest
 from responder.model import (
@@ -88,7 +88,7 @@ def diagnose(
 
 
 def _finding(weight: Weight, looks: Sequence[Facts]) -> Finding:
-    truth, facts = over_looks(weight.test, looks, Truth.YES, Truth.NO)
+    truth, facts = weighed(weight, looks)
     says = weight.says
     if truth is Truth.NO:
         says = weight.says_not or f"not so: {weight.says}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from responder.claims import looks_of, over_looks
+from responder.claims import looks_of, weighed
 from responder.model import Cause, Evidence, Neighbour, Noun, Opinion, Status, Truth
 
 FEW = 3
@@ -37,7 +37,7 @@ def signs_of(causes: Iterable[Cause], evidence: Sequence[Evidence]) -> dict[str,
     found: dict[str, bool] = {}
     for cause in sorted(causes, key=lambda cause: cause.id):
         for weight in cause.evidence:
-            truth, _ = over_looks(weight.test, looks, Truth.YES, Truth.NO)
+            truth, _ = weighed(weight, looks)
             if truth is not Truth.UNKNOWN:
                 found[f"{cause.id}.{weight.id}"] = truth is Truth.YES
     return found

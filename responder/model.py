@@ -428,6 +428,8 @@ class Weight(Noun):
     """The claim in words, present tense, as the report prints it when it holds."""
     says_not: str = ""
     """The words when it is known not to hold."""
+    first_look: bool = False
+    """Only what was known first counts: later on, what people and clients do about the trouble is mixed in."""
 
 
 class Disproof(Noun):

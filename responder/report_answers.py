@@ -48,6 +48,8 @@ OPEN_OPTION = re.compile(r"(--[a-z-]+) <")
 """An option whose value the reader must choose."""
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
+CLOSE = 0.5
+"""A second cause that is at least so likely, against the first, is named with it in the title."""
 FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
 
 
@@ -71,8 +73,22 @@ def title(report: Report) -> str:
     state, severity = named("state", incident.state), named("severity", incident.severity.value)
     head = f"{state} · {severity} · {plain(incident.target, 80)}: "
     lead = leading_cause(report)
-    end = say("title.end", title=phrase(lead.title, 90), sure=sure(lead)) if lead else ""
+    other = close_second(report)
+    if lead and other:
+        end = say("title.either", title=phrase(lead.title, 60), other=phrase(other.title, 60),
+                  first=percent(lead.probability), second=percent(other.probability))  # fmt: skip
+    else:
+        end = say("title.end", title=phrase(lead.title, 90), sure=sure(lead)) if lead else ""
     return head + class_words(incident.incident_class) + end
+
+
+def close_second(report: Report) -> Hypothesis | None:
+    """The second cause where the first is little likelier: then neither by itself is what to wake somebody with."""
+    lead, *others = report.verdict.hypotheses or (None,)
+    if lead is None or lead.status is not Status.POSSIBLE or report.verdict.together:
+        return None
+    named_ones = (other for other in others if other.cause != "unknown")
+    return next((other for other in named_ones if CLOSE * lead.probability <= other.probability), None)
 
 
 def class_words(incident_class: str) -> str:

@@ -13,6 +13,7 @@ from responder.report_answers import (
     Answer,
     answers,
     class_words,
+    close_second,
     footer,
     leading,
     leading_cause,
@@ -123,6 +124,8 @@ def _header(report: Report) -> str:
     words = class_words(incident.incident_class)
     cause = leading_cause(report)
     head = phrase(cause.title, 120) if cause else words[:1].upper() + words[1:]
+    if cause and (other := close_second(report)):
+        head = say("title.neither", title=phrase(cause.title, 90), other=phrase(other.title, 90))
     under = f"{plain(incident.target, 120)} · {words}" + (f" · {sure(cause)}" if cause else "")
     state = f"{named('state', incident.state)} · {named('severity', incident.severity.value).upper()}"
     return (

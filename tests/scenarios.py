@@ -246,6 +246,7 @@ KV_STARVE: Facts = {  # H200: 2,000 KV blocks, long answers
     "metrics.arrival_rate.ratio": 7.0,
     "metrics.generation_tokens_mean.ratio": 4.0,
     "metrics.prompt_tokens_mean.ratio": 1.5,
+    "metrics.prompt_tokens_mean.change": 200,
     "metrics.running.ratio": 7.0,
     "metrics.waiting.max": 339.0,
     "metrics.waiting.now": 150.0,
@@ -353,7 +354,7 @@ EPISODES: dict[str, Episode] = {
         TTFT,
         "long_prompt_blocking",
         {
-            "metrics.prompt_tokens_mean.ratio": 4.0,
+            "metrics.prompt_tokens_mean.ratio": 4.0, "metrics.prompt_tokens_mean.change": 1200,
             "metrics.prompt_tokens_p99.ratio": 3.0,
             "metrics.prompt_computed_rate.ratio": 3.5,
             "metrics.prefix_hit_rate.ratio": 0.5,
@@ -433,7 +434,7 @@ EPISODES: dict[str, Episode] = {
         ABOVE,
         "long_context_decode",
         {
-            "metrics.prompt_tokens_mean.ratio": 5.0,
+            "metrics.prompt_tokens_mean.ratio": 5.0, "metrics.prompt_tokens_mean.change": 1600,
             "metrics.kv_usage.max": 0.75,
             "metrics.itl_equal_batch_ratio": 1.9,
             "metrics.itl_p50.ratio": 1.9,
@@ -626,7 +627,7 @@ EPISODES: dict[str, Episode] = {
         "attention_backend_defect",
         {
             "config.enforce_eager": True,
-            "metrics.prompt_tokens_mean.ratio": 3.0,
+            "metrics.prompt_tokens_mean.ratio": 3.0, "metrics.prompt_tokens_mean.change": 800,
             "metrics.prompt_tokens_p99.ratio": 6.0,
             "metrics.repetition_rate.max": 0.2,
         },

@@ -379,6 +379,17 @@ def test_a_claim_counts_when_it_held_at_any_look() -> None:
     assert got.supports[0].facts[0].at == 200.0
 
 
+def test_what_trouble_itself_changes_is_judged_by_the_first_look() -> None:
+    """Arrivals fall because clients give up: that says nothing about why it began."""
+    first = weigh("w", "x.arrivals < 1.3", 4, -5).model_copy(update={"first_look": True})
+    cause = make_cause("a", first, weigh("other", "x.there == true", 9), confirm=("other",))
+    book = Playbook(id="b", incident_class="c", title="", alerts=("A",), ladder=(), causes=("a",))
+    known = {"x.there": True}
+    runs = (*look(known, 1), *look({**known, "x.arrivals": 65.0}, 2), *look({**known, "x.arrivals": 0.1}, 3))
+    got = of(diagnose(incident(), [book], [cause], runs), "a")
+    assert [(f.weight, f.decibans, f.facts[0].value) for f in got.contradicts] == [("w", -5.0, 65.0)]
+
+
 def test_a_disproof_counts_only_if_no_look_refutes_it() -> None:
     """An answer after recovery does not disprove the hang before it."""
     cause = make_cause("a", weigh("w", "x.stuck == true", 9), disproved_by=(when("canary.ok == true"),))

@@ -5,8 +5,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from responder.model import Fact
-from responder.report import summary_text, to_markdown
+from responder.model import Fact, Status
+from responder.report import summary_text, to_html, to_markdown
 from responder.report_answers import answers as first_screen
 from responder.report_answers import runnable, set_now
 from responder.report_facts import spoken
@@ -80,6 +80,17 @@ def test_a_close_second_is_on_the_first_screen():
     verdict = sample().verdict.model_copy(update={"hypotheses": (KV, close, UNKNOWN)})
     said = answers(to_markdown(sample(verdict=verdict)))["What we do not know"]
     assert "It could also be: More requests than this server can serve (possible, 30 %)" in said
+
+
+def test_two_equally_likely_causes_are_both_in_the_title():
+    """A cause at 50 % with another at 48 % is no headline."""
+    first = KV.model_copy(update={"status": Status.POSSIBLE, "probability": 0.5})
+    close = CAPACITY.model_copy(update={"probability": 0.48})
+    verdict = sample().verdict.model_copy(update={"hypotheses": (first, close, UNKNOWN)})
+    both = "KV cache too small for the running requests (50 %) or More requests than this server can serve (48 %)"
+    assert to_markdown(sample(verdict=verdict)).splitlines()[0].endswith(f"not settled: {both}")
+    page = to_html(sample(verdict=verdict), {})
+    assert "<h1>Not settled: KV cache too small for the running requests, or More requests than" in page
 
 
 def test_unknown_is_said_as_unknown():

@@ -123,6 +123,8 @@ WORDS: dict[str, str] = {
     "why.otherwise": " {where}",
     "missing": "No answer from {step} ({why}).",
     "missing.would": " It would tell whether {would}.",
+    "title.either": " — not settled: {title} ({first}) or {other} ({second})",
+    "title.neither": "Not settled: {title}, or {other}",
     "title.end": " — {title} ({sure})",
     "footer": "Incident {id}, revision {revision} ({stage}), written {at}.",
     "footer.speed": " Speed: {speeds}.",

@@ -121,6 +121,8 @@ WORDS: dict[str, str] = {
     "why.otherwise": "{where}",
     "missing": "{step} 没有给出答案（{why}）。",
     "missing.would": "它能告诉我们：{would}。",
+    "title.either": " — 尚未确定：{title}（{first}）或 {other}（{second}）",
+    "title.neither": "尚未确定：{title}，或 {other}",
     "title.end": " — {title}（{sure}）",
     "footer": "事件 {id}，第 {revision} 版（{stage}），写于 {at}。",
     "footer.speed": "速度：{speeds}。",
