@@ -16,8 +16,11 @@ from responder.model import Comparison, Rule, Target
 from responder.rules import expand, widen
 
 COARSEST_S = 15.0
+PATIENT_S = 45.0
+"""Rules that must hold for minutes are asked about more coarsely still."""
 FINEST_S = 5.0
-"""Rules without a `for` are asked about this often at most: what they compare changes with scrapes."""
+"""Rules without a `for` are asked about this often at most, and twice a scrape at most: what they compare changes with
+scrapes."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ def questions(
         if rule.severity.value == "info":
             continue
         for_s = min([rule.for_s, *(t.thresholds.get(f"{rule.alert}.for", rule.for_s) for t in targets)])
-        fast = max(1.0, min(FINEST_S, interval_s))
-        step = max(fast, min(COARSEST_S, for_s / 2))
+        fast = max(1.0, min(FINEST_S, interval_s), min(COARSEST_S, interval_s / 2))
+        step = max(fast, min(COARSEST_S, for_s / 2), min(PATIENT_S, for_s / 4))
         expr = _expr(rule, targets)
         if expr:
             out.append(Question(rule.alert, widen(expand(expr, signals), interval_s), step, for_s))

@@ -101,6 +101,9 @@ def test_a_rule_is_asked_about_as_often_as_its_patience_needs() -> None:
     asked = questions([slow, fast, info], {"waiting": "vllm:num_requests_waiting"}, [target], 1.0)
     assert [(q.alert, q.step) for q in asked] == [("A", 15.0), ("B", 1.0)]
     assert asked[0].expr == "(vllm:num_requests_waiting) > 2.5"
+    assert [q.step for q in questions([slow, fast], {}, [target], 30.0)] == [15.0, 15.0]
+    minutes = rule("C", 180.0, term)
+    assert [q.step for q in questions([minutes], {}, [target], 5.0)] == [45.0]
 
 
 def test_a_rule_on_what_is_expected_is_asked_about_only_where_somebody_expects_something() -> None:
