@@ -17,6 +17,7 @@ from responder.model import Button, Incident, Inventory, Opinion, Silence, Targe
 from responder.offers import instead
 from responder.pressed import Pressed
 from responder.probe import Probe
+from responder.report_words import named
 from responder.safety import Safety
 from responder.watch import Watch
 from responder.web.desk import Starting, Word
@@ -81,7 +82,10 @@ class Overview:
         rows = [_row(incident, stage, revision) for incident, stage, revision in page.rows]
         classes = sorted({book.incident_class for book in self.kit.content.playbooks})
         waiting = len(await asyncio.to_thread(self.safety.approvals.pending))
-        return {"rows": rows, "total": page.total, "open": page.open, "classes": classes, "waiting": waiting}
+        return {
+            "rows": rows, "total": page.total, "open": page.open, "classes": classes, "waiting": waiting,
+            "troubles": {name: named("class", name) for name in classes},
+        }  # fmt: skip
 
     async def incident(self, name: str) -> dict[str, Any]:
         """The incident as it is at this moment, the last report, the steps and what there is to download."""
@@ -314,6 +318,7 @@ def _row(incident: Incident, stage: str, revision: int) -> dict[str, Any]:
     told = [entry.says for entry in incident.timeline if entry.kind == "cause"]
     return {
         "id": incident.id, "state": incident.state, "class": incident.incident_class, "target": incident.target,
+        "trouble": named("class", incident.incident_class),
         "severity": incident.severity.value, "onset_at": incident.onset_at, "opened_at": incident.opened_at,
         "resolved_at": incident.resolved_at, "stage": stage, "revision": revision, "cause": told[-1] if told else "",
         "alerts": list(dict.fromkeys(s.alert for s in incident.symptoms)),

@@ -52,6 +52,10 @@ class Db(Protocol):
 class Engine(ABC):
     """A database. `open` it once per process."""
 
+    class_of = "CASE WHEN json_valid(body) THEN json_extract(body, '$.incident_class') END"
+    """The class of a row of `incidents`, as this engine's SQL says it; there is an index of it."""
+    contains = "body LIKE ? ESCAPE '!'"
+    """Whether a body matches a pattern, large letters like small ones."""
     full = False
     """The disk is full: what is left is for alerts, incidents and messages; captures are off."""
 

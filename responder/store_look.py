@@ -10,6 +10,7 @@ from responder.model import Delivery, Incident
 from responder.store_db import Db, Engine
 
 MAX_PAGE = 200
+STATES = ("open", "resolved")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,10 @@ class Look(Engine):
             where.append("state=?")
             args.append(state)
         if incident_class:
-            where.append("body LIKE ? ESCAPE '!'")
-            # The incident's own: its symptoms carry classes, too, but no state follows them.
-            args.append(f'%"incident_class":"{_literal(incident_class)}","severity":"%","state":"%')
-        for word in search.lower().split()[:5]:
-            where.append("lower(body) LIKE ? ESCAPE '!'")
+            where.append(f"{self.class_of}=?")
+            args.append(incident_class)
+        for word in search.split()[:5]:
+            where.append(self.contains)
             args.append(f"%{_literal(word)}%")
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         limit, offset = min(max(limit, 1), MAX_PAGE), max(offset, 0)
@@ -45,7 +45,7 @@ class Look(Engine):
         def work(db: Db) -> tuple[list[Any], int, int]:
             # The index alone says which incidents a page has; only what is searched for is read in every body, once.
             order = f"SELECT id FROM incidents {condition} ORDER BY state, opened_at DESC, id"
-            if search or incident_class:
+            if search:
                 ids = [row[0] for row in db.execute(order, args).fetchall()]
                 total, ids = len(ids), ids[offset : offset + limit]
             else:
@@ -64,19 +64,23 @@ class Look(Engine):
     async def class_runs(self, newest: int) -> Mapping[str, tuple[int, tuple[Incident, ...]]]:
         """Incident class -> (how many there were, the newest so many, newest first)."""
 
-        def work(db: Db) -> tuple[dict[str, list[str]], dict[str, str]]:
-            ids: dict[str, list[str]] = {}
-            sql = "SELECT id, substr(body, 1, 400) FROM incidents ORDER BY opened_at DESC, id"
-            for known, body in db.execute(sql).fetchall():
-                ids.setdefault(body.partition('"incident_class":"')[2].partition('"')[0], []).append(known)
-            wanted = [known for found in ids.values() for known in found[:newest]]
-            marks = ",".join("?" * len(wanted)) or "NULL"
-            return ids, dict(db.execute(f"SELECT id, body FROM incidents WHERE id IN ({marks})", wanted).fetchall())
+        def work(db: Db) -> dict[str, tuple[int, list[Any]]]:
+            # The index answers both: bodies are read of the newest only.
+            counted = f"SELECT {self.class_of}, count(*) FROM incidents GROUP BY {self.class_of}"
+            listed = (
+                f"SELECT opened_at, body FROM incidents WHERE {self.class_of}=? AND state=? "
+                "ORDER BY opened_at DESC, id LIMIT ?"
+            )
+            found = {}
+            for name, count in db.execute(counted).fetchall():
+                rows = [row for state in STATES for row in db.execute(listed, (name, state, newest)).fetchall()]
+                found[name or ""] = (count, sorted(rows, key=lambda row: -row[0])[:newest])
+            return found
 
-        ids, bodies = await self._do(work)
+        found = await self._do(work)
         return {
-            name: (len(found), tuple(Incident.model_validate_json(bodies[known]) for known in found[:newest]))
-            for name, found in ids.items()
+            name: (count, tuple(Incident.model_validate_json(row[1]) for row in rows))
+            for name, (count, rows) in found.items()
         }
 
     async def latest_deliveries(self, limit: int = 200) -> list[Delivery]:

@@ -181,7 +181,7 @@ class SqliteStore(Store):
             )
         db.execute("BEGIN IMMEDIATE")
         db.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        for sql in statements(SERIAL_ID):
+        for sql in statements(SERIAL_ID, self.class_of):
             db.execute(sql)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
         db.execute("COMMIT")

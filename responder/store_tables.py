@@ -53,6 +53,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
 4: what was learned of healthy servers, and what engineers said of verdicts."""
 
 
-def statements(serial: str) -> list[str]:
-    """What to run, in order, on an empty database or on an older one; `serial`: the engine's SERIAL_ID."""
-    return [sql.replace("SERIAL_ID", serial) for at in sorted(MIGRATIONS) for sql in MIGRATIONS[at]]
+CLASSES = "CREATE INDEX IF NOT EXISTS incidents_class ON incidents ((CLASS_OF), state, opened_at DESC, id)"
+"""For those who look: no new schema, an older responder works with it and without it."""
+
+
+def statements(serial: str, class_of: str) -> list[str]:
+    """What to run, in order, on an empty database or on an older one; `serial`, `class_of`: the engine's own words."""
+    made = [sql.replace("SERIAL_ID", serial) for at in sorted(MIGRATIONS) for sql in MIGRATIONS[at]]
+    return [*made, CLASSES.replace("CLASS_OF", class_of)]

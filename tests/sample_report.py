@@ -190,12 +190,14 @@ def timeline() -> tuple[TimelineEntry, ...]:
         TimelineEntry(at=ONSET, kind="onset", says="KV usage left its usual band (estimated from the data)"),
         TimelineEntry(at=ONSET + 9, kind="symptom", says="VLLMKVCacheCritical began to hold"),
         TimelineEntry(at=OPENED, kind="opened", says="incident opened by VLLMKVCacheCritical"),
-        TimelineEntry(at=OPENED + 0.4, kind="cause", says="first cause named: kv_pressure_preemption, possible"),
+        TimelineEntry(
+            at=OPENED + 0.4, kind="cause", says="KV cache too small for the running requests: possible (48 %)"
+        ),
         TimelineEntry(at=OPENED + 1.0, kind="delivery", says="first message delivered to slack"),
         TimelineEntry(at=OPENED + 5, kind="grew", says="VLLMTTFTHigh joined"),
         TimelineEntry(at=OPENED + 10, kind="grew", says="VLLMQueueGrowing joined"),
         TimelineEntry(at=OPENED + 12, kind="capture", says="stacks: pauses the server 0 ms, 4 processes"),
-        TimelineEntry(at=DONE, kind="cause", says="most likely cause: kv_pressure_preemption, probable"),
+        TimelineEntry(at=DONE, kind="cause", says="KV cache too small for the running requests: probable (87 %)"),
     )
 
 

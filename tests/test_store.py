@@ -48,6 +48,23 @@ async def test_incidents_come_back_newest_first_and_only_the_open_ones_when_aske
     assert [i.id for i, _, _ in await store.incidents(only_open=True)] == ["i2"]
 
 
+async def test_incidents_are_counted_by_class_and_found_by_words(store: Store) -> None:
+    """The newest of each class whatever their state, how many there were, a page of one class, and any part of a word
+    in large or small letters; `%` is no wildcard."""
+    slow = incident("i9", opened=9.0).model_copy(update={"incident_class": "slow_decode", "target": "GPU-7"})
+    states = ["open", "resolved", "resolved", "open", "resolved"]
+    for one in [incident(f"i{n}", state, float(n)) for n, state in enumerate(states)] + [slow]:
+        await store.save_incident(one)
+    runs = await store.class_runs(3)
+    assert {name: (count, [i.id for i in newest]) for name, (count, newest) in runs.items()} == {
+        "high_ttft": (5, ["i4", "i3", "i2"]), "slow_decode": (1, ["i9"]),
+    }  # fmt: skip
+    page = await store.incident_page(incident_class="high_ttft", offset=1, limit=3)
+    assert ([i.id for i, _, _ in page.rows], page.total, page.open) == (["i0", "i4", "i2"], 5, 3)
+    found = {words: (await store.incident_page(search=words)).total for words in ("gpu-7", "PU", "%", "slow gpu")}
+    assert found == {"gpu-7": 1, "PU": 1, "%": 0, "slow gpu": 1}
+
+
 async def test_stage_and_revision_never_go_back(store: Store) -> None:
     """A later save without a stage keeps the report stage that people have been told."""
     await store.save_incident(incident(), stage="final", revision=3)

@@ -23,6 +23,9 @@ TABLES = (
 )
 
 
+CLASS_OF = "body::json->>'incident_class'"
+
+
 def bring_up_to_date(database: ThreadedDatabase, patience_s: float) -> None:
     """Make what is missing, one responder at a time. StoreRefused for a schema we do not know; DatabaseSilent as
     `ask_now` raises it."""
@@ -36,7 +39,7 @@ def bring_up_to_date(database: ThreadedDatabase, patience_s: float) -> None:
                 f"{where(database.url)} was written by a newer responder (schema {row[0]}, we know {SCHEMA}): "
                 "upgrade this one"
             )
-        for statement in (*statements(SERIAL_ID), *TABLES):
+        for statement in (*statements(SERIAL_ID, CLASS_OF), *TABLES):
             db.execute(statement)
         db.execute("INSERT INTO shares (share) SELECT generate_series(0, ?) ON CONFLICT DO NOTHING", (SHARES - 1,))
         db.execute(

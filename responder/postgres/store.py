@@ -15,7 +15,7 @@ from typing import Any
 from responder.model import Delivery, Incident
 from responder.postgres.database import DatabaseSilent, ThreadedDatabase, Translated
 from responder.postgres.leases import Leases
-from responder.postgres.schema import bring_up_to_date
+from responder.postgres.schema import CLASS_OF, bring_up_to_date
 from responder.shares import LeaseLost, share_of
 from responder.store import Store
 from responder.store_db import Db, StoreRefused, T
@@ -32,6 +32,9 @@ _about: ContextVar[int | None] = ContextVar("share a transaction is about", defa
 class PostgresStore(Store):
     """The memory of all responders of one database. `split` deals the alerts of a payload to targets: {name: payload};
     `leases` is set once there are any: until then everything is ours."""
+
+    class_of = CLASS_OF
+    contains = "body ILIKE ? ESCAPE '!'"
 
     def __init__(self, url: str) -> None:
         self.database = ThreadedDatabase(url)

@@ -35,3 +35,18 @@ MET = """(() => {
 })()"""
 """Words of charts that lie on each other, leave their picture, or are too small to be read. A line of text is higher
 than its letters: three pixels of two lines may share."""
+SPLIT = """(() => {
+  const walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  const out = [];
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent;
+    if (walk.currentNode.parentElement.closest("code, style, svg, select")) continue;
+    const found = text.match(/\\d (?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\\w)/);
+    if (found) out.push("may break: " + found[0]);
+    const id = text.match(/(?<![\\w./-])[a-z]+(?:_[a-z0-9]+)+/);
+    if (id && !walk.currentNode.parentElement.closest("a, details table")) out.push("no word: " + id[0]);
+  }
+  return out;
+})()"""
+"""Numbers that a line's end may part from their unit, and names of our code that stand among words as if they were
+some."""

@@ -44,7 +44,7 @@ class Scene:
     def many(self, count: int) -> list[Incident]:
         """Resolved incidents of the past, one a minute."""
         now = time.time()
-        cause = TimelineEntry(at=now, kind="cause", says="KV cache is full: probable (71%)")
+        cause = TimelineEntry(at=now, kind="cause", says="KV cache is full: probable (71 %)")
         return [
             incident(id=f"past-{n:05}", target=f"gpu-{n % 40}:8000", state="resolved", opened_at=now - 60 * (n + 60),
                      onset_at=now - 60 * (n + 60) - 10, resolved_at=now - 60 * (n + 50), timeline=(cause,))

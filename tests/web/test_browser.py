@@ -14,7 +14,7 @@ import pytest
 
 from responder.model import TimelineEntry
 from tests.web.chromium import AXE, Tab, binary, tab
-from tests.web.fits import OVERFLOW, SCREENS, SHIFT, THEMES
+from tests.web.fits import OVERFLOW, SCREENS, SHIFT, SPLIT, THEMES
 from tests.web.scene import SAMPLE, Scene, scene
 
 pytestmark = [
@@ -45,6 +45,7 @@ async def test_every_view_fits_every_screen_in_both_themes_and_does_not_jump(tmp
                 await page.look(width, height, "light")
                 await show(page, at, view)
                 assert page.complaints == [], f"{view} at {width}"
+                assert await page.eval(SPLIT) == [], view
                 for theme in THEMES:
                     await page.look(width, height, theme)
                     wide, out = await page.eval(OVERFLOW)

@@ -8,11 +8,15 @@ export function el(name, attributes, ...children) {
     else if (key === "value") node.value = value;
     else node.setAttribute(key, value === true ? "" : String(value));
   }
-  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== ""));
+  const kept = children.flat(2).filter((child) => child !== null && child !== undefined && child !== "");
+  node.append(...kept.map((child) => (typeof child === "string" && name !== "code" ? tied(child) : child)));
   return node;
 }
 
-export function table(caption, heads, rows) {
+// A number and its unit stay on one line.
+const tied = (text) => text.replace(/(\d) (?=(?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\w))/g, "$1\u00a0");
+
+export function table(caption, heads, rows, css) {
   const cells = (row) => row.map((cell, index) => {
     const given = cell !== null && typeof cell === "object" && !(cell instanceof Node) && !Array.isArray(cell);
     const { css, says } = given ? cell : { css: null, says: cell };
@@ -20,7 +24,7 @@ export function table(caption, heads, rows) {
     return el("td", { class: css, "data-label": heads[index] }, ...(empty ? [] : [says].flat()));
   });
   const right = (index) => (rows[0]?.[index]?.css?.includes("num") ? "num" : null);
-  return el("table", {},
+  return el("table", { class: css },
     caption ? el("caption", {}, caption) : null,
     el("thead", {}, el("tr", {}, heads.map((head, index) => el("th", { scope: "col", class: right(index) }, head)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, cells(row)))));
@@ -56,10 +60,13 @@ export function span(seconds) {
 export function bytes(count) {
   if (count < 1024) return `${count} B`;
   if (count < 1 << 20) return `${(count / 1024).toFixed(0)} KiB`;
-  return `${(count / (1 << 20)).toFixed(1)} MiB`;
+  return `${Number((count / (1 << 20)).toFixed(1))} MiB`;
 }
 
 export const count = (number, one, more) => `${number} ${number === 1 ? one : more}`;
+
+// How near a capture comes to the server.
+export const rung = (number) => `rung ${number} (${["observe", "look", "touch", "operate"][number] || "?"})`;
 
 export const words = (name) => String(name).replaceAll("_", " ");
 

@@ -1,7 +1,7 @@
 // What is happening in this incident right now? Causes, captures and history move while one looks.
 
 import { act, mayAct, post } from "./api.js";
-import { bytes, clock, el, list, moment, span, state, table, tag, words } from "./dom.js";
+import { bytes, clock, el, list, moment, rung, span, state, table, tag, words } from "./dom.js";
 import { isTrace, openInPerfetto } from "./perfetto.js";
 
 export function incident({ id }) {
@@ -13,12 +13,12 @@ function draw(data, path) {
   const one = data.incident;
   return [
     el("p", {}, el("a", { href: "#/incidents" }, "← Incidents")),
-    el("div", { class: "row" }, state(one.state), state(one.severity), el("span", { class: "faint" }, one.id),
-      take(one, path)),
-    el("h1", {}, heading(data.report.title) || `${words(one.class)} on ${one.target}`),
+    el("div", { class: "row" }, state(one.state), state(one.severity), el("span", { class: "faint" }, one.id)),
+    el("h1", {}, heading(data.report.title) || `${one.target}: ${one.trouble}`),
     el("p", { class: "faint" }, `${one.target} · opened `, moment(one.opened_at), " UTC",
       one.resolved_at ? ` · over after ${span(one.resolved_at - one.opened_at)}` : "",
       ` · revision ${one.revision}`),
+    take(one, path),
     data.approvals.map((item) => question(item)),
     el("div", { class: "two" }, answers(data, path),
       el("div", { class: "side" }, hypotheses(data.report), captures(data), history(one))),
@@ -39,17 +39,25 @@ function take(one, path) {
     onclick: (event) => act(event.target, () => post(`${path}/acknowledge`, {})) }, "I take this");
 }
 
-export function question(item) {
+export function question(item, linked) {
   const path = `incidents/${encodeURIComponent(item.incident)}/approvals/${encodeURIComponent(item.step)}`;
   const answer = (decision) => (event) => act(event.target, () => post(path, { decision }));
-  const harm = item.worst_pause_s === undefined ? "" : ` It may pause the server for up to ${item.worst_pause_s} s and bring up to ${bytes(item.max_bytes)}.`;
+  const harm = item.worst_pause_s === undefined ? "" : ` It may pause the server for up to ${span(item.worst_pause_s)} and bring up to ${bytes(item.max_bytes)}.`;
   return el("section", { class: "card", "aria-label": `Approval of ${item.step}` },
-    el("h2", {}, `May ${item.step} run on ${item.target}?`),
-    el("p", {}, `Rung ${item.rung}.${harm} Without an answer until ${clock(item.expires_at)} UTC it is skipped.`),
+    el("h2", {}, "May ", el("code", {}, item.step), ` run on ${item.target}?`),
+    el("p", {}, `This is ${rung(item.rung)}.${harm} Without an answer until ${clock(item.expires_at)} UTC it is skipped.`),
+    linked ? el("p", {}, "For incident ", el("a", { href: `#/incidents/${encodeURIComponent(item.incident)}` }, item.incident)) : null,
     mayAct() ? el("div", { class: "row" },
       el("button", { id: `yes-${item.incident}-${item.step}`, class: "main", type: "button", onclick: answer("approve") }, "Approve"),
       el("button", { id: `no-${item.incident}-${item.step}`, type: "button", onclick: answer("deny") }, "Deny"))
       : el("p", { class: "faint" }, "Only an operator can answer."));
+}
+
+const MOST_ITEMS = 8;
+
+function first(items) {
+  const left = items.length - MOST_ITEMS;
+  return [...items.slice(0, MOST_ITEMS).map(plain), ...(left > 0 ? [`… ${left} more in the full report`] : [])];
 }
 
 function card(title, ...children) {
@@ -60,7 +68,7 @@ function answers({ report, opinion, instead }, path) {
   const says = Object.values(report.says || {});
   if (!says.length) return card("The report", el("p", { class: "faint" }, "The first report is being written."));
   return card("The report", says.map((answer) => el("div", {}, el("h3", {}, answer.question), el("p", {}, plain(answer.lead)),
-    list((answer.items || []).slice(0, 6).map(plain)))), verdict(report, opinion, instead, path));
+    list(first(answer.items || [])))), verdict(report, opinion, instead, path));
 }
 
 // What the engineer found out makes the next report's probability honest.
@@ -104,8 +112,13 @@ function hypotheses(report) {
     el("div", { class: "row" }, state(one.status),
       el("span", { class: "right" }, `${Math.round(100 * (one.probability || 0))} %`)),
     el("meter", { min: 0, max: 1, value: one.probability || 0, "aria-label": `Probability of ${one.title || one.cause}` }),
-    el("p", { class: "faint" }, `${one.for.length} for it, ${one.against.length} against, ${one.missing.length} not known`)));
+    weights(one)));
   return card("Possible causes", rows.length ? rows : el("p", { class: "faint" }, "None weighed yet."));
+}
+
+function weights(one) {
+  const parts = [[one.for, "for it"], [one.against, "against"], [one.missing, "not known"]].filter(([found]) => found.length);
+  return parts.length ? el("p", { class: "faint" }, parts.map(([found, says]) => `${found.length} ${says}`).join(", ")) : null;
 }
 
 const RAN = new Set(["ok", "partial", "failed", "timed_out", "interrupted"]);
@@ -134,7 +147,7 @@ function files(found, id) {
   const base = `/incidents/${encodeURIComponent(id)}`;
   const rows = found.map((file) => {
     const path = `${base}/raw/${encodeURIComponent(file.evidence)}/${encodeURIComponent(file.name)}`;
-    return [file.evidence, el("a", { href: path, download: file.name }, file.name), { css: "num", says: bytes(file.bytes) },
+    return [el("code", {}, file.evidence), el("a", { href: path, download: file.name }, file.name), { css: "num", says: bytes(file.bytes) },
       isTrace(file.name) ? el("button", { type: "button", onclick: () => openInPerfetto(path, file.name) }, "Open in Perfetto") : ""];
   });
   return [el("h2", {}, "Files"),

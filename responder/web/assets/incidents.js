@@ -32,17 +32,17 @@ function filter(data, query) {
   el("label", { for: "filter-q" }, "Search",
     el("input", { id: "filter-q", name: "q", type: "search", value: query.get("q") || "", placeholder: "server, alert, cause" })),
   choice("state", "State", [["", "any"], ["open", "open"], ["resolved", "resolved"]], query),
-  choice("class", "Class", [["", "any"], ...data.classes.map((name) => [name, words(name)])], query),
+  choice("class", "Trouble", [["", "any"], ...data.classes.map((name) => [name, data.troubles[name] || words(name)])], query),
   el("button", { class: "main" }, "Show"));
 }
 
 function row(one) {
   return [
     { css: "short", says: el("span", {}, state(one.state), one.state === "open" ? [" ", state(one.severity)] : null) },
-    el("a", { href: `#/incidents/${encodeURIComponent(one.id)}` }, `${words(one.class)} on ${one.target}`),
+    el("a", { href: `#/incidents/${encodeURIComponent(one.id)}` }, `${one.target}: ${one.trouble}`),
     one.cause || el("span", { class: "faint" }, one.state === "open" ? "not known yet" : "not known"),
     { css: "short", says: moment(one.opened_at) },
-    { css: "num short", says: one.resolved_at ? span(one.resolved_at - one.opened_at) : "still open" },
+    { css: `num short${one.resolved_at ? " over" : ""}`, says: one.resolved_at ? span(one.resolved_at - one.opened_at) : "still open" },
     one.acknowledged ? one.acknowledged.who : "",
   ];
 }
@@ -54,7 +54,7 @@ function draw(data, query) {
     ? el("a", { href: address(query, { offset: to > 0 ? to : "" }), rel: text === "Newer" ? "prev" : "next" }, text)
     : el("span", { class: "faint" }, text));
   const body = data.rows.length
-    ? table("Times are UTC.", ["State", "Incident", "Likely cause", "Opened", "Lasted", "Taken by"], data.rows.map(row))
+    ? table("Times are UTC.", ["State", "Incident", "Likely cause", "Opened", "Lasted", "Taken by"], data.rows.map(row), "brief")
     : el("p", {}, query.size ? "Nothing matches." : "No incident so far. Good.");
   return [
     el("h1", {}, data.open ? `Incidents: ${data.open} open` : "Incidents: none open"),
