@@ -7,8 +7,20 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import BaseModel
 
 from responder.authored import Written, cause_of, playbook_of
-from responder.authoring.testfile import tests_of
-from responder.crosscheck import Names, check_cause, check_listed, check_playbook, check_rules, declared_facts, merge
+from responder.authoring.testfile import TestFile, tests_of
+from responder.authoring.testnames import metrics_of, wrong_names
+from responder.crosscheck import (
+    COMMAND,
+    Names,
+    broken_command,
+    check_cause,
+    check_listed,
+    check_playbook,
+    check_rules,
+    declared_facts,
+    declared_numbers,
+    merge,
+)
 from responder.located import Node, Source, did_you_mean
 from responder.model import Cause, Content, Playbook, Problem, Rule, Signal
 from responder.problems import in_order
@@ -24,6 +36,7 @@ class Found:
         self.rules: list[Rule] = []
         self.books: list[Written[Playbook]] = []
         self.causes: list[Written[Cause]] = []
+        self.tests: list[tuple[Source, TestFile]] = []
         self.problems: list[Problem] = []
         self.broken: set[str] = set()
 
@@ -49,7 +62,8 @@ class Found:
             cause, wrong = cause_of(source)
             self.causes += [cause] if cause else []
         elif kind == "PlaybookTest":
-            _, wrong = tests_of(source)
+            tests, wrong = tests_of(source)
+            self.tests += [(source, tests)] if tests else []
         else:
             wrong = [source.problem(("kind",), "`kind` must be Playbook, Cause or PlaybookTest")]
         self.problems += wrong
@@ -68,20 +82,31 @@ def assemble(
     alerts: dict[str, Rule] = {}
     books: dict[str, Written[Playbook]] = {}
     causes: dict[str, Written[Cause]] = {}
+    replaced: dict[str, Written[Playbook]] = {}
     problems: list[Problem] = []
     for layer in layers:
         problems += layer.problems
+        replaced |= {b.noun.id: books[b.noun.id] for b in layer.books if b.noun.id in books}
         problems += merge(signals, ((s.name, s) for s in layer.signals), "signal", lambda s: (s.file, s.line))
         problems += merge(alerts, ((r.alert, r) for r in layer.rules), "alert", lambda r: (r.file, r.line))
         problems += merge(books, ((b.noun.id, b) for b in layer.books), "playbook", _place)
         problems += merge(causes, ((c.noun.id, c) for c in layer.causes), "cause", _place)
     broken = {name for layer in layers for name in layer.broken}
-    delivered = {*known_facts, *declared_facts(book.noun for book in books.values())}
-    names = Names(signals, alerts, causes, known_steps, delivered, broken)
+    nouns = [book.noun for book in books.values()]
+    broken |= {COMMAND} if broken_command(nouns, known_steps) else set()
+    names = Names(
+        signals, alerts, causes, known_steps, {*known_facts, *declared_facts(nouns)}, broken, books=books,
+        evidence={weight.id for cause in causes.values() for weight in cause.noun.evidence},
+        numbers=declared_numbers(nouns),
+    )  # fmt: skip
     problems += check_rules(alerts.values(), signals)
     problems += [problem for cause in causes.values() for problem in check_cause(cause, names)]
     problems += [problem for book in books.values() for problem in check_playbook(book, names)]
-    problems += check_listed(causes, books) if not broken else []
+    problems += check_listed(causes, books, replaced) if not broken else []
+    metrics = metrics_of(signals.values(), alerts.values())
+    # Tests of the first layer are of what is shipped, and hold whatever a site has put over it.
+    for layer in [layer for layer in layers if layer.books or layer.tests][1:] or layers:
+        problems += [p for source, tests in layer.tests for p in wrong_names(source, tests, names, metrics)]
     problems += [
         Problem(file="disable_alerts", what=f"no rule defines the alert `{name}`", instead=did_you_mean(name, alerts))
         for name in sorted(set(disable_alerts) - set(alerts) - broken)

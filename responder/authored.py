@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from responder.located import Path, Source
+from responder.located import Path, Source, shortened
 from responder.model import (
     Cause,
     Clause,
@@ -34,7 +34,7 @@ from responder.model import (
     Test,
     Weight,
 )
-from responder.validation import problems_of
+from responder.validation import STARTS_AS_NUMBER, problems_of
 
 MAX_DECIBANS = 15.0
 """No single group of evidence may say more than this, so no clause may promise it (`diagnose.py` clips there)."""
@@ -54,7 +54,13 @@ def parse_clause(text: str, line: int = 0) -> Clause:
     fact, op, literal = got.groups()
     value = _literal(literal)
     if isinstance(value, str | bool) and op not in ("==", "!="):
-        raise ValueError(f"`{op}` needs a number, not `{literal}`")
+        number = STARTS_AS_NUMBER.match(literal) if isinstance(value, str) else None
+        meant = ""
+        if number:
+            share = float(number[1]) / 100
+            meant = f": write {number[1]}, the unit is the fact's own"
+            meant += f" (or {share:g} where its unit is a share of 1)" if number[2] else ""
+        raise ValueError(f"`{op}` needs a number, not `{shortened(literal)}`{meant}")
     return Clause(fact=fact, op=op, value=value, line=line)
 
 
@@ -71,12 +77,18 @@ def _literal(text: str) -> Scalar:
 
 
 def _decibans(value: object) -> object:
-    if isinstance(value, str):
-        got = DECIBANS.fullmatch(value.strip())
-        if not got:
-            raise ValueError(f"`{value}` is not decibans; write for example +8 dB or -3 dB")
-        return float(got[1])
-    return value
+    """`+8 dB` as 8.0. A bare number is refused: 8 is as often meant as "eight times as likely" (9 dB)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("is not decibans; write for example +8 dB or -3 dB")
+    got = DECIBANS.fullmatch(str(value).strip())
+    if not got:
+        meant = f"{value:+g} dB" if isinstance(value, int | float) else "for example +8 dB or -3 dB"
+        raise ValueError(f"`{shortened(str(value))}` is not decibans; write {meant}")
+    found = float(got[1])
+    if abs(found) > MAX_DECIBANS:
+        limit = f"{MAX_DECIBANS:+g} dB, the most" if found > 0 else f"{-MAX_DECIBANS:+g} dB, the least"
+        raise ValueError(f"`{value}` is more than one piece of evidence may say; write {limit} there is")
+    return found
 
 
 def _valid_clause(text: str) -> str:
@@ -107,8 +119,7 @@ ClauseText = Annotated[str, AfterValidator(_valid_clause)]
 Clauses = Annotated[list[ClauseText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Decibans = Annotated[
     float,
-    BeforeValidator(_decibans, json_schema_input_type=float | str),
-    Field(ge=-MAX_DECIBANS, le=MAX_DECIBANS),
+    BeforeValidator(_decibans, json_schema_input_type=Annotated[str, Field(pattern=r"^\s*[-+]?\d+(\.\d+)?\s*dB\s*$")]),
 ]
 Prior = Annotated[float, Field(gt=0, le=1)]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from responder.authored import CauseBody, PlaybookFile, Written
 from responder.classes import CAUSES, PRECEDENCE, UNKNOWN, canonical
-from responder.located import Path, did_you_mean
-from responder.model import Cause, Playbook, Problem, Rule, Signal
-from responder.validation import problems_of
+from responder.located import Path, did_you_mean, nearest
+from responder.model import Cause, Playbook, Problem, Rule, Signal, StepCall
+from responder.validation import NAME_PATTERN, problems_of
 
 PROBE_SIGNAL = "responder_"
 """Terms of rules that start so name what the daemon itself exports, not a recording rule."""
@@ -20,6 +21,9 @@ PROBE_SIGNAL = "responder_"
 COMMAND = "command"
 """The step whose facts playbooks declare."""
 
+SIGNALS_AT = "`responder reference` lists the signals"
+NUMERIC = frozenset(("baseline", "now", "max", "min", "last", "ratio", "change"))
+"""What is worked out of every signal."""
 T = TypeVar("T")
 
 
@@ -54,6 +58,10 @@ class Names:
         steps: Mapping[str, type[BaseModel]],
         facts: Collection[str],
         broken: Collection[str] = (),
+        *,
+        books: Collection[str] = (),
+        evidence: Collection[str] = (),
+        numbers: Collection[str] = (),
     ) -> None:
         self.signals = signals
         self.alerts = set(alerts)
@@ -69,26 +77,57 @@ class Names:
             fact.replace("{signal}", signal) for fact in facts if "{signal}" in fact for signal in signals
         }  # fmt: skip
         self.broken = set(broken)
+        self.books = set(books)
+        self.evidence = set(evidence)
+        """Ids of the evidence of all causes."""
+        self.numbers = set(numbers) | {fact for fact in self.made if fact.rpartition(".")[2] in NUMERIC}
+        """Facts whose value is a number."""
 
     def wrong_fact(self, fact: str) -> tuple[str, str] | None:
         """(what is wrong, what instead) of a fact nobody delivers; None when somebody does."""
         if fact in self.facts or fact in self.made:
+            return None
+        if COMMAND in self.broken and fact.startswith(f"{COMMAND}."):
             return None
         for pattern in self.patterns:
             got = pattern.fullmatch(fact)
             if got and got["signal"] in self.broken:
                 return None
             if got:
-                near = did_you_mean(got["signal"], self.signals)
-                return f"no rule records `signal:{got['signal']}`", near
+                near = nearest(got["signal"], self.signals)
+                whole = f"{fact[: got.start('signal')]}{near}{fact[got.end('signal') :]}"
+                return f"no signal is called `{got['signal']}`", f"did you mean `{whole}`?" if near else SIGNALS_AT
         return f"no step captures the fact `{fact}`", did_you_mean(fact, self.facts | self.made)
 
 
 def declared_facts(books: Iterable[Playbook]) -> set[str]:
     """What `command` steps deliver is said in the playbook itself: each parser there names its fact."""
-    calls = [call for book in books for call in book.ladder if call.step == COMMAND]
-    parsers = [parser for call in calls for parser in call.params.get("facts") or () if isinstance(parser, dict)]
-    return {f"{COMMAND}.{parser['fact']}" for parser in parsers if isinstance(parser.get("fact"), str)}
+    names = {str(parser.get("fact")) for book in books for call in book.ladder for parser in _parsers(call)}
+    return {f"{COMMAND}.{name}" for name in names if re.fullmatch(NAME_PATTERN, name)}
+
+
+def declared_numbers(books: Iterable[Playbook]) -> set[str]:
+    """Those of them whose value is a number, as it is when nothing else is said."""
+    parsers = [parser for book in books for call in book.ladder for parser in _parsers(call)]
+    return {f"{COMMAND}.{p.get('fact')}" for p in parsers if p.get("kind", "number") == "number"}
+
+
+def _parsers(call: StepCall) -> Iterator[Mapping[str, object]]:
+    given = call.params.get("facts") if call.step == COMMAND else None
+    yield from (parser for parser in (given if isinstance(given, list | tuple) else ()) if isinstance(parser, Mapping))
+
+
+def broken_command(books: Iterable[Playbook], steps: Mapping[str, type[BaseModel]]) -> bool:
+    """Whether a `command` step is wrong or misspelt, so that nobody knows which facts it would have brought."""
+    for call in (call for book in books for call in book.ladder):
+        if call.step not in steps and nearest(call.step, steps) == COMMAND:
+            return True
+        if call.step == COMMAND and COMMAND in steps:
+            try:
+                steps[COMMAND].model_validate(call.params)
+            except ValidationError:
+                return True
+    return False
 
 
 def check_rules(rules: Iterable[Rule], signals: Mapping[str, Signal]) -> Iterator[Problem]:
@@ -106,7 +145,8 @@ def check_cause(written: Written[Cause], names: Names) -> Iterator[Problem]:
     cause, body, source, base = written.noun, written.body, written.source, written.path
     if canonical(cause.id) not in CAUSES:
         at: Path = base or ("id",)
-        instead = did_you_mean(canonical(cause.id), CAUSES) or "a cause of one's own is `<canonical cause>/<name>`"
+        all_of_them = f"a cause of one's own is `<canonical cause>/<name>`; canonical are {', '.join(CAUSES)}"
+        instead = did_you_mean(canonical(cause.id), CAUSES) or all_of_them
         what = f"`{canonical(cause.id)}` is no canonical cause"
         if canonical(cause.id) == UNKNOWN:
             what, instead = "`unknown` needs no file", "it always competes"
@@ -175,10 +215,24 @@ def _check_ladder(written: Written[Playbook], names: Names) -> Iterator[Problem]
                 yield from problems_of(error, model, source, (*path, "with"))
 
 
-def check_listed(causes: Mapping[str, Written[Cause]], books: Mapping[str, Written[Playbook]]) -> Iterator[Problem]:
-    """A cause that no playbook lists would never be considered."""
+def check_listed(
+    causes: Mapping[str, Written[Cause]],
+    books: Mapping[str, Written[Playbook]],
+    replaced: Mapping[str, Written[Playbook]] = MappingProxyType({}),
+) -> Iterator[Problem]:
+    """A cause that no playbook lists would never be considered. `replaced` are playbooks of earlier places by id: what
+    only they listed is told where the playbook stands that took their place."""
     listed = {name for book in books.values() for name in book.noun.causes}
+    told: set[str] = set()
+    for name, before in replaced.items():
+        lost = [cause for cause in before.noun.causes if cause in causes and cause not in listed]
+        if lost:
+            told.update(lost)
+            shown = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
+            what = f"this playbook replaces the one of the same id in {before.noun.file}; nobody would consider {shown}"
+            instead = "give yours another `id`: both then work side by side; or list these causes, too"
+            yield books[name].source.problem(("id",), what, instead)
     for name, written in causes.items():
-        if name not in listed:
+        if name not in listed and name not in told:
             what = f"no playbook lists the cause `{name}`, so it would never be considered"
             yield written.source.problem(("id",), what, "add it to `causes` of a playbook")

@@ -7,6 +7,7 @@ parser is used on purpose: the C one can be crashed by nesting.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -32,6 +33,19 @@ BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)")
 INT = re.compile(r"[-+]?[0-9]{1,18}")
 HEX_OR_OCTAL = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}")
 FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+
+MEANT = {
+    r"character '\t'": "a tab stands here; indent with spaces",
+    "mapping values are not allowed here": "a `: ` inside a text: put the whole text in quotes",
+    "could not find expected ':'": "`key: value`, with a space after the colon; a text over several lines in quotes",
+    "expected <block end>": "keys of one mapping begin in the same column; items of a list with `- `",
+    "expected ',' or": "a list in brackets or braces ends with `]` or `}`, with commas between",
+    "found unexpected end of stream": "a quote or bracket is opened and not closed",
+    "cannot start any token": "put the whole text in quotes",
+}
+"""What people mostly did when the parser says this."""
+
+DEFINES = re.compile(r"^[ \t]*(?:- )?(?:id|alert|record): *(?:signal:)?([\w./-]+)", re.M)
 
 Locate = Callable[[Path], tuple[int, int]]
 Paths = Iterable[str | os.PathLike[str]]
@@ -127,13 +141,20 @@ def _found(paths: Paths, *, rules: bool) -> Found:
         source, wrong = read_yaml(file)
         found.problems += wrong
         if source is None:
-            # Files are named after what they define, so nobody is told twice about one broken file.
-            found.broken |= {file.stem, file.stem.replace(".", "/", 1)}
+            # What it defines by the looks of it or by its name: nobody is told twice about one broken file.
+            found.broken |= {file.stem, file.stem.replace(".", "/", 1), *_looks_defined(file)}
         elif rules:
             found.read_rules(source)
         else:
             found.read_book(source)
     return found
+
+
+def _looks_defined(file: FilePath) -> set[str]:
+    """Names that the lines of a file with broken YAML seem to define."""
+    with contextlib.suppress(OSError):
+        return set(DEFINES.findall(_bytes(file).decode("utf-8", "replace")))
+    return set()
 
 
 def _files(paths: Paths, problems: list[Problem], *, deep: bool) -> Iterable[FilePath]:
@@ -256,8 +277,10 @@ class _Reader:
     def _syntax(self, error: yaml.YAMLError) -> Problem:
         mark = getattr(error, "problem_mark", None)
         if mark is not None:
-            what = ", ".join(str(part) for part in (error.context, error.problem) if part)  # type: ignore[attr-defined]
-            return problem_at(self.file, self.lines, mark.line + 1, mark.column + 1, f"not YAML: {what}")
+            parts = [str(part) for part in (error.context, error.problem) if part]  # type: ignore[attr-defined]
+            instead = next((words for sign, words in MEANT.items() if sign in parts[-1]), "") if parts else ""
+            what = f"not YAML: {', '.join(parts)}"
+            return problem_at(self.file, self.lines, mark.line + 1, mark.column + 1, what, instead)
         at = getattr(error, "position", 0)
         line = self.text.count("\n", 0, at) + 1
         column = at - (self.text.rfind("\n", 0, at) + 1) + 1

@@ -26,6 +26,13 @@ class Node:
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Where the keys of a mapping stand; `line` and `column` of a child are those of its value."""
 
+    def child(self, part: str | int) -> Node | None:
+        """What stands under a key or an index."""
+        if isinstance(self.value, dict):
+            return self.value.get(part) if isinstance(part, str) else None
+        inside = isinstance(self.value, list) and isinstance(part, int) and 0 <= part < len(self.value)
+        return self.value[part] if inside else None  # type: ignore[index,return-value]
+
     def plain(self) -> object:
         """The same without places: dict, list, str, int, float, bool or None."""
         if isinstance(self.value, dict):
@@ -56,6 +63,13 @@ class Source:
                 node = node.value[part]
                 place = (node.line, node.column)
         return place
+
+    def has(self, path: Path) -> bool:
+        """Whether something is written at exactly this path."""
+        node: Node | None = self.root
+        for part in path:
+            node = node.child(part) if node is not None else None
+        return node is not None
 
     def problem(self, path: Path, what: str, instead: str = "", *, key: bool = False) -> Problem:
         """Something wrong at `path`."""

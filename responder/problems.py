@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from responder.model import Problem
+
+TAB = "→"
+"""A tab that shows: it is often the mistake itself."""
+WORD = re.compile(r"""'[^']*'|"[^"]*"|[^\s,:\[\]{}#]+(?::[^\s,:\[\]{}#]+)*""")
+"""What carets stand under: a quoted text, or all up to a space or to YAML's punctuation."""
 
 
 def render(problems: Iterable[Problem]) -> str:
@@ -67,10 +73,17 @@ def _one(problem: Problem) -> str:
     if not problem.excerpt:
         return head
     gutter = f"{problem.line:>5} | "
-    lines = [head, gutter + _printable(problem.excerpt.replace("\t", " "))]
+    lines = [head, gutter + _printable(problem.excerpt.replace("\t", TAB))]
     if 0 < problem.column <= len(problem.excerpt) + 1:
-        lines.append(" " * (len(gutter) - 2) + "| " + " " * (problem.column - 1) + "^")
+        carets = "^" * _word(problem.excerpt, problem.column)
+        lines.append(" " * (len(gutter) - 2) + "| " + " " * (problem.column - 1) + carets)
     return "\n".join(lines)
+
+
+def _word(excerpt: str, column: int) -> int:
+    """How long the word at a column (from 1) is."""
+    found = WORD.match(excerpt, column - 1)
+    return len(found[0]) if found else 1
 
 
 def _printable(text: str) -> str:

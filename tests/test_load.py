@@ -54,14 +54,14 @@ evidence:
     group: queue
     when: metrics.waiting.max >= 5
     yes: +8 dB
-    no: -3
+    no: -3 dB
     says: requests wait
   - id: full
     group: slots
     any:
       - metrics.running.pinned == true
       - gpu.state == busy
-    yes: 4.5
+    yes: 4.5 dB
     says: all slots are taken
 confirm: [queue]
 disproved_by:
@@ -202,7 +202,7 @@ def test_schemas_for_editors_name_every_key() -> None:
 PROBLEMS = [
     ("cause", ("title: Too", "titel: Too"), (4, 1, "unknown key `titel`", "did you mean `title`?")),
     ("cause", ("metrics.waiting.max >= 5", "metrics.waitin.max >= 5"),
-     (11, 11, "no rule records `signal:waitin`", "did you mean `waiting`?")),
+     (11, 11, "no signal is called `waitin`", "did you mean `metrics.waiting.max`?")),
     ("cause", ("metrics.running.pinned", "metrics.runing.pinned"),
      (18, 9, "no step captures the fact `metrics.runing.pinned`", "did you mean `metrics.running.pinned`?")),
     ("cause", ("confirm: [queue]", "confirm: [queu]"),
@@ -211,17 +211,28 @@ PROBLEMS = [
      (7, 12, "no rule defines the alert `VLLMTTFTHihg`", "did you mean `VLLMTTFTHigh`?")),
     ("cause", ("yes: +8 dB", "yes: lots"),
      (12, 10, "`yes`: `lots` is not decibans; write for example +8 dB or -3 dB", "")),
-    ("cause", ("yes: +8 dB", "yes: 40"), (12, 10, "`yes`: Input should be less than or equal to 15", "")),
+    ("cause", ("yes: +8 dB", "yes: +40 dB"),
+     (12, 10, "`yes`: `+40 dB` is more than one piece of evidence may say; write +15 dB, the most there is", "")),
+    ("cause", ("yes: +8 dB", "yes: 8"), (12, 10, "`yes`: `8` is not decibans; write +8 dB", "")),
+    ("cause", (">= 5", ">= 5 %"),
+     (11, 11, "`when`: `>=` needs a number, not `5 %`: write 5, the unit is the fact's own (or 0.05 where its unit is "
+      "a share of 1)", "")),
+    ("cause", ("prior: 0.2", "prior: 5%"), (6, 8, "`prior`: must be a number: write 0.05", "")),
+    ("cause", ("says: Requests wait.", "says: it waits: long"),
+     (5, 15, "not YAML: mapping values are not allowed here", "a `: ` inside a text: put the whole text in quotes")),
+    ("cause", ("    group: queue\n", "\tgroup: queue\n"),
+     (10, 1, "not YAML: while scanning for the next token, found character '\\t' that cannot start any token",
+      "a tab stands here; indent with spaces")),
     ("cause", (">= 5", ">= five"), (11, 11, "`when`: `>=` needs a number, not `five`", "")),
     ("cause", ("metrics.waiting.max >= 5", "waiting high"),
      (11, 11, "`when`: `waiting high` is not `fact operator value`, for example `metrics.kv_usage.max >= 0.9`", "")),
-    ("cause", ("    yes: 4.5\n", ""),
+    ("cause", ("    yes: 4.5 dB\n", ""),
      (15, 5, "`evidence`: `yes` and `no` are both 0: this evidence decides nothing", "")),
     ("cause", ("    tradeoff: cost\n", ""), (29, 5, "`tradeoff` is missing", "")),
     ("cause", ("  says: no queue\n", ""), (26, 3, "`says` is missing", "")),
     ("cause", ("id: full", "id: queue"), (15, 9, "evidence `queue` is given twice", "")),
-    ("cause", ("title: Too much traffic", "title: 7"), (4, 8, "`title`: must be text", "")),
-    ("cause", ("responder/v1", "responder/v2"), (1, 13, "`apiVersion`: Input should be 'responder/v1'", "")),
+    ("cause", ("title: Too much traffic", "title: 7"), (4, 8, "`title`: must be text: put it in quotes", "")),
+    ("cause", ("responder/v1", "responder/v2"), (1, 13, "`apiVersion`: must be responder/v1", "")),
     ("cause", ("kind: Cause", "kind: Kause"), (2, 7, "`kind` must be Playbook, Cause or PlaybookTest", "")),
     ("playbook", ("class: high_ttft", "class: hihg_ttft"),
      (4, 8, "`hihg_ttft` is no class", "did you mean `high_ttft`?")),
@@ -229,12 +240,12 @@ PROBLEMS = [
      (10, 15, "there is no step `log_tial`", "did you mean `log_tail`?")),
     ("playbook", ("{lines: 100}", "{lnies: 100}"), (11, 16, "unknown key `lnies`", "did you mean `lines`?")),
     ("playbook", ("{lines: 100}", "{lines: many}"),
-     (11, 23, "`lines`: Input should be a valid integer, unable to parse string as an integer", "")),
+     (11, 23, "`lines`: must be a whole number", "")),
     ("playbook", ("alerts: [VLLMTTFTHigh]", "alerts: [VLLMTTFT]"),
      (6, 10, "no rule defines the alert `VLLMTTFT`", "did you mean `VLLMTTFTHigh`?")),
-    ("playbook", ("rung: 1", "rung: 7"), (8, 11, "`rung`: Input should be less than or equal to 3", "")),
+    ("playbook", ("rung: 1", "rung: 7"), (8, 11, "`rung`: must be at most 3", "")),
     ("playbook", ("capacity_exceeded: 0.3", "capacity_exceeded: 3"),
-     (16, 22, "`capacity_exceeded`: Input should be less than or equal to 1", "")),
+     (16, 22, "`capacity_exceeded`: must be at most 1", "")),
     ("rules", ("class: high_ttft", "class: hihg_ttft"),
      (12, 25, "`hihg_ttft` is no class", "did you mean `high_ttft`?")),
     ("rules", ("severity: critical", "severity: bad"),
@@ -306,7 +317,7 @@ def test_problems_as_text_have_a_caret(tmp_path: Path) -> None:
     _, problems = load(tmp_path, cause=CAUSE.replace("title: Too", "titel: Too"))
     text = render(problems)
     assert "cause.yaml:4:1: unknown key `titel` (did you mean `title`?)\n" in text
-    assert "    4 | titel: Too much traffic\n      | ^\n" in text
+    assert "    4 | titel: Too much traffic\n      | ^^^^^\n" in text
     assert to_objects(problems)[0]["instead"] == "did you mean `title`?"
     assert "\x1b" not in render([Problem(file="a\x1b[2J", line=1, column=1, what="b\x07", excerpt="c\x1b[0m")])
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import typer
 
-from responder.authoring import series
-from responder.authoring.judge import Came, failures, from_facts, of_report
+from responder.authoring import given
+from responder.authoring.judge import Came, failures, of_report
 from responder.authoring.testfile import CasePart, is_test, tests_of
+from responder.authoring.testnames import metrics_of, wrong_names
 from responder.capture import STEPS
-from responder.classes import UNKNOWN
 from responder.content import ContentRefused, load, shipped
-from responder.crosscheck import Names, declared_facts
+from responder.crosscheck import Names, declared_facts, declared_numbers
 from responder.load import read_yaml
-from responder.located import Source, did_you_mean
+from responder.located import Source
 from responder.model import Content, Problem
 from responder.problems import render
 from responder.prometheus_child import PrometheusMissing
@@ -72,7 +72,7 @@ def collect(places: Sequence[Path], content: Content) -> tuple[list[Tried], list
     """All cases of all test files, and everything wrong with them."""
     tried: list[Tried] = []
     problems: list[Problem] = []
-    names = _names(content)
+    names, metrics = _names(content), metrics_of(content.signals, content.rules)
     for file in (file for place in places for file in _files(place)):
         source, wrong = read_yaml(file)
         if source is None or not is_test(source):
@@ -84,7 +84,7 @@ def collect(places: Sequence[Path], content: Content) -> tuple[list[Tried], list
         problems += [*wrong, *more]
         for number, case in enumerate(parsed.cases if parsed else ()):
             tried.append(Tried(source, number, case))
-            problems += _of_names(source, number, case, names)
+        problems += wrong_names(source, parsed, names, metrics) if parsed else []
     return tried, problems
 
 
@@ -93,7 +93,7 @@ async def run(tried: Sequence[Tried], content: Content) -> None:
     timed = [one for one in tried if one.case.series]
     for one in tried:
         if one not in timed:
-            came = from_facts(one.case, content, STEPS) if one.case.alerts else _stored(one, content)
+            came = _given(one, content) if one.case.alerts else _stored(one, content)
             one.failures = failures(one.case.expect, came) if isinstance(came, Came) else [came]
     if timed:
         from responder.authoring import history  # brings the whole chain, which cases without series do not need
@@ -102,6 +102,13 @@ async def run(tried: Sequence[Tried], content: Content) -> None:
             came_all = await history.came_of([one.case for one in timed], content, Path(scratch))
         for one, came in zip(timed, came_all, strict=True):
             one.failures = failures(one.case.expect, came)
+
+
+def _given(one: Tried, content: Content) -> Came | str:
+    try:
+        return given.came_of(one.case, content, STEPS)
+    except ValueError as error:
+        return str(error)
 
 
 def _stored(one: Tried, content: Content) -> Came | str:
@@ -124,46 +131,13 @@ def _names(content: Content) -> Names:
     return Names(
         {signal.name: signal for signal in content.signals},
         [rule.alert for rule in content.rules],
-        [*(cause.id for cause in content.causes), UNKNOWN],
+        [cause.id for cause in content.causes],
         {name: step.params for name, step in STEPS.items()},
         {*facts, *declared_facts(content.playbooks)},
+        books=[book.id for book in content.playbooks],
+        evidence=[weight.id for cause in content.causes for weight in cause.evidence],
+        numbers=declared_numbers(content.playbooks),
     )
-
-
-def _of_names(source: Source, number: int, case: CasePart, names: Names) -> list[Problem]:
-    """Names nobody defines, and series nobody can read: a case that can never be right."""
-    at: tuple[str | int, ...] = ("cases", number)
-    causes = names.causes
-    found = [
-        source.problem((*at, key), f"no rule defines the alert `{name}`", did_you_mean(name, names.alerts))
-        for key, listed in (("alerts", case.alerts), ("expect", case.expect.alerts))
-        for name in listed
-        if name not in names.alerts
-    ]
-    found += [
-        source.problem((*at, "facts", name), *wrong, key=True)
-        for name in case.facts
-        if (wrong := names.wrong_fact(name)) is not None
-    ]
-    for key in ("first", "not_confirmed"):
-        found += [
-            source.problem((*at, "expect", key), f"no playbook knows the cause `{name}`", did_you_mean(name, causes))
-            for name in getattr(case.expect, key)
-            if name not in causes
-        ]
-    for key in ("runs", "refuses"):
-        found += [
-            source.problem((*at, "expect", key), f"there is no step `{name}`", did_you_mean(name, names.steps))
-            for name in getattr(case.expect, key)
-            if name not in names.steps
-        ]
-    for index, part in enumerate(case.series):
-        for name, read in (("series", series.name_of), ("values", series.values)):
-            try:
-                read(getattr(part, name))
-            except ValueError as error:
-                found.append(source.problem((*at, "series", index, name), str(error)))
-    return found
 
 
 def _print(tried: Sequence[Tried], format: str) -> None:

@@ -6,10 +6,13 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from responder.authoring import series
+from responder.authoring.climb import climbed
 from responder.authoring.judge import Came, of_report
+from responder.authoring.silence import why_silent
 from responder.authoring.testfile import CasePart
 from responder.backtest.past import Past
 from responder.backtest.run import Backtest, Wish
@@ -40,7 +43,9 @@ async def came_of(cases: Sequence[CasePart], content: Content, scratch: Path) ->
         prometheus = Prometheus(url, timeout_s=QUERY_TIMEOUT_S, headers={})
         try:
             return [
-                await _one(Past(prometheus), content, FIRST_AT + n * APART_S, case.interval * length, scratch / str(n))
+                await _one(
+                    case, Past(prometheus), content, FIRST_AT + n * APART_S, case.interval * length, scratch / str(n)
+                )
                 for n, (case, length) in enumerate(zip(cases, lengths, strict=True))
             ]
         finally:
@@ -52,7 +57,9 @@ def rows_of(case: CasePart) -> list[tuple[str, dict[str, str], list[float | None
     return [(*series.name_of(part.series), series.values(part.values)) for part in case.series]
 
 
-async def _one(past: Past, content: Content, start: float, length_s: float, folder: Path) -> Came:
+async def _one(
+    case: CasePart, past: Past, content: Content, start: float, length_s: float, folder: Path
+) -> Came:  # fmt: skip
     try:
         found = await Backtest(past, content, Wish(start, start + length_s, folders=folder)).run()
     except ValueError as nothing:
@@ -61,8 +68,13 @@ async def _one(past: Past, content: Content, start: float, length_s: float, fold
     reports = [replay(path, steps, content) for path in await asyncio.to_thread(_folders, folder)]
     found.spool.close()
     if not reports:
-        return Came()
-    return of_report(min(reports, key=lambda report: report.incident.opened_at), since=start)
+        given = {series.name_of(part.series)[0] for part in case.series}
+        why, doubts = await why_silent(past, content, (start, start + length_s, case.interval), given, case.expect)
+        return Came(why_silent=why, wrong=doubts if case.expect.silent else ())
+    first = min(reports, key=lambda report: report.incident.opened_at)
+    seen = {item.step: item for item in first.evidence}
+    plan = climbed(first.incident, content, steps, list(seen.values()), case.max_rung)
+    return replace(of_report(first, since=start), plan=plan)
 
 
 def _folders(root: Path) -> list[Path]:

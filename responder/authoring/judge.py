@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from responder.absence import step_of
-from responder.authoring.testfile import CasePart, ExpectPart
+from responder.authoring.testfile import ExpectPart
 from responder.classes import PRECEDENCE
-from responder.diagnose import diagnose
 from responder.model import (
     Content,
-    Evidence,
-    Fact,
     Incident,
-    Outcome,
     Plan,
     Report,
     Rule,
+    Scalar,
     Severity,
     Status,
     Symptom,
     Verdict,
 )
-from responder.plan import Budget, Harm, plan
 
 AT = 1_700_000_000.0
 """The virtual now of a case without a history of its own."""
@@ -40,15 +35,20 @@ class Came:
     fired: Mapping[str, float] = field(default_factory=dict)
     """Alert -> seconds after the first sample."""
     opened_s: float | None = None
+    facts: Mapping[str, Scalar] = field(default_factory=dict)
+    wrong: Sequence[str] = ()
+    """What is wrong with the case itself, in words: an output that its pattern does not fit."""
+    why_silent: Sequence[str] = ()
+    """Of a case with series that opened nothing: which condition of which rule was false, or had no data."""
 
 
-def from_facts(case: CasePart, content: Content, steps: Mapping[str, Harm]) -> Came:
-    """The incident that `alerts` make, diagnosed with `facts`."""
+def incident_of(alerts: Sequence[str], content: Content) -> Incident:
+    """The incident that these alerts make when they fire together; ValueError where no rule of them is in force."""
     rules = {rule.alert: rule for rule in content.rules}
-    incident = _incident([rules[name] for name in case.alerts if name in rules])
-    wished = plan(incident, content.playbooks, steps, Budget(max_rung=case.max_rung))
-    verdict = diagnose(incident, content.playbooks, content.causes, _evidence(case), wished)
-    return Came(incident.incident_class, verdict, wished)
+    mine = [rules[name] for name in alerts if name in rules]
+    if not mine:
+        raise ValueError(f"no alert of this case is in force: {', '.join(alerts)} (disabled in the configuration?)")
+    return _incident(mine)
 
 
 def of_report(report: Report, since: float | None = None) -> Came:
@@ -56,17 +56,25 @@ def of_report(report: Report, since: float | None = None) -> Came:
     incident = report.incident
     fired = {s.alert: s.fired_at - (since or incident.opened_at) for s in incident.symptoms}
     opened = incident.opened_at - since if since is not None else None
-    return Came(incident.incident_class, report.verdict, report.plan, fired, opened)
+    facts = {fact.name: fact.value for item in report.evidence for fact in item.facts if not fact.subject}
+    return Came(incident.incident_class, report.verdict, report.plan, fired, opened, facts)
 
 
 def failures(expect: ExpectPart, came: Came) -> list[str]:
     """Everything that is not as expected, in words; nothing when all is."""
     if expect.silent:
-        return [f"expected silence, but an incident of class {came.incident_class} opened"] if came.verdict else []
+        loud = f"expected silence, but an incident of class {came.incident_class} opened"
+        return [*came.wrong, *([loud] if came.verdict else [])]
     if came.verdict is None:
         fired = ", ".join(came.fired) or "none"
-        return [f"expected an incident, but none opened (alerts that fired: {fired})"]
-    return [*_of_the_incident(expect, came), *_of_the_verdict(expect, came.verdict), *_of_the_plan(expect, came.plan)]
+        return [*came.wrong, f"expected an incident, but none opened (alerts that fired: {fired})", *came.why_silent]
+    return [
+        *came.wrong,
+        *_of_the_incident(expect, came),
+        *_of_the_facts(expect, came.facts),
+        *_of_the_verdict(expect, came.verdict),
+        *_of_the_plan(expect, came.plan),
+    ]
 
 
 def _of_the_incident(expect: ExpectPart, came: Came) -> Iterable[str]:
@@ -77,6 +85,14 @@ def _of_the_incident(expect: ExpectPart, came: Came) -> Iterable[str]:
             yield f"alerts: {name} did not fire; fired: {', '.join(sorted(came.fired)) or 'none'}"
     if expect.within is not None and (came.opened_s is None or came.opened_s > expect.within):
         yield f"within: expected {expect.within:g} s, it took {came.opened_s:g} s"
+
+
+def _of_the_facts(expect: ExpectPart, facts: Mapping[str, Scalar]) -> Iterable[str]:
+    for name, wanted in expect.facts.items():
+        got = facts.get(name)
+        same = type(got) is type(wanted) if isinstance(wanted, bool) or isinstance(got, bool) else True
+        if not same or got != wanted:
+            yield f"facts: {name} expected {wanted!r}, got {'nothing' if got is None else repr(got)}"
 
 
 def _of_the_verdict(expect: ExpectPart, verdict: Verdict) -> Iterable[str]:
@@ -104,10 +120,10 @@ def _of_the_plan(expect: ExpectPart, wished: Plan) -> Iterable[str]:
     refused = {refusal.call.step: refusal.why for refusal in wished.refused}
     for name in expect.runs:
         if name not in chosen:
-            yield f"runs: {name} is not planned: {refused.get(name, 'no playbook of this incident asks for it')}"
+            yield f"runs: {name} would not run: {refused.get(name, 'no playbook of this incident asks for it')}"
     for name in expect.refuses:
         if name not in refused:
-            yield f"refuses: {name} is not refused: {'it is planned' if name in chosen else 'no playbook asks for it'}"
+            yield f"refuses: {name} is not refused: {'it would run' if name in chosen else 'no playbook asks for it'}"
 
 
 def _incident(rules: Sequence[Rule]) -> Incident:
@@ -121,21 +137,3 @@ def _incident(rules: Sequence[Rule]) -> Incident:
     )  # fmt: skip
     return Incident(id="case", target=TARGET, incident_class=named, severity=loudest,
                     onset_at=min(s.since for s in symptoms), opened_at=AT, symptoms=symptoms)  # fmt: skip
-
-
-def _evidence(case: CasePart) -> tuple[Evidence, ...]:
-    """One piece of evidence for each step whose facts the case names, and for each it says was skipped."""
-    by_step: dict[str, list[Fact]] = {}
-    for name, value in case.facts.items():
-        step = step_of(name)
-        by_step.setdefault(step, []).append(Fact(name=name, value=value, step=step, at=AT))
-    made = [
-        Evidence(id=step, step=step, rung=0, outcome=Outcome.OK, started_at=AT, seconds=0.0, facts=tuple(facts))
-        for step, facts in by_step.items()
-    ]
-    made += [
-        Evidence(id=step, step=step, rung=0, outcome=Outcome.SKIPPED, reason=why, started_at=AT, seconds=0.0)
-        for step, why in case.skipped.items()
-        if step not in by_step
-    ]
-    return tuple(made)

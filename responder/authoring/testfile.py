@@ -39,12 +39,14 @@ class ExpectPart(Part):
     """Of the leading hypothesis: one of these."""
     not_confirmed: Names = []
     """None of these may be called confirmed."""
+    facts: dict[str, Scalar] = {}
+    """Fact -> the value that must have come out of `outputs`, or of a stored incident."""
     against: Names = []
     """Ids of evidence that must speak against the leading hypothesis or be ruled out by it."""
     runs: Names = []
-    """Steps that must be planned."""
+    """Steps that must run, as they would on a live server: allowed, and worth it after what is known by then."""
     refuses: Names = []
-    """Steps that must be refused."""
+    """Steps that must not run although a playbook asks for them: not allowed, or not needed any more."""
     within: Annotated[float, Field(gt=0)] | None = None
     """Seconds from the first sample within which the incident must open (series only)."""
 
@@ -73,6 +75,10 @@ class CasePart(Part):
     """Alerts that fire together; they make the incident."""
     facts: dict[str, Scalar] = {}
     """Fact -> value, as captures would bring them; null is looked for and not known."""
+    outputs: dict[str, str | dict[str, str]] = {}
+    """Step -> what it captured, as text, which the step's own reading turns into facts: of `command` what the program
+    printed. Where playbooks have several commands, a fact that the command declares says which. For a step with
+    several raw files: file name -> text."""
     skipped: dict[str, str] = {}
     """Step -> why it brought nothing."""
     incident: Text | None = None
@@ -90,6 +96,10 @@ class CasePart(Part):
             raise ValueError("a case has either `alerts` (with `facts`), or `series`, or `incident`")
         if self.facts and not self.alerts:
             raise ValueError("`facts` need `alerts`: without a symptom nothing happens")
+        if self.outputs and not self.alerts:
+            raise ValueError("`outputs` need `alerts`: without a symptom nothing happens")
+        if self.expect.facts and self.series:
+            raise ValueError("`facts` cannot be expected of `series`; expect `first` or `class`")
         if (self.expect.alerts or self.expect.within) and not self.series:
             raise ValueError("`alerts` and `within` can be expected of `series` only")
         return self

@@ -12,15 +12,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar
+from responder.units import known_unit
+from responder.validation import NAME_PATTERN
 
 META, OUTPUT, ERRORS = "command.json", "output.txt", "errors.txt"
-NAME = r"^[a-z][a-z0-9_]{0,40}$"
 PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ash", "csh", "fish", "busybox", "env", "xargs", "sudo", "su"))
+SHELL_SIGNS = frozenset(("|", "||", ">", ">>", "<", "&&", "&", ";", "2>", "2>&1", ">&2", "&>"))
+JSON_PATH = re.compile(r"([A-Za-z0-9_-]+|\[\d+\])?(\.[A-Za-z0-9_-]+|\[\d+\])*")
 MAX_BYTES = 4 << 20
 MAX_LINE = 10_000
 OWN = ("target", "pid", "port")
@@ -52,24 +55,49 @@ class Parser(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fact: str = Field(pattern=NAME)
-    regex: str = ""
-    json_path: str = Field(default="", pattern=r"^([A-Za-z0-9_-]+|\[\d+\])?(\.[A-Za-z0-9_-]+|\[\d+\])*$")
+    fact: str = Field(pattern=NAME_PATTERN)
+    """It becomes `command.<fact>`."""
     kind: Literal["number", "text", "found"] = "number"
     """`found`: true when there is a match, false when there is none."""
+    regex: str = ""
+    """Searched line by line; the first line that matches counts. One group, around the value."""
+    json_path: str = ""
     unit: str = ""
+    """Shown behind the value; nothing is converted."""
     says: str = ""
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"`{value}` is no regular expression: {error}") from None
+        if not value or info.data.get("kind") == "found":
+            return value
+        if groups != 1:
+            raise ValueError(
+                f"`{value}` has {groups or 'no'} groups, and needs one, around the value: write for example "
+                r"`limit: (\d+) W`; `(?:…)` is a group that takes nothing"
+            )
+        return value
+
+    @field_validator("json_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if not JSON_PATH.fullmatch(value):
+            raise ValueError(f"`{value}` is no path; write for example gpus[0].power.limit")
+        return value
+
+    @field_validator("unit")
+    @classmethod
+    def _is_unit(cls, value: str) -> str:
+        return known_unit(value)
 
     @model_validator(mode="after")
     def _checked(self) -> Parser:
         if bool(self.regex) == bool(self.json_path):
             raise ValueError("give either `regex` or `json_path`")
-        try:
-            groups = re.compile(self.regex).groups
-        except re.error as error:
-            raise ValueError(f"`regex` is no regular expression: {error}") from None
-        if self.regex and self.kind != "found" and groups < 1:
-            raise ValueError("`regex` needs a group around the value")
         return self
 
 
@@ -86,12 +114,21 @@ class CommandParams(BaseModel):
     @model_validator(mode="after")
     def _checked(self) -> CommandParams:
         if PLACE.search(self.argv[0]) or not self.argv[0]:
-            raise ValueError("the program itself cannot be a parameter")
+            raise ValueError("`argv`: the program itself cannot be a parameter")
+        if sign := next((item for item in self.argv if item in SHELL_SIGNS), ""):
+            raise ValueError(
+                f"`argv`: `{sign}` is for a shell, and none is started: name one program and its arguments; "
+                "`regex` takes from its output what is wanted"
+            )
         used = {name for item in self.argv for name in PLACE.findall(item)}
         if unknown := used - set(self.params) - set(OWN):
-            raise ValueError(f"nobody gives `{{{sorted(unknown)[0]}}}`; name it under `params`")
-        if doubled := len(self.facts) - len({parser.fact for parser in self.facts}):
-            raise ValueError(f"{doubled} fact(s) are declared twice")
+            own = ", ".join(f"`{{{name}}}`" for name in OWN)
+            raise ValueError(
+                f"`argv`: nobody gives `{{{sorted(unknown)[0]}}}`; name it under `params` (there are always {own})"
+            )
+        names = [parser.fact for parser in self.facts]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"`facts`: `{doubled[0]}` is declared twice")
         return self
 
 
@@ -148,6 +185,26 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         name, says = f"command.{parser.fact}", parser.says
         value = _value(parser, text, ended)
         yield Fact(name=name, value=value, unit=parser.unit, step="command", file=OUTPUT, at=brief.now, says=says)
+
+
+def as_brought(call: CommandParams, output: str) -> dict[str, bytes]:
+    """The files of a run that printed `output` and ended well: what a playbook's test reads instead of a server."""
+    meta = {"argv": list(call.argv), "code": 0, "facts": [parser.model_dump() for parser in call.facts]}
+    return {META: json.dumps(meta).encode(), OUTPUT: output.encode()}
+
+
+def why_nothing(parser: Parser, text: str) -> str:
+    """Why an output gives this fact no value, in words for whoever wrote the pattern; empty when it gives one."""
+    if _value(parser, text, ended=True) is not None:
+        return ""
+    begins = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    shown = f"the output begins `{begins[:80]}`" if begins else "the output is empty"
+    if not parser.regex:
+        return f"the output has no single value at `{parser.json_path}`; {shown}"
+    taken = _by_pattern(parser.regex, text)
+    if taken is None:
+        return f"no line matches `{parser.regex}`; {shown}"
+    return f"`{parser.regex}` takes `{taken[:80]}`, which is no number (`kind: text` keeps it as text)"
 
 
 def _value(parser: Parser, text: str, ended: bool) -> Scalar:

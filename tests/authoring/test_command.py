@@ -62,9 +62,9 @@ def test_a_right_expectation_passes(tmp_path: Path) -> None:
         ("not_confirmed: capacity_exceeded", "not_confirmed: capacity_exceeded is confirmed"),
         ("silent: true", "expected silence, but an incident of class high_ttft opened"),
         ("playbooks: wrong_output", "playbooks: wrong_output does not match"),
-        ("runs: gcore", "runs: gcore is not planned"),
-        ("refuses: metrics_window", "refuses: metrics_window is not refused: it is planned"),
-        ("against: nothing_such", "against: nothing_such does not speak against capacity_exceeded"),
+        ("runs: gcore", "runs: gcore would not run: no playbook of this incident asks for it"),
+        ("refuses: metrics_window", "refuses: metrics_window is not refused: it would run"),
+        ("against: others_idle", "against: others_idle does not speak against capacity_exceeded"),
     ],
 )
 def test_a_wrong_expectation_fails_in_words(tmp_path: Path, expect: str, says: str) -> None:
