@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from pydantic import (
 
 from responder.located import Path, Source, shortened
 from responder.model import (
+    Attempt,
     Cause,
     Clause,
     Disproof,
@@ -34,6 +35,7 @@ from responder.model import (
     Test,
     Weight,
 )
+from responder.remedies import BLANK
 from responder.validation import STARTS_AS_NUMBER, problems_of
 
 MAX_DECIBANS = 15.0
@@ -115,6 +117,7 @@ class Part(BaseModel):
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+FactName = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$")]
 ClauseText = Annotated[str, AfterValidator(_valid_clause)]
 Clauses = Annotated[list[ClauseText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Decibans = Annotated[
@@ -181,13 +184,48 @@ class DisproofPart(Part):
     command: str = ""
 
 
+class AttemptPart(Part):
+    """A number reckoned from what is set now: times this, plus that, within limits."""
+
+    of: FactName | None = None
+    times: float = 1.0
+    plus: float = 0.0
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _changes(self) -> AttemptPart:
+        if self.times == 1 and self.plus == 0 and self.of is None:
+            raise ValueError("changes nothing: write `times: 0.5` or `plus: 0.03`")
+        return self
+
+
 class RemedyPart(Part):
-    """What to do, and what it costs."""
+    """What to do, and what it costs; where it applies, and the number to try."""
 
     says: Text
     option: str = ""
     tradeoff: Text
     safe_now: bool = False
+    only_if: AnyTest | None = None
+    unless: AnyTest | None = None
+    now: FactName | None = None
+    attempt: AttemptPart | None = Field(default=None, alias="try")
+
+    @model_validator(mode="after")
+    def _fits(self) -> RemedyPart:
+        if self.attempt is not None and len(BLANK.findall(self.option)) != 1:
+            raise ValueError("`try` needs exactly one blank in `option`, for example --max-num-seqs <lower>")
+        if self.attempt is not None and not (self.now or self.attempt.of):
+            raise ValueError("`try` needs `now`, the fact that says what is set, or `of` inside it")
+        return self
+
+    def facts(self) -> Iterator[tuple[Path, str]]:
+        """(path, fact) of each fact it reads outside its tests."""
+        if self.now:
+            yield ("now",), self.now
+        if self.attempt is not None and self.attempt.of:
+            yield ("try", "of"), self.attempt.of
 
 
 class ReasonPart(TestPart):
@@ -219,7 +257,11 @@ class CauseBody(Part):
     seen_in: list[Text] = []
 
     def tests(self) -> Iterator[tuple[Path, TestPart]]:
-        """(path, test) of all evidence, disproofs and reasons."""
+        """(path, test) of all evidence, disproofs, reasons and conditions of remedies."""
+        for index, remedy in enumerate(self.remedies):
+            for key, test in (("only_if", remedy.only_if), ("unless", remedy.unless)):
+                if test is not None:
+                    yield ("remedies", index, key), test
         yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
         yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))
         if self.why is not None:
@@ -362,9 +404,22 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
         ),
         why_otherwise=body.why.otherwise if body.why else "",
         would_disprove=Disproof(says=body.would_disprove.says, command=body.would_disprove.command.strip()),
-        remedies=tuple(Remedy(**part.model_dump()) for part in body.remedies),
+        remedies=tuple(_remedy(part, tests, index) for index, part in enumerate(body.remedies)),
         seen_in=tuple(body.seen_in),
         file=source.file,
         line=source.locate(path)[0],
     )
     return Written(cause, body, source, path)
+
+
+def _remedy(part: RemedyPart, tests: Mapping[Path, Test], index: int) -> Remedy:
+    return Remedy(
+        says=part.says,
+        option=part.option,
+        tradeoff=part.tradeoff,
+        safe_now=part.safe_now,
+        only_if=tests.get(("remedies", index, "only_if")),
+        unless=tests.get(("remedies", index, "unless")),
+        now=part.now or "",
+        attempt=None if part.attempt is None else Attempt(**part.attempt.model_dump(exclude_none=True)),
+    )

@@ -158,6 +158,11 @@ def check_cause(written: Written[Cause], names: Names) -> Iterator[Problem]:
             wrong = names.wrong_fact(fact)
             if wrong:
                 yield source.problem((*base, *path, *inner), *wrong)
+    for index, remedy in enumerate(body.remedies):
+        for inner, fact in remedy.facts():
+            wrong = names.wrong_fact(fact)
+            if wrong:
+                yield source.problem((*base, "remedies", index, *inner), *wrong)
     yield from _check_weights(written)
     for index, alert in enumerate(body.explains):
         if alert != "*" and alert not in names.alerts | names.broken:

@@ -35,6 +35,7 @@ from responder.model import (
     Weight,
 )
 from responder.plan import playbooks_for
+from responder.remedies import applicable
 
 VOTE_LIMIT_DB = 15.0
 UNEXPLAINED_DB = -3.0
@@ -175,7 +176,7 @@ def _judge(
         would_confirm=tuple(w.says for w in cause.evidence if w.id in _unproven(cause, findings)),
         why_unknown=why_unknown(cause, looks),
         would_disprove=cause.would_disprove,
-        remedies=cause.remedies,
+        remedies=applicable(cause.remedies, looks),
     )
 
 

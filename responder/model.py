@@ -439,6 +439,17 @@ class Disproof(Noun):
     command: str = ""
 
 
+class Attempt(Noun):
+    """The number to try instead of one that is set: `of` times `times` plus `plus`, within limits."""
+
+    of: str = ""
+    """The fact that is reckoned from; empty: what the option is set to now."""
+    times: float = 1.0
+    plus: float = 0.0
+    at_least: float | None = None
+    at_most: float | None = None
+
+
 class Remedy(Noun):
     """The next safe action: what, the exact option or command, what it costs."""
 
@@ -447,6 +458,16 @@ class Remedy(Noun):
     tradeoff: str
     safe_now: bool = False
     """Whether it can be done at night without a restart or a loss of requests."""
+    only_if: Test | None = None
+    """Offered only where this is known to hold."""
+    unless: Test | None = None
+    """Not offered where this is known to hold."""
+    now: str = ""
+    """The fact that says what the option is set to."""
+    attempt: Attempt | None = None
+    """The number for the option's `<…>`."""
+    found: Scalar = None
+    """In a verdict: what the option is set to."""
 
 
 class Reason(Noun):

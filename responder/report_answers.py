@@ -44,8 +44,7 @@ from responder.words import say, told
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
 STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
-OPEN_OPTION = re.compile(r"(--[a-z-]+) <")
-"""An option whose value the reader must choose."""
+PORT = re.compile(r":(\d+)(?:/|$)")
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
 CLOSE = 0.5
@@ -229,6 +228,8 @@ def runnable(report: Report, command: str) -> str:
     """A command as it can be pasted: the server's address, and the pid where only one process is stopped."""
     if report.target_url:
         command = command.replace("$URL", report.target_url)
+        port = PORT.search(report.target_url)
+        command = command.replace("$PORT", port[1]) if port else command
     stopped = STOPPED_PID.findall(_stopped(report)) if report.incident.state == "open" else []
     if len(stopped) == 1:
         name, pid = stopped[0]
@@ -283,22 +284,17 @@ def remedy_line(report: Report, remedy: Remedy) -> str:
         how=say("do.safe") if remedy.safe_now else say("do.care"),
         says=sentence(authored(remedy.says)),
         option=say("do.option", option=code(runnable(report, remedy.option))) if remedy.option else "",
-        now=say("do.now", values=now) if (now := set_now(report, remedy.option)) else "",
+        now=say("do.now", values=now) if (now := set_now(remedy)) else "",
         tradeoff=sentence(authored(remedy.tradeoff)),
     )
 
 
-def set_now(report: Report, option: str) -> str:
-    """What the options that a remedy leaves open are set to: '256', of several with their names; '' if not known."""
-    facts = facts_by_name(report)
-    found = []
-    for flag in OPEN_OPTION.findall(option):
-        name = flag.removeprefix("--").removesuffix("-size").replace("-", "_")
-        fact = facts.get(f"config.{name}")
-        if fact is not None and fact.value is not None:
-            found.append(f"{flag} {fact.value:g}" if isinstance(fact.value, float) else f"{flag} {fact.value}")
-    found = list(dict.fromkeys(found))
-    return plain(found[0].partition(" ")[2] if len(found) == 1 else ", ".join(found), 200)
+def set_now(remedy: Remedy) -> str:
+    """What the option of a remedy is set to, as it is written on a command line; '' if not known."""
+    found = remedy.found
+    if found is None or isinstance(found, bool):
+        return ""
+    return f"{found:g}" if isinstance(found, float) else plain(found, 80)
 
 
 def sentence(words: str) -> str:

@@ -159,7 +159,7 @@ def _actions(report: Report) -> str:
     rows = []
     for remedy in remedies(report):
         price = say("do.tradeoff", tradeoff=authored(remedy.tradeoff))
-        now = set_now(report, remedy.option)
+        now = set_now(remedy)
         price = f"{say('do.set_now', values=now)} {price}" if now else price
         how = say("do.safe") if remedy.safe_now else say("do.care")
         tag = f'<span class="tag{" safe" if remedy.safe_now else ""}">{text(how)}</span>'

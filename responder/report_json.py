@@ -138,6 +138,7 @@ def _hypothesis(report: Report, hypothesis: Hypothesis) -> dict[str, Any]:
             {
                 "says": authored(r.says),
                 "option": runnable(report, r.option),
+                "now": _finite(r.found),
                 "tradeoff": authored(r.tradeoff),
                 "safe_now": r.safe_now,
             }

@@ -30,11 +30,15 @@ CONFIG_UNITS: Mapping[str, tuple[str, str]] = {
     "max_model_len": ("tokens", "longest context"),
     "gpu_memory_utilization": ("share", "share of GPU memory vLLM may take"),
     "num_gpu_blocks": ("blocks", "KV cache blocks of one engine"),
+    "num_gpu_blocks_override": ("blocks", "KV cache blocks set by hand; 0: vLLM counts what fits"),
     "block_size": ("tokens", "tokens per KV cache block"),
     "kv_tokens": ("tokens", "tokens the KV cache of one engine holds"),
     "kv_cache_dtype": ("", "type of KV cache entries"),
+    "cpu_kv_space": ("GiB", "memory for the KV cache of a server on a CPU"),
     "enforce_eager": ("", "whether CUDA graphs and compilation are off"),
     "prefix_caching": ("", "whether shared prompt prefixes are cached"),
+    "chunked_prefill": ("", "whether long prompts are computed in several steps"),
+    "scheduling_policy": ("", "fcfs (in order of arrival) or priority"),
     "tensor_parallel": ("", "GPUs one layer is spread over"),
     "pipeline_parallel": ("", "pipeline stages"),
     "data_parallel": ("", "engines side by side"),
@@ -163,6 +167,8 @@ def _found(sources: Sources) -> dict[str, Found]:
         "data_parallel": sources.number("data_parallel_size", default=1),
     }
     device = sources.word("device_config", "device")
+    if device[0] is None and sources.environment.get("VLLM_TARGET_DEVICE") == "cpu":
+        device = ("cpu", COMMAND)
     profiler, bounded = _profiler(sources)
     blocks = sources.number("num_gpu_blocks_override", label="num_gpu_blocks", line=r"# \w+ blocks: ([\d,]+)")
     block_size = sources.number("block_size", label="block_size")
@@ -175,11 +181,17 @@ def _found(sources: Sources) -> dict[str, Found]:
         "max_model_len": sources.number("max_model_len", "max_seq_len", line=r"Using max model len (\d+)"),
         "gpu_memory_utilization": sources.number("gpu_memory_utilization", label="gpu_memory_utilization"),
         "num_gpu_blocks": blocks,
+        "num_gpu_blocks_override": sources.number(
+            "num_gpu_blocks_override", label="num_gpu_blocks_override", default=0
+        ),
         "block_size": block_size,
         "kv_tokens": _kv_tokens(sources, blocks, block_size),
         "kv_cache_dtype": sources.word("kv_cache_dtype", label="cache_dtype"),
+        "cpu_kv_space": _cpu_kv_space(sources),
         "enforce_eager": sources.truth("enforce_eager", default=False),
         "prefix_caching": sources.truth("enable_prefix_caching", label="enable_prefix_caching"),
+        "chunked_prefill": sources.truth("enable_chunked_prefill", "chunked_prefill_enabled"),
+        "scheduling_policy": sources.word("scheduling_policy", default="fcfs"),
         **parallel,
         "speculative": _speculative(sources),
         "quantization": sources.word("quantization", default="none"),
@@ -215,6 +227,11 @@ def _kv_tokens(sources: Sources, blocks: Found, block_size: Found) -> Found:
     if found[0] is None and isinstance(blocks[0], int) and isinstance(block_size[0], int):
         return blocks[0] * block_size[0], blocks[1]
     return found
+
+
+def _cpu_kv_space(sources: Sources) -> Found:
+    value = number(sources.environment.get("VLLM_CPU_KVCACHE_SPACE"))
+    return (_tidy(value), COMMAND) if value else NOTHING
 
 
 def _speculative(sources: Sources) -> Found:

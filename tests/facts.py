@@ -25,7 +25,7 @@ _NAMES = {
     "config": "version max_num_seqs max_num_batched_tokens max_model_len gpu_memory_utilization num_gpu_blocks "
     "block_size kv_tokens kv_cache_dtype enforce_eager prefix_caching tensor_parallel pipeline_parallel data_parallel "
     "speculative quantization profiler profiler_bounded api_server_count device execute_timeout_s max_num_seqs_known "
-    "source",
+    "source num_gpu_blocks_override cpu_kv_space chunked_prefill scheduling_policy",
     "log": "found last_line_age_s stats_running stats_waiting stats_kv_usage stats_generation_rate stats_prompt_rate "
     "stats_hit_rate stats_silent_s traceback exception engine_dead execute_timeout out_of_memory worker_died "
     "nccl_error cuda_error profiler_open graceful_shutdown shm_wait stream_errors root_exception restarting nan",

@@ -28,7 +28,7 @@ CORE = {
     "scenes",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
-    "backtest.vanished", "backtest.tally", "fingerprint",
+    "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
     "store_look",
     "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
     "traces.pagestyle",

@@ -5,10 +5,10 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from responder.model import Fact, Status
+from responder.model import Fact, Remedy, Status
 from responder.report import summary_text, to_html, to_markdown
 from responder.report_answers import answers as first_screen
-from responder.report_answers import runnable, set_now
+from responder.report_answers import remedy_line, runnable, set_now
 from responder.report_facts import spoken
 from tests.hostile import HOSTILE
 from tests.sample_report import CAPACITY, KV, UNKNOWN, hostile, sample
@@ -170,18 +170,14 @@ def test_a_fact_is_said_once_and_apart_from_its_name(fact, words):
 
 
 def test_an_option_left_open_says_what_it_is_set_to():
-    """One by its value, several by their names too; nothing where the server's setting is not known."""
-    facts = (
-        Fact(name="config.max_num_seqs", value=256, step="server_config"),
-        Fact(name="config.gpu_memory_utilization", value=0.92, unit="share", step="server_config"),
-        Fact(name="config.tensor_parallel", value=None, step="server_config"),
+    """As it is written on a command line; nothing where the server's setting is not known."""
+    lower = Remedy(
+        says="Let fewer run", option="--max-num-seqs 16", tradeoff="a longer queue", now="config.max_num_seqs"
     )
-    report = sample()
-    report = report.model_copy(update={"evidence": (report.evidence[0].model_copy(update={"facts": facts}),)})
-    assert set_now(report, "--max-num-seqs <lower>") == "256"
-    both = "--gpu-memory-utilization <lower>; --max-num-seqs <lower>"
-    assert set_now(report, both) == "--gpu-memory-utilization 0.92, --max-num-seqs 256"
-    assert set_now(report, "--tensor-parallel-size <higher>") == set_now(report, "--dtype bfloat16") == ""
+    assert set_now(lower.model_copy(update={"found": 32})) == "32"
+    assert set_now(lower.model_copy(update={"found": 0.92})) == "0.92"
+    assert set_now(lower) == set_now(lower.model_copy(update={"found": True})) == ""
+    assert "`--max-num-seqs 16` (now 32)" in remedy_line(sample(), lower.model_copy(update={"found": 32}))
 
 
 def test_the_model_is_named_when_only_the_server_says_it():

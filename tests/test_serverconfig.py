@@ -131,3 +131,20 @@ def test_several_engines_leave_the_front_ends_open() -> None:
     assert config("vllm serve /m")["api_server_count"][0] == 1
     assert config("vllm serve /m -dp 2")["api_server_count"][0] is None
     assert config("vllm serve /m -dp 2 -asc 4")["api_server_count"][0] == 4
+
+
+def test_what_remedies_ask_for_is_read():
+    """An override of the KV blocks, chunked prefill, the order of serving, memory for the cache on a CPU."""
+    found = config(
+        "vllm serve /m --num-gpu-blocks-override 128 --scheduling-policy priority",
+        {"VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_TARGET_DEVICE": "cpu"},
+        startup=(ENGINE + ", enable_chunked_prefill=True",),
+    )
+    assert found["num_gpu_blocks_override"] == (128, "command line")
+    assert found["scheduling_policy"] == ("priority", "command line")
+    assert found["cpu_kv_space"] == (4, "command line")
+    assert found["chunked_prefill"] == (True, "start-up log")
+    assert config("vllm serve /m", {"VLLM_TARGET_DEVICE": "cpu"})["device"] == ("cpu", "command line")
+    assert config("vllm serve /m")["num_gpu_blocks_override"] == (0, "documented default")
+    assert config("vllm serve /m")["scheduling_policy"] == ("fcfs", "documented default")
+    assert config()["num_gpu_blocks_override"] == (None, "")

@@ -11,6 +11,16 @@ from responder.model import Content
 
 OPERATORS = ("`>`", "`>=`", "`<`", "`<=`", "`==`", "`!=`")
 
+REMEDY_KEYS = {
+    "option": "the exact option or command; `<lower>` is a blank, `$URL` and `$PORT` are the server's",
+    "safe_now": "`true`: needs no restart and loses no request",
+    "only_if": "a clause, or `all` and `any`: offered only where it is known to hold",
+    "unless": "a clause, or `all` and `any`: not offered where it is known to hold",
+    "now": "the fact that says what the option is set to; the report shows it",
+    "try": "the number for the blank: `times` and `plus` from what is set (or from the fact in `of`), within "
+    "`at_least` and `at_most`; if that is set already the remedy is not offered",
+}
+
 
 def page(steps: Mapping[str, Step], content: Content) -> str:
     """docs/reference.md."""
@@ -24,6 +34,7 @@ def page(steps: Mapping[str, Step], content: Content) -> str:
             *_steps(steps),
             *_facts(steps),
             *_clauses(),
+            *_remedies(),
             *_alerts(content),
             *_signals(content),
             *_causes(content),
@@ -56,6 +67,14 @@ def _clauses() -> Iterable[str]:
     yield from ("## Clauses", "", "`fact operator value`, joined by `when` (one), `all`, `any`. Operators: "
                 f"{', '.join(OPERATORS)}. Values: a number, `true`, `false`, or a word; an order needs a number.",
                 "")  # fmt: skip
+
+
+def _remedies() -> Iterable[str]:
+    yield from ("## Remedies", "", "What a remedy of a cause may say besides `says` and `tradeoff`.", "")
+    yield from _table("key", "what it does")
+    for key, says in REMEDY_KEYS.items():
+        yield _row(f"`{key}`", says)
+    yield ""
 
 
 def _alerts(content: Content) -> Iterable[str]:
