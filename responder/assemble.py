@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import BaseModel
 
-from responder.authored import Written, cause_of, playbook_of
 from responder.authoring.testfile import TestFile, tests_of
 from responder.authoring.testnames import metrics_of, wrong_names
 from responder.crosscheck import (
@@ -26,6 +25,7 @@ from responder.model import Cause, Content, Playbook, Problem, Rule, Signal
 from responder.problems import in_order
 from responder.rule_files import rules_of
 from responder.rules import SIGNAL
+from responder.written import Written, cause_of, playbook_of
 
 
 class Found:

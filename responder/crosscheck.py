@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from responder.authored import CauseBody, PlaybookFile, Written
+from responder.authored import CauseBody, PlaybookFile
 from responder.classes import CAUSES, PRECEDENCE, UNKNOWN, canonical
 from responder.located import Path, did_you_mean, nearest
 from responder.model import Cause, Playbook, Problem, Rule, Signal, StepCall
 from responder.validation import NAME_PATTERN, problems_of
+from responder.written import Written
 
 PROBE_SIGNAL = "responder_"
 """Terms of rules that start so name what the daemon itself exports, not a recording rule."""

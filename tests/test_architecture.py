@@ -17,7 +17,7 @@ CORE = {
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "stops",
     "serverconfig",
-    "launchargs", "problems", "located", "validation", "authored", "assemble", "crosscheck", "rule_files",
+    "launchargs", "problems", "located", "validation", "authored", "written", "assemble", "crosscheck", "rule_files",
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",
     "ringfile", "stepstory", "recorder", "recorder.layout", "requests.record", "requests.explain",
     "requests.bursts", "stackfacts", "flame", "smi_text", "plainpickle", "remote", "harm", "profiling",
@@ -155,7 +155,7 @@ ONE_IMPORTER = {
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
-DECLARATIONS = {"model": 780, "words.zh": 700, "words.en": 500}
+DECLARATIONS = {"model": 800, "words.zh": 700, "words.en": 500}
 """The nouns are read as one list; there is no logic in it to get lost in."""
 
 

@@ -107,7 +107,7 @@ kind: Cause
 id: capacity_exceeded/mine
 title: t
 says: s
-evidence: [{id: a, group: a, when: metrics.waiting.now > 1, yes: 3, says: s}]
+evidence: [{id: a, group: a, when: metrics.waiting.now > 1, yes: +3 dB, says: s}]
 confirm: [a]
 would_disprove: {says: s}
 remedies:
