@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,15 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from responder import charts
-from responder.capture import STEPS
 from responder.charts_curves import curve, unit_above
 from responder.charts_draw import COLOURS
 from responder.charts_shapes import ranks
-from responder.config import Config
-from responder.content import check
-from responder.model import Content, Report
-from responder.replay import replay
+from responder.model import Report
 from responder.words import CODES, language, speaking
+from tests.replayed import content, replayed
 from tests.sample_report import sample
 
 INCIDENTS = ("h200_tp2_rank_stopped", "engine_crash_worker_killed", "cpu_kv_starvation", "cpu_spike",
@@ -30,15 +25,9 @@ INCIDENTS = ("h200_tp2_rank_stopped", "engine_crash_worker_killed", "cpu_kv_star
 Box = tuple[float, float, float, float]
 
 
-@cache
-def content() -> Content:
-    return check(Config(), STEPS)[0]
-
-
-@cache
 def reported(name: str) -> Report:
     """As the daemon would draw it: with the limits of its alerts."""
-    report = replay(Path(__file__).parent / "incidents" / name, STEPS, content())
+    report = replayed(name)
     return report.model_copy(
         update={"series": charts.with_limits(report.series, report.incident.symptoms, content().rules)}
     )

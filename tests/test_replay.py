@@ -5,33 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from responder.capture import STEPS
-from responder.config import Config
-from responder.content import load
 from responder.folder import IncidentFolder
 from responder.model import Content, Report
 from responder.replay import NotAnIncident, replay
 from responder.report import to_json
-
-FOLDER = Path(__file__).parent / "incidents"
-RECORDED = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+from tests.replayed import FOLDER, RECORDED
+from tests.replayed import content as shipped
+from tests.replayed import replayed as first
 
 
 @pytest.fixture(scope="module")
 def content() -> Content:
     """Today's rules, playbooks and causes."""
-    return load(Config(), STEPS)
+    return shipped()
 
 
 @pytest.fixture(scope="module")
-def replayed(content: Content) -> Callable[[str], Report]:
+def replayed() -> Callable[[str], Report]:
     """The first replay of a folder, for all tests."""
-    return cache(lambda name: replay(FOLDER / name, STEPS, content))
+    return first
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from responder import charts
-from responder.capture import STEPS
-from responder.config import Config
-from responder.content import check
 from responder.model import Evidence, Fact, Outcome, Report
-from responder.replay import replay
 from responder.report_html import drawing
 from responder.scenes import MOST_WORKERS, ranks, scenes, trace
 from responder.words import language, speaking
+from tests.replayed import replayed
 from tests.sample_report import sample
 
 
-@cache
 def hang() -> Report:
     """A rank stopped on two H200s; later looks saw it recovered."""
-    return replay(Path("tests/incidents/h200_tp2_rank_stopped"), STEPS, check(Config(), STEPS)[0])
+    return replayed("h200_tp2_rank_stopped")
 
 
 def test_the_stopped_rank_is_whom_the_others_wait_for() -> None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from responder.capture import STEPS
-from responder.config import Config
-from responder.content import check, tongue
-from responder.model import Content, Missing
-from responder.replay import replay
+from responder.content import tongue
+from responder.model import Missing
 from responder.report import contract, summary_text, to_html, to_markdown
 from responder.report_answers import missing_line
 from responder.report_rows import DERIVED
 from responder.report_signals import signal_words
 from responder.signal_words import summary
 from responder.words import CODES, ENGLISH, en, language, say, speaking, spoken, told
+from tests.replayed import content, replayed
 from tests.sample_report import sample
 
 OTHERS = [code for code in CODES if code != ENGLISH.code]
@@ -28,19 +24,14 @@ ENOUGH = 0.95
 """Of the sentences of content: one that was just changed is told in English until somebody translates it."""
 
 
-@cache
-def shipped() -> Content:
-    return check(Config(), STEPS)[0]
-
-
 def sentences() -> set[str]:
     """Everything a cause says, and what captures are run for."""
     out: set[str] = set()
-    for cause in shipped().causes:
+    for cause in content().causes:
         out |= {cause.title, cause.says, cause.would_disprove.says}
         out |= {words for weight in cause.evidence for words in (weight.says, weight.says_not)}
         out |= {words for remedy in cause.remedies for words in (remedy.says, remedy.tradeoff)}
-    out |= {call.why for book in shipped().playbooks for call in book.ladder}
+    out |= {call.why for book in content().playbooks for call in book.ladder}
     return out - {""}
 
 
@@ -57,7 +48,7 @@ def test_no_fixed_words_are_missing(code: str) -> None:
 
 def test_every_signal_a_report_may_show_has_a_name() -> None:
     """Nobody reads `occupancy` or `open_fds` at night; those computed from others are not shown as changed."""
-    shown = [one.name for one in shipped().signals if not one.name.endswith(DERIVED)]
+    shown = [one.name for one in content().signals if not one.name.endswith(DERIVED)]
     assert [name for name in shown if signal_words(name) == name.replace("_", " ")] == []
 
 
@@ -65,7 +56,7 @@ def test_every_signal_a_report_may_show_has_a_name() -> None:
 def test_what_causes_say_is_translated(code: str) -> None:
     """Every title, and nearly every sentence."""
     texts = tongue(code).texts
-    assert {cause.title for cause in shipped().causes} - set(texts) == set()
+    assert {cause.title for cause in content().causes} - set(texts) == set()
     missing = sentences() - set(texts)
     assert len(missing) <= (1 - ENOUGH) * len(sentences()), sorted(missing)
 
@@ -75,7 +66,7 @@ def test_every_alert_is_told_in_it(code: str) -> None:
     """The summary with value, bucket and limit filled in."""
     with speaking(tongue(code)):
         left = []
-        for rule in shipped().rules:
+        for rule in content().rules:
             signal = rule.terms[0].signal if rule.terms else ""
             for value, threshold in ((7.2, 2.0), (0.4, 0.0)):
                 words = summary(rule.summary, signal, value, threshold, {})
@@ -100,7 +91,7 @@ def test_no_heading_or_sentence_of_ours_stays_english(code: str, stage: Any) -> 
 
 def test_a_recorded_incident_in_chinese() -> None:
     """The hang of a rank on two H200s, with its causes, evidence and actions."""
-    report = replay(Path("tests/incidents/h200_tp2_rank_stopped"), STEPS, shipped())
+    report = replayed("h200_tp2_rank_stopped")
     text = to_markdown(report, tongue("zh"))
     for words in ("一个 worker 进程卡死（已确认，", "## 现在该做什么", "现在可安全执行",
                   "`kill -CONT <pid>`", "37 个请求在处理中",
@@ -131,7 +122,7 @@ def test_unknown_languages_are_refused() -> None:
 )
 def test_a_crash_says_that_nobody_knows_why(code: str, why: str) -> None:
     """A worker that was killed leaves a dead engine in the log and no reason; requests are told as last seen."""
-    report = replay(Path("tests/incidents/engine_crash_worker_killed"), STEPS, shipped())
+    report = replayed("engine_crash_worker_killed")
     text = to_markdown(report, tongue(code))
     with speaking(tongue(code)):
         last = say("broken.load_last", load="").rstrip(".。")
@@ -153,7 +144,7 @@ def test_claims_joined_by_semicolons_are_each_translated() -> None:
 
 def test_no_reason_of_a_recorded_incident_stays_english() -> None:
     """Why captures failed or were left out, what they were run for, what grew: of a dead server, the hardest case."""
-    report = replay(Path("tests/incidents/engine_crash_worker_killed"), STEPS, shipped())
+    report = replayed("engine_crash_worker_killed")
     text = re.sub(r"`[^`]*`|\[[^\]]*\]\([^)]*\)", "", to_markdown(report, tongue("zh")))
     english = {line for line in re.split(r"[|\n：；（）。]", text) if re.search(r"(?:\b[a-z']{2,} ){3,}[a-z]", line)}
     quoted = ("EngineCore", "Worker proc", "encountered a fatal error")

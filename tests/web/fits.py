@@ -2,6 +2,8 @@
 
 SCREENS = ((1440, 900), (1024, 768), (390, 844))
 THEMES = ("light", "dark")
+JUDGED = (1440, 390)
+"""Where axe-core is asked: one width on either side of what the style sheets tell apart."""
 SHIFT = """
 window.shift = 0;
 new PerformanceObserver((list) => {

@@ -15,8 +15,6 @@ from aiohttp.test_utils import TestServer
 
 from responder.approvals import Approvals
 from responder.capture import STEPS
-from responder.config import Config
-from responder.content import load
 from responder.folder import folder_of
 from responder.ledger import Ledger
 from responder.model import Approval, Delivery, Incident, Inventory, Obligation, Target, TimelineEntry
@@ -26,6 +24,7 @@ from responder.report import to_html, to_json, to_markdown
 from responder.respond import Responder
 from responder.web.server import Surface, build
 from tests.flow import Listener, incident, kit
+from tests.replayed import content
 from tests.sample_report import TARGET, sample
 
 SAMPLE = "20261120-031304-kv"
@@ -62,7 +61,7 @@ async def scene(folder: Path, **surface: Any) -> AsyncIterator[Scene]:
     """Served on loopback."""
     async with aiohttp.ClientSession() as http:
         parts = kit(folder, http, Listener())
-        parts.steps, parts.content, parts.clock = STEPS, load(Config(), STEPS), time.time
+        parts.steps, parts.content, parts.clock = STEPS, content(), time.time
         parts.targets = {
             name: Target(name=name, url=f"http://{name}", match={"instance": name}, labels={"team": "chat"})
             for name in (TARGET, "embed-7b:8000")
