@@ -19,6 +19,7 @@ from rich.rule import Rule
 from rich.status import Status
 from rich.text import Text
 
+from responder.report_words import outcome_words
 from responder.terminal import show_markdown
 from tests.live.harness import find, scenarios
 from tests.live.harness.daemon import Daemon
@@ -122,7 +123,8 @@ def _tell_first(clock: Clock, first: Received) -> None:
 def _tell_final(clock: Clock, final: Received) -> None:
     clock.says("captures", "bold yellow")
     for capture in final.body["captures"]:
-        says = f"{capture['step']:16} rung {capture['rung']}  {capture['status']:9} {capture['seconds'] or 0:5.2f} s"
+        ended = outcome_words(capture["status"])
+        says = f"{capture['step']:16} rung {capture['rung']}  {ended:11} {capture['seconds'] or 0:5.2f} s"
         clock.says(f"    {says} {capture['reason']}")
     lead = final.body["hypotheses"][0]
     clock.says(f"first cause: {lead['cause']} ({lead['status']}, p = {lead['probability']:.2f})", "bold yellow")

@@ -42,17 +42,19 @@ class Absent:
         self.known = {fact.name for look in looks_of(evidence) for fact in look.values()}
 
     def of(self, cause: Cause, findings: Sequence[Finding]) -> tuple[Missing, ...]:
-        """One entry for each step that could have decided an undecided claim of this cause."""
+        """One entry for each step that could have decided an undecided claim of this cause, the weightiest first."""
         undecided = {finding.weight for finding in findings if finding.truth is Truth.UNKNOWN}
         claims: dict[str, list[str]] = {}
+        weighs: dict[str, float] = {}
         for weight in cause.evidence:
             if weight.id in undecided:
                 facts = (clause.fact for clause in (*weight.test.all, *weight.test.any))
                 for step in dict.fromkeys(step_of(fact) for fact in facts if fact not in self.known):
                     claims.setdefault(step, []).append(weight.says)
+                    weighs[step] = max(weighs.get(step, 0.0), abs(weight.yes), abs(weight.no))
         return tuple(
             Missing(step=step, why=self._why(step), would_tell="; ".join(claims[step][:MISSING_WORDS]))
-            for step in sorted(claims)
+            for step in sorted(claims, key=lambda step: (-weighs[step], step))
         )
 
     def _why(self, step: str) -> str:

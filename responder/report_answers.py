@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 from responder.model import (
     Finding,
     Hypothesis,
-    Missing,
-    Outcome,
     Record,
     Remedy,
     Report,
     Scalar,
     Status,
     Symptom,
-    WhyUnknown,
 )
 from responder.report_facts import facts_by_name, spoken
-from responder.report_signals import signal_words
+from responder.report_harm import felt, sent
+from responder.report_unknown import sure, unknown_items
 from responder.report_words import (
     authored,
     clock,
@@ -34,22 +32,19 @@ from responder.report_words import (
     limit,
     measured,
     named,
-    outcome_words,
     percent,
     phrase,
     plain,
+    sentence,
 )
-from responder.words import say, told
+from responder.words import known, say
 
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
 STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
 PORT = re.compile(r":(\d+)(?:/|$)")
-RIVAL = 0.15
-"""From this probability on, another cause is named on the first screen."""
 CLOSE = 0.5
 """A second cause that is at least so likely, against the first, is named with it in the title."""
-FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def title(report: Report) -> str:
                   first=percent(lead.probability), second=percent(other.probability))  # fmt: skip
     else:
         end = say("title.end", title=phrase(lead.title, 90), sure=sure(lead)) if lead else ""
-    return head + class_words(incident.incident_class) + end
+    return head + class_words(incident.incident_class, incident.state == "resolved") + end
 
 
 def close_second(report: Report) -> Hypothesis | None:
@@ -90,9 +85,9 @@ def close_second(report: Report) -> Hypothesis | None:
     return next((other for other in named_ones if CLOSE * lead.probability <= other.probability), None)
 
 
-def class_words(incident_class: str) -> str:
-    """An incident class in plain words."""
-    return named("class", incident_class)
+def class_words(incident_class: str, over: bool = False) -> str:
+    """An incident class in plain words, as it is or as it was."""
+    return named("was" if over and known(f"was.{incident_class}") else "class", incident_class)
 
 
 def leading(report: Report) -> Hypothesis | None:
@@ -104,13 +99,6 @@ def leading_cause(report: Report) -> Hypothesis | None:
     """The first hypothesis if it names a cause."""
     lead = leading(report)
     return lead if lead and lead.status is not Status.UNKNOWN and lead.cause != "unknown" else None
-
-
-def sure(hypothesis: Hypothesis) -> str:
-    """How sure: 'probable, 87 %'."""
-    if hypothesis.status is Status.UNKNOWN:
-        return say("sure.weight", share=percent(hypothesis.probability))
-    return say("sure.status", status=named("status", hypothesis.status.value), share=percent(hypothesis.probability))
 
 
 def answers(report: Report) -> tuple[Answer, ...]:
@@ -129,22 +117,32 @@ def _broken(report: Report) -> Answer:
         where += f" ({code(report.target_url, 120)})"
     if models:
         where = say("broken.users", models=", ".join(code(m, 80) for m in models[:3]), where=where)
+    over = incident.state == "resolved"
+    trouble = class_words(incident.incident_class, over)
+    if figures := felt(report):
+        trouble = say("broken.figures", trouble=trouble, figures=figures)
+    lead = say("broken.over" if over else "broken.open", who=where, trouble=trouble)
     load, gone = _load(report)
-    state = "over" if incident.state == "resolved" else "open"
-    lead = say(f"broken.{state}", who=where, trouble=class_words(incident.incident_class))
     if load:
-        lead += say("broken.load_last" if gone else "broken.load", load=say("list").join(load))
-    return Answer("broken", lead, tuple(symptom_line(s) for s in incident.symptoms))
+        key = "broken.load_over" if over else "broken.load_last" if gone else "broken.load"
+        lead += say(key, load=say("list").join(load))
+    lines = (
+        say("symptom.then", at=clock(symptom.fired_at), words=symptom_line(symptom)) if over else symptom_line(symptom)
+        for symptom in incident.symptoms
+    )
+    return Answer("broken", lead, tuple(lines))
 
 
 def _load(report: Report) -> tuple[list[str], bool]:
-    """Requests running and waiting in words; of a server that answers no scrape any more, the last it said."""
+    """Requests running and waiting in words; of a server that answers no scrape any more, the last it said; of what is
+    over, the most there were."""
     facts = facts_by_name(report)
     down = facts.get("metrics.down_s")
     gone = down is not None and isinstance(down.value, int | float) and down.value > 0
     load = []
     for key in ("running", "waiting"):
         named_ = (f"metrics.{key}.last", f"metrics.{key}.now") if gone else (f"metrics.{key}.now",)
+        named_ = (f"metrics.{key}.max",) if report.incident.state == "resolved" else named_
         fact = next((facts[name] for name in named_ if name in facts and facts[name].value is not None), None)
         if fact is not None and isinstance(fact.value, int | float):
             load.append(say(f"broken.{key}", value=_whole(fact.value)))
@@ -181,6 +179,7 @@ def _since(report: Report) -> Answer:
     lead = say("since.noticed", lead=lead, length=duration(late)) if late >= 1 else say("since.at_once", lead=lead)
     taken = incident.acknowledged
     items = (say("since.acknowledged", who=plain(taken.who, 80), at=clock(taken.at)),) if taken else ()
+    items = (*((traffic,) if (traffic := sent(report)) else ()), *items)
     summary = facts_by_name(report).get("changes.summary")
     if summary is not None and summary.value:
         items = (say("since.changed", what=phrase(summary.value, 300)), *items)
@@ -203,8 +202,17 @@ def _cause(report: Report) -> Answer:
         items.append(
             say("cause.wanted", says=say("items").join(sentence(authored(says, 200)) for says in lead.would_confirm))
         )
-    items.append(say("cause.wrong_if", disproof=disproof_line(report, lead)))
-    words = say("cause.lead", title=authored(lead.title), sure=sure(lead), says=authored(lead.says))
+    over = report.incident.state == "resolved"
+    if over:
+        items.append(say("cause.wrong_if_over", disproof=authored(lead.would_disprove.says)))
+    else:
+        items.append(say("cause.wrong_if", disproof=disproof_line(report, lead)))
+    words = say(
+        "cause.lead_over" if over else "cause.lead",
+        title=authored(lead.title),
+        sure=sure(lead),
+        says=authored(lead.says),
+    )
     return Answer("cause", words, tuple(items))
 
 
@@ -297,67 +305,11 @@ def set_now(remedy: Remedy) -> str:
     return f"{found:g}" if isinstance(found, float) else plain(found, 80)
 
 
-def sentence(words: str) -> str:
-    """Words without their full stop, to go on after them."""
-    return words.rstrip(".。")
-
-
 def _unknown(report: Report) -> Answer:
-    lead = leading(report)
-    items: list[str] = []
-    for rival in report.verdict.hypotheses[1:]:
-        if rival.probability >= RIVAL:
-            items.append(say("unknown.rival", title=authored(rival.title), sure=sure(rival)))
-    if lead:
-        if lead.why_unknown and lead.status in (Status.CONFIRMED, Status.PROBABLE):
-            items.insert(0, why_unknown_line(lead.why_unknown))
-        items += [missing_line(m) for m in lead.missing]
-        items += [say("unknown.unexplained", alert=code(alert, 80)) for alert in lead.unexplained]
-    known = {m.step for m in lead.missing} if lead else set()
-    for evidence in report.evidence:
-        if evidence.outcome in FAILED and evidence.step not in known:
-            words = {"step": code(evidence.step, 60), "outcome": outcome_words(evidence.outcome)}
-            items.append(say("unknown.capture", **words, reason=phrase(evidence.reason, 160)))
-    absent = facts_by_name(report).get("metrics.signals_unknown")
-    if absent is not None and isinstance(absent.value, str) and absent.value:
-        items.append(
-            say(
-                "unknown.signals",
-                names=plain(
-                    say("items").join(signal_words(name) for name in absent.value.replace(" ", "").split(",")), 400
-                ),
-            )
-        )
+    items = tuple(dict.fromkeys(unknown_items(report, leading(report))))
     if items:
-        return Answer("unknown", say("unknown.lead"), tuple(dict.fromkeys(items)))
+        return Answer("unknown", say("unknown.lead"), items)
     return Answer("unknown", say("unknown.nothing") if report.evidence else say("unknown.all"))
-
-
-def why_unknown_line(why: WhyUnknown) -> str:
-    """That nobody knows why it came about: what is not there, what could not be looked at, where else to look."""
-    line = say("why.unknown")
-    if why.not_found:
-        line += say("why.not_found", what=say("items").join(authored(says, 120) for says in why.not_found))
-    if why.not_seen:
-        line += say("why.not_seen", what=say("items").join(authored(says, 120) for says in why.not_seen))
-    return line + say("why.otherwise", where=authored(why.otherwise))
-
-
-def missing_line(missing: Missing) -> str:
-    """Evidence we do not have, why, and what it would have told."""
-    would = say("items").join(_claims(missing.would_tell))
-    line = say("missing", step=code(missing.step, 60), why=sentence(phrase(missing.why, 160)))
-    return line + (say("missing.would", would=sentence(would)) if would else "")
-
-
-def _claims(joined: str) -> Iterator[str]:
-    """Claims that were joined by semicolons, each in the language spoken; a claim may hold a semicolon itself."""
-    parts = joined.split("; ") if joined else []
-    while parts:
-        tries = ["; ".join(parts[:count]) for count in range(len(parts), 0, -1)]
-        whole = next((claim for claim in tries if told(claim) != claim), parts[0])
-        yield authored(whole, 200)
-        parts = parts[whole.count("; ") + 1 :]
 
 
 def footer(report: Report) -> str:

@@ -8,9 +8,25 @@ from responder.report_words import code, honest, phrase, plain
 from responder.words import known, say, signal_name
 
 
+def within(report: Report) -> tuple[Evidence, ...]:
+    """Evidence taken while the trouble lasted: a look back afterwards shows a server that is well."""
+    over = report.incident.resolved_at
+    during = tuple(e for e in report.evidence if over is None or e.started_at < over)
+    return during or report.evidence
+
+
 def facts_by_name(report: Report) -> dict[str, Fact]:
-    """Server-wide facts; the later evidence wins."""
-    return {fact.name: fact for evidence in report.evidence for fact in evidence.facts if not fact.subject}
+    """Server-wide facts of the time the trouble lasted; the later evidence wins."""
+    return {fact.name: fact for evidence in within(report) for fact in evidence.facts if not fact.subject}
+
+
+def looks_within(report: Report) -> tuple[dict[str, Fact], ...]:
+    """The metrics at each look while the trouble lasted."""
+    return tuple(
+        {fact.name: fact for fact in evidence.facts if not fact.subject}
+        for evidence in within(report)
+        if evidence.step == "metrics_window" and evidence.facts
+    )
 
 
 def source(report: Report, fact: Fact) -> Evidence | None:
@@ -50,7 +66,8 @@ def _bare(fact: Fact, others: dict[str, Fact]) -> str:
     stem, _, aspect = fact.name.rpartition(".")
     usual = others.get(f"{stem}.baseline")
     if aspect in ("now", "last", "max", "min") and usual is not None and usual.value is not None:
-        words = say("in_usual", value=words, usual=honest(usual, others))
+        before = honest(usual, others)
+        words = say("as_usual", value=words) if before == words else say("in_usual", value=words, usual=before)
     if fact.subject:
         words = say("of_subject", value=words, subject=plain(fact.subject, 40))
     return words

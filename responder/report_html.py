@@ -20,13 +20,13 @@ from responder.report_answers import (
     remedies,
     runnable,
     set_now,
-    sure,
     title,
 )
 from responder.report_rows import captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_style import STYLE
 from responder.report_trace import STYLE as TRACE_STYLE
 from responder.report_trace import html as trace_html
+from responder.report_unknown import sure
 from responder.report_words import authored, code, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking, spoken
 
@@ -284,7 +284,7 @@ def _captures(report: Report) -> str:
         for capture in grouped(captures(report))
     ]
     table = _table(tuple(say(f"col.{name}") for name in ("step", "rung", "ended", "cost", "why")), rows)
-    return _part("captures", table) if rows else ""
+    return _part("captures", f'<p class="faint">{text(say("rungs"))}</p>\n{table}') if rows else ""
 
 
 def _raw(report: Report) -> str:

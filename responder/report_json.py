@@ -7,18 +7,11 @@ import math
 from typing import Any
 
 from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
-from responder.report_answers import (
-    answers,
-    leading,
-    remedies,
-    remedy_line,
-    runnable,
-    title,
-    why_unknown_line,
-)
+from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
 from responder.report_trace import contract as traces
+from responder.report_unknown import why_unknown_line
 from responder.report_words import authored, phrase, rfc3339
 from responder.words import ENGLISH, Language, speaking
 

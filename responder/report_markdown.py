@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from responder.model import Hypothesis, Report
-from responder.report_answers import Answer, answers, footer, leading, sure, title
+from responder.report_answers import Answer, answers, footer, leading, title
 from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_trace import lead as trace_lead
 from responder.report_trace import notes as trace_notes
 from responder.report_trace import rows as trace_rows
+from responder.report_unknown import sure
 from responder.report_words import authored, named, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking
 
-SPECIAL = re.compile(r"([\\*\[\]<>|~])")
-LINE_START = re.compile(r"^(\s*)([#+=-]|\d+[.)])(?=\s|$)")
+SPECIAL = re.compile(r"([\\*\[\]<|~])")
+LINE_START = re.compile(r"^(\s*)(>|(?:[#+=-]|\d+[.)])(?=\s|$))")
 LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 ADDRESS = re.compile(r"(?i)\b(?:(https?|ftp):(?=//)|(www)\.)")
 ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -170,7 +171,7 @@ def _captures(report: Report) -> list[str]:
         for c in grouped(captures(report))
     ]
     head = [say(f"col.{name}") for name in ("step", "rung", "ended", "cost", "why")]
-    return [f"## {say('h.captures')}", _table(head, rows)] if rows else []
+    return [f"## {say('h.captures')}", say("rungs"), _table(head, rows)] if rows else []
 
 
 def _raw(report: Report) -> list[str]:

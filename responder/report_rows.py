@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
-from responder.report_answers import disproof_line, missing_line, strongest, sure
-from responder.report_facts import facts_by_name, raw_path, values_of, when
+from responder.report_answers import disproof_line, strongest
+from responder.report_facts import facts_by_name, looks_within, raw_path, values_of, when
 from responder.report_signals import signal_words
+from responder.report_unknown import missing_line, sure
 from responder.report_words import (
     authored,
     clock,
@@ -134,7 +135,8 @@ def moments(report: Report) -> tuple[Moment, ...]:
     found = [(e.at, e.kind, phrase(e.says, 400)) for e in report.incident.timeline]
     for item in report.evidence:
         if item.rung >= TOUCHES and item.outcome is not Outcome.SKIPPED:
-            words = {"step": plain(item.id, 60), "rung": item.rung, "outcome": outcome_words(item.outcome)}
+            words = {"step": plain(item.id, 60), "rung": item.rung, "does": named("rung", item.rung),
+                     "outcome": outcome_words(item.outcome)}  # fmt: skip
             found.append((item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost)))
     return tuple(
         Moment(at=clock(at), offset=_offset(at - onset), kind=kind, says=says)
@@ -189,18 +191,14 @@ def _ran(evidence: Evidence) -> Capture:
 
 
 def grouped(rows: Iterable[Capture]) -> tuple[Capture, ...]:
-    """For people: a step that went well several times is one row."""
-    listed = list(rows)
-    fine = [row for row in listed if row.status == "ok" and not row.reason]
-    out, told = [], set()
-    for row in listed:
-        again = [other for other in fine if other.step == row.step]
-        if row not in fine or len(again) < 2:
-            out.append(row)
-        elif row.step not in told:
-            told.add(row.step)
-            out.append(replace(again[-1], cost=say("runs", count=len(again), cost=again[-1].cost)))
-    return tuple(out)
+    """For people: runs of a step that ended the same way for the same reason are one row."""
+    alike: dict[tuple[str, str, str], list[Capture]] = {}
+    for row in rows:
+        alike.setdefault((row.step, row.status, row.reason), []).append(row)
+    return tuple(
+        same[-1] if len(same) == 1 else replace(same[-1], cost=say("runs", count=len(same), cost=same[-1].cost))
+        for same in alike.values()
+    )
 
 
 @dataclass(frozen=True)
@@ -213,29 +211,39 @@ class Moved:
 
 
 def changed(report: Report) -> tuple[Moved, ...]:
-    """What is another than before the onset: what captures say outright, then the signals that moved most."""
+    """What is another than before the onset: what captures say outright, then the signals that moved most, each at the
+    look of the incident that found it furthest from its usual."""
     facts = facts_by_name(report)
     rows = [
         Moved(plain(fact.name.removeprefix(CHANGES), 60).replace("_", " "), "", phrase(fact.says, 300))
         for name, fact in facts.items()
         if name.startswith(CHANGES) and fact.says and fact.value not in (None, False, 0, "")
     ]
-    moved: list[tuple[float, str, Fact, Fact]] = []
-    for name, now in facts.items():
+    most: dict[str, tuple[float, float, Moved]] = {}
+    for look in looks_within(report) or (facts,):
+        for signal, way, share, row in _moved(look):
+            if share >= MOVED and way > most.get(signal, (0.0, share, row))[0]:
+                most[signal] = (way, share, row)
+    furthest = sorted(most.items(), key=lambda item: (-item[1][1], item[0]))[:MOVED_MOST]
+    return (*rows, *(row for _, (_, _, row) in furthest))
+
+
+def _moved(look: dict[str, Fact]) -> Iterator[tuple[str, float, float, Moved]]:
+    """(signal, how far from its usual, the same as a share of the larger, in words) of every signal of a look."""
+    for name, now in look.items():
         signal = name.removeprefix("metrics.").removesuffix(".now")
-        usual = facts.get(f"metrics.{signal}.baseline")
+        usual = look.get(f"metrics.{signal}.baseline")
         if name != f"metrics.{signal}.now" or usual is None or signal.endswith(DERIVED):
             continue
         if isinstance(now.value, int | float) and isinstance(usual.value, int | float):
             largest = max(abs(now.value), abs(usual.value))
-            share = abs(now.value - usual.value) / largest if largest else 0.0
-            if share >= MOVED:
-                moved.append((-share, signal, usual, now))
-    rows += [
-        Moved(signal_words(signal), honest(usual, facts), honest(now, facts))
-        for _, signal, usual, now in sorted(moved, key=lambda row: row[:2])[:MOVED_MOST]
-    ]
-    return tuple(rows)
+            way = abs(now.value - usual.value)
+            yield (
+                signal,
+                way,
+                way / largest if largest else 0.0,
+                Moved(signal_words(signal), honest(usual, look), honest(now, look)),
+            )
 
 
 def raw_files(report: Report) -> tuple[str, ...]:

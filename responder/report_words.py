@@ -201,3 +201,8 @@ def named(kind: str, value: object) -> str:
     """A state, status, outcome, class or kind in words; one nobody has words for is its own name."""
     key = f"{kind}.{value}"
     return say(key) if known(key) else plain(value, 60).replace("_", " ")
+
+
+def sentence(words: str) -> str:
+    """Words without their full stop, to go on after them."""
+    return words.rstrip(".。")

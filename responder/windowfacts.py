@@ -105,6 +105,11 @@ def _before(window: Window, signal: str) -> list[tuple[float, float]]:
     return found
 
 
+def history_s(window: Window) -> float:
+    """Of how many seconds before the onset there are samples, of the signal that has most; 600 at most."""
+    return max((len(_before(window, signal)) for signal in MOVERS if signal in window.signals), default=0) * window.step
+
+
 def pinned(window: Window) -> bool | None:
     """Whether `running` stands at its maximum in 70 % of the samples with a queue: the batch is full. A full batch of
     64 is seen at 60 to 64, between a request's end and the next step; one starved of KV blocks at half of it."""

@@ -30,6 +30,7 @@ CORE = {
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
     "store_look",
+    "report_harm", "report_unknown",
     "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
     "traces.pagestyle",
 }  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 from responder.content import tongue
 from responder.model import Missing
 from responder.report import contract, summary_text, to_html, to_markdown
-from responder.report_answers import missing_line
 from responder.report_rows import DERIVED
 from responder.report_signals import signal_words
+from responder.report_unknown import missing_line
 from responder.signal_words import summary
 from responder.words import CODES, ENGLISH, en, language, say, speaking, spoken, told
 from tests.replayed import content, replayed

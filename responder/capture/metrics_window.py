@@ -22,6 +22,7 @@ from responder.windowfacts import (
     computed_beyond_cache,
     delay_in_decode,
     first_mover,
+    history_s,
     itl_at_equal_batch,
     itl_with_prefill,
     less_done,
@@ -135,6 +136,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     for name, value in standing(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "", resolution if name != "flat_s" else "")
     yield fact("reset", reset(window))
+    yield fact("history_s", history_s(window), "s")
     yield fact("scrape_gap_s", scrape_gap(window), "s")
     for name, value in down(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "")
@@ -220,6 +222,7 @@ STEP = Step(
         FactSpec("metrics.stalls", "", "stops of a second or more with requests in flight"),
         FactSpec("metrics.longest_stall_s", "s", "the longest of them"),
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
+        FactSpec("metrics.history_s", "s", "of how many seconds before the onset there is data: what `usual` rests on"),
         FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
         FactSpec("metrics.down_s", "s", "for how long scrapes have failed, until now"),
         FactSpec("metrics.unasked", "", "whether Prometheus no longer scrapes it: it has left service discovery"),
