@@ -16,6 +16,25 @@ from responder.traces.cli import trace
 EXIT_RUNTIME, EXIT_CONTENT = 1, 2
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=(
     "Automated incident responder for vLLM inference servers."))  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from responder import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Automated incident responder for vLLM inference servers."""
+
+
 incidents_app = typer.Typer(no_args_is_help=True, help="What happened.")
 silence_app = typer.Typer(no_args_is_help=True, help="Maintenance windows.")
 app.add_typer(incidents_app, name="incidents")
@@ -102,7 +121,11 @@ def plan(
 def capture(
     target: Annotated[str, typer.Argument(help="name or URL of a vLLM server")],
     step: Annotated[str, typer.Option("--step", help="see `responder doctor` for what there is")],
-    param: Annotated[list[str] | None, typer.Option("--param", help="name=value, for steps that take some")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="name=value, for steps that take some; a list: 'argv=[df, -h]'")
+    ] = None,
+    playbook: Annotated[str | None, typer.Option(help="take the step's parameters from this playbook (its id)")] = None,
+    playbooks: Annotated[list[Path] | None, typer.Option(help="more playbook files or folders")] = None,
     config: ConfigFile = None,
     data_dir: DataDir = None,
     url: Annotated[str, typer.Option(help="of the running daemon", envvar="RESPONDER_URL")] = "http://127.0.0.1:9119",
@@ -110,9 +133,13 @@ def capture(
     format: Format = "text",
 ) -> None:
     """Run one capture step now, with the daemon's care: preflight, obligations, what it cost the server's users."""
-    from responder.cli_captures import capture as run_capture
+    from responder.cli_capture import Asked
+    from responder.cli_capture import capture as run_capture
 
-    raise typer.Exit(run_capture(target, step, param or [], config, data_dir, url, token_file, format))
+    asked = Asked(
+        target, step, param or [], playbook, playbooks or [], config, data_dir, url, token_file, format
+    )  # fmt: skip
+    raise typer.Exit(run_capture(asked))
 
 
 @app.command()

@@ -116,6 +116,9 @@ async def doctor(hand: Hand, target: Target) -> list[Check]:
         if needed := required(step):
             why = f"runs when a playbook or `responder capture` gives it {needed}"
             checks.append(Check(step.name, step.rung, True, why))
+        elif hand.range_query is None and any("Prometheus" in need for need in step.needs):
+            why = "the daemon asks its Prometheus (without `--prometheus URL` it starts one); not tried from here"
+            checks.append(Check(step.name, step.rung, True, why))
         elif step.rung >= NOT_TRIED or step.name == "canary" and not target.canary:
             checks.append(await _asked(step, hand, target))
         else:

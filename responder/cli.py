@@ -19,7 +19,7 @@ import structlog
 import typer
 
 from responder import __version__
-from responder.config import Config, Locate, parse, seconds
+from responder.config import Config, Locate, parse, salvaged, seconds
 from responder.content import ContentRefused, check, shipped
 from responder.model import Problem, Silence
 from responder.problems import github, render, sarif, to_objects
@@ -35,20 +35,27 @@ SWITCH_S = 0.001
 
 def configured(file: Path | None, flags: Mapping[str, Any]) -> Config:
     """The configuration file with the flags laid over it. ContentRefused with every problem."""
-    from responder.load import load_mapping
-
-    tree: dict[str, Any] = {}
-    name = "command line"
-    locate: Locate = _nowhere
-    if file is not None:
-        tree, locate, problems = load_mapping(file)
-        if problems:
-            raise ContentRefused(tuple(problems))
-        name = str(file)
-    config, found = parse(_laid_over(dict(tree), flags), name, locate)
+    config, _, found = _read(file, flags)
     if config is None:
         raise ContentRefused(found)
     return config
+
+
+def _read(file: Path | None, flags: Mapping[str, Any]) -> tuple[Config | None, Config, tuple[Problem, ...]]:
+    """(the configuration, or None when anything in it is wrong; what of it is right; every problem)."""
+    from responder.load import load_source
+
+    source = None
+    if file is not None:
+        source, problems = load_source(file)
+        if source is None or problems:
+            return None, Config(), problems
+    plain = source.root.plain() if source else None
+    tree = _laid_over(dict(plain) if isinstance(plain, dict) else {}, flags)
+    name = "command line" if file is None else str(file)
+    locate: Locate = _nowhere if source is None else source.locate
+    config, found = parse(tree, name, locate, source)
+    return config, config or salvaged(tree, name, locate, source), found
 
 
 def _laid_over(tree: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
 
     def load() -> Any:
         config = configured(file, flags)
-        wrong = check_receivers(config.receivers, str(file or "command line"))
+        wrong = check_receivers(config.receivers, config.places)
         if wrong:
             raise ContentRefused(wrong)
         return load_all(config)
@@ -171,12 +178,9 @@ def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path]
     from responder.notify import check as check_receivers
 
     problems: list[Problem] = []
-    config = Config()
-    try:
-        config = configured(file, {})
-        problems += check_receivers(config.receivers, str(file or ""))
-    except ContentRefused as error:
-        problems += error.problems
+    _, config, found = _read(file, {})
+    problems += found
+    problems += check_receivers(config.receivers, config.places, files=True)
     config = config.model_copy(update={"rules": (*config.rules, *rules), "playbooks": (*config.playbooks, *playbooks)})
     content, found = check(config, STEPS)
     problems += found

@@ -1,4 +1,4 @@
-"""How do the commands about captures do their work: capture, doctor, plan, approve, deny?"""
+"""How do the commands about captures do their work: doctor, plan, approve, deny? (`cli_capture.py`: one by hand.)"""
 
 from __future__ import annotations
 
@@ -24,88 +24,6 @@ from responder.content import ContentRefused, load
 from responder.model import Target
 
 
-def capture(
-    target: str, step: str, params: list[str], file: Path | None, data_dir: Path | None, url: str, token: Path | None,
-    format: str,
-) -> int:  # fmt: skip
-    """`responder capture`: by the running daemon where there is one, else by this process."""
-    from responder.capture import STEPS
-    from responder.store_db import StoreRefused
-    from responder.store_sqlite import SqliteStore
-
-    if step not in STEPS:
-        typer.echo(f"no step {step!r}; there are: {', '.join(sorted(STEPS))}", err=True)
-        return CONTENT
-    try:
-        wanted = dict(_pair(part) for part in params)
-        config = configured(file, {"data_dir": data_dir})
-        chosen = _target(config, target, file)
-    except (ContentRefused, ValueError) as error:
-        typer.echo(str(error), err=True)
-        return CONTENT
-    store = SqliteStore(config.data_dir)
-    try:
-        store.open()
-    except StoreRefused:
-        return _through_daemon(url, token, {"target": chosen.name, "step": step, "params": wanted}, format)
-    try:
-        return asyncio.run(_alone(config, store, chosen, step, wanted, format))
-    finally:
-        store.close()
-
-
-async def _alone(config: Config, store: Any, target: Target, step: str, params: Mapping[str, Any], format: str) -> int:
-    from responder.allowance import Allowance
-    from responder.byhand import capture as run
-    from responder.obligations import Obligations
-
-    async with _hand(config, target) as hand:
-        keys = {t.name: t.api_key.get_secret_value() for t in (target, *config.watched()) if t.api_key}
-        duties = Obligations(store, hand.http, config.data_dir / "obligations", keys=lambda: keys)
-        await duties.restore()
-        targets = {t.name: t for t in (*config.watched(), target)}
-        # Nobody has watched the replicas: whoever asks by hand answers for the last one.
-        lenient = target.model_copy(update={"capture": _lenient(target)})
-        allowance = Allowance(store, time.time, lambda: targets, lambda: (), dict)
-        try:
-            from dataclasses import replace
-
-            mine = replace(hand, duties=duties, allowance=allowance, audit=store.add_audit, who=f"{_me()}, by hand")
-            item, folder = await run(mine, lenient, step, params)
-        finally:
-            await duties.stop(patience_s=20.0)
-    return _said(json.loads(item.model_dump_json()), str(folder), format)
-
-
-def _lenient(target: Target) -> Any:
-    from responder.model import CapturePolicy
-
-    return (target.capture or CapturePolicy()).model_copy(update={"last_replica": True})
-
-
-def _through_daemon(url: str, token: Path | None, body: Mapping[str, Any], format: str) -> int:
-    status, said = _post(f"{url}/api/v1/captures", token, body, timeout=180.0)
-    if status != 200:
-        typer.echo(f"the daemon at {url} did not run it: {said}", err=True)
-        return RUNTIME
-    answer = json.loads(said)
-    return _said(answer["evidence"], answer["folder"], format)
-
-
-def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
-    if format == "json":
-        typer.echo(json.dumps({"evidence": item, "folder": folder}, indent=1))
-    else:
-        reason = f" ({item['reason']})" if item["reason"] else ""
-        typer.echo(f"{item['step']}: {item['outcome']}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
-        if item.get("cost"):
-            typer.echo(f"for the server's users: {item['cost']['says']}")
-        for fact in item["facts"][:40]:
-            typer.echo(f"  {fact['name']} = {fact['value']} {fact['unit']} {fact['subject']}".rstrip())
-        typer.echo(f"files: {folder}")
-    return OK if item["outcome"] in ("ok", "partial") else RUNTIME
-
-
 def doctor(target: str, file: Path | None, format: str) -> int:
     """`responder doctor`."""
     from responder.byhand import doctor as examine
@@ -113,13 +31,13 @@ def doctor(target: str, file: Path | None, format: str) -> int:
 
     try:
         config = configured(file, {})
-        chosen = _target(config, target, file)
+        chosen = target_of(config, target, file)
     except (ContentRefused, ValueError) as error:
         typer.echo(str(error), err=True)
         return CONTENT
 
     async def run() -> Any:
-        async with _hand(config, chosen) as hand:
+        async with hand_of(config, chosen) as hand:
             return await examine(hand, chosen)
 
     checks = asyncio.run(run())
@@ -155,8 +73,8 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
 
 def acknowledge(incident: str, who: str | None, url: str, token: Path | None) -> int:
     """`responder acknowledge`."""
-    name = who or _me()
-    status, said = _post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
+    name = who or me()
+    status, said = post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
     if status != 200:
         typer.echo(f"not taken: {said}", err=True)
         return RUNTIME
@@ -169,7 +87,7 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
     from responder.approvals import ApprovalRefused, Approvals
 
     approvals = Approvals((data_dir or Path("responder-data")) / "approvals")
-    name = who or _me()
+    name = who or me()
     try:
         item = approvals.decide(incident, step, approve=approve, who=name, now=time.time())
     except ApprovalRefused as error:
@@ -179,12 +97,12 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
     return OK
 
 
-def _me() -> str:
+def me() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 @asynccontextmanager
-async def _hand(config: Config, target: Target) -> Any:
+async def hand_of(config: Config, target: Target) -> Any:
     from responder import inventory
     from responder.byhand import Hand
     from responder.capture import STEPS
@@ -199,7 +117,7 @@ async def _hand(config: Config, target: Target) -> Any:
         )  # fmt: skip
 
 
-def _target(config: Config, wanted: str, file: Path | None) -> Target:
+def target_of(config: Config, wanted: str, file: Path | None) -> Target:
     """A configured target by name or URL; a URL that is not configured is one with all defaults."""
     for target in config.watched():
         if wanted.rstrip("/") in (target.name, target.url):
@@ -209,17 +127,7 @@ def _target(config: Config, wanted: str, file: Path | None) -> Target:
     return configured(None, {"target": [wanted]}).watched()[0]
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    name, found, value = text.partition("=")
-    if not found:
-        raise ValueError(f"{text!r}: write name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) -> tuple[int, str]:
+def post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) -> tuple[int, str]:
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     secret = token.read_text().strip() if token else os.environ.get("RESPONDER_TOKEN", "")
     if secret:

@@ -37,7 +37,7 @@ def tell_receiver(name: str, file: Path | None) -> int:
     """`responder notify test NAME`."""
     try:
         config = configured(file, {})
-        wrong = check(config.receivers, str(file or "configuration"))
+        wrong = check({name: config.receivers[name]} if name in config.receivers else {}, config.places, files=True)
         if wrong:
             raise ContentRefused(wrong)
     except (ContentRefused, ValueError) as error:

@@ -16,6 +16,7 @@ from responder.folder import IncidentFolder, safe_name
 from responder.killpoint import reach
 from responder.model import Evidence, Fact, Outcome, StepCall
 from responder.redact import scrub
+from responder.validation import in_words
 
 MAX_INSIDE = 256 << 20
 CUT = b"\n[cut by responder: the file was larger than this step's cap]\n"
@@ -92,7 +93,7 @@ def read_facts(step: Step, files: Mapping[str, bytes], brief: Brief) -> tuple[tu
 
 def _refused(error: ValidationError) -> str:
     """Which parameters are wrong, by name."""
-    found = [f"`{'.'.join(map(str, one['loc'])) or 'all'}`: {one['msg'].removeprefix('Value error, ')}"
+    found = [f"`{'.'.join(map(str, one['loc'])) or 'all'}`: {in_words(one)}"
              for one in error.errors(include_url=False)[:3]]  # fmt: skip
     return f"its parameters are wrong: {'; '.join(found)}"[:500]
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic import model_validator as validates
 
 from responder.config_http import HttpPart
 from responder.config_overrides import OverridesPart
+from responder.config_places import Locate as Locate
+from responder.config_places import Places, cut, path_of
 from responder.config_shared import AgentPart, ArtifactsPart
 from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
 from responder.config_values import http_url as http_url
 from responder.config_values import seconds as seconds
 from responder.config_values import secret as secret
 from responder.config_values import size as size
-from responder.located import shortened
+from responder.located import Source
 from responder.model import CapturePolicy, Expectation, Problem, Silence, Target
 from responder.routing import RoutePart
+from responder.validation import in_words
 from responder.words import CODES
 
 
@@ -33,6 +37,10 @@ def known_language(value: str) -> str:
 
 
 Spoken = Annotated[str, AfterValidator(known_language)]
+
+
+ROUNDS = 8
+"""Of leaving mistakes out: what is right alone may be wrong together."""
 
 
 class PrometheusPart(Part):
@@ -242,6 +250,17 @@ class Config(Part):
                 raise ValueError(f"targets: {part.url} has `node` and `where`: give one of them")
         return self
 
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def places(self) -> Places:
+        """Where in its file it says what."""
+        return self._places
+
+    def come_from(self, places: Places) -> None:
+        """Say once where it was read."""
+        self._places = places
+
     def database_url(self) -> str | None:
         """URL of the shared PostgreSQL; None: the file in data_dir. OSError when its file cannot be read."""
         got = secret(self.database, self.database_file)
@@ -297,50 +316,61 @@ class Config(Part):
         )
 
 
-Locate = Callable[[tuple[str | int, ...]], tuple[int, int]]
-
-
-def parse(tree: Mapping[str, Any], file: str, locate: Locate) -> tuple[Config | None, tuple[Problem, ...]]:
-    """A loaded YAML tree as configuration, or every problem in it with line and column."""
+def parse(
+    tree: Mapping[str, Any], file: str, locate: Locate, source: Source | None = None
+) -> tuple[Config | None, tuple[Problem, ...]]:
+    """A loaded YAML tree as configuration, or every problem in it with line and column; with `source` also the line."""
+    places = Places(file, locate, source)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        return None, tuple(_problem(file, locate, detail) for detail in error.errors())
+        return None, tuple(_problem(places, detail) for detail in error.errors())
+    config.come_from(places)
+    wrong: list[Problem] = []
     for section, read in (("targets", config.watched), ("http", config.http.tokens)):
         try:
             read()
         except (ValueError, OSError) as error:
-            line, column = locate((section,))
-            return None, (Problem(file=file, line=line, column=column, what=str(error)),)
-    wrong = tuple(_route_problems(config, file, locate))
-    return (None, wrong) if wrong else (config, ())
+            says = f"{error.filename} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            wrong.append(places.problem((section,), says))
+    wrong += _route_problems(config, places)
+    return (None, tuple(wrong)) if wrong else (config, ())
 
 
-def _route_problems(config: Config, file: str, locate: Locate) -> Iterator[Problem]:
+def salvaged(tree: Mapping[str, Any], file: str, locate: Locate, source: Source | None = None) -> Config:
+    """What is left without the mistakes, so that whatever it points at can be checked in the same go."""
+    good, config = deepcopy(dict(tree)), Config()
+    for _ in range(ROUNDS):
+        try:
+            config = Config.model_validate(good)
+            break
+        except ValidationError as error:
+            for detail in reversed(error.errors()):  # later items of a list first: numbers stay right
+                path = path_of(detail)
+                cut(good, path[:-1] if detail["type"] == "missing" else path)
+    config.come_from(Places(file, locate, source))
+    return config
+
+
+def _route_problems(config: Config, places: Places) -> Iterator[Problem]:
     """A route to a receiver that does not exist tells nobody, silently."""
     for number, route in enumerate(config.routes):
-        for name in route.receivers:
+        for index, name in enumerate(route.receivers):
             if name not in config.receivers:
-                line, column = locate(("routes", number, "receivers"))
                 known = ", ".join(sorted(config.receivers)) or "there is none; add it under `receivers:`"
                 what = f"routes.{number}.receivers: no receiver {name!r}"
-                yield Problem(file=file, line=line, column=column, what=what, instead=known)
+                yield places.problem(("routes", number, "receivers", index), what, known)
 
 
-def _problem(file: str, locate: Locate, detail: Any) -> Problem:
-    path = tuple(part for part in detail["loc"] if isinstance(part, str | int))
-    line, column = locate(path)
+def _problem(places: Places, detail: Any) -> Problem:
+    path = path_of(detail)
     where = ".".join(str(part) for part in path)
     if detail["type"] == "extra_forbidden":
-        return Problem(
-            file=file,
-            line=line,
-            column=column,
-            what=shortened(f"unknown key `{where}`"),
-            instead=_near(path) or "remove it",
-        )
-    what = str(detail["msg"]).removeprefix("Value error, ")
-    return Problem(file=file, line=line, column=column, what=shortened(f"{where}: {what}" if where else what))
+        return places.problem(path, f"unknown key `{where}`", _near(path) or "remove it", key=True)
+    what = in_words(detail)
+    if detail["type"] == "missing":
+        return places.problem(path[:-1], f"`{where}` is missing")
+    return places.problem(path, f"{where}: {what}" if where else what)
 
 
 def _near(path: tuple[str | int, ...]) -> str:

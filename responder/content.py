@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from responder.capture.step import Step
@@ -39,23 +40,39 @@ def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Pro
         known_facts=facts,
         disable_alerts=config.disable_alerts,
     )
-    content, wrong = overridden(content, config.overrides.model_dump(by_alias=True))
-    return content, (*problems, *wrong, *_thresholds(config, content))
+    places = config.places
+    tell = partial(places.problem, key=True)
+    content, wrong = overridden(content, config.overrides.model_dump(by_alias=True), tell)
+    return content, (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content))
+
+
+def _placed(problem: Problem, config: Config) -> Problem:
+    """What is wrong with a folder or a name that the configuration gives is told where it is given."""
+    places = config.places
+    if problem.file == "disable_alerts" and places.holds(("disable_alerts",)):
+        return places.problem(("disable_alerts",), problem.what, problem.instead)
+    for section in ("rules", "playbooks"):
+        given = [str(path) for path in getattr(config, section)]
+        if problem.line == 0 and problem.file in given and places.holds((section, given.index(problem.file))):
+            what = f"{section}: {problem.file} {problem.what}"
+            return places.problem((section, given.index(problem.file)), what, problem.instead)
+    return problem
 
 
 def _thresholds(config: Config, content: Content) -> list[Problem]:
     """A threshold for an alert that does not exist would change nothing, silently."""
     known = {rule.alert for rule in content.rules}
     found = []
-    for target in config.targets:
+    for number, target in enumerate(config.targets):
         for key in target.thresholds:
             if key.removesuffix(".for") not in known:
                 near = difflib.get_close_matches(key, sorted(known), n=1)
                 found.append(
-                    Problem(
-                        file="configuration",
-                        what=f"targets: thresholds of {target.url} name the alert `{key}`, which no rule defines",
-                        instead=f"did you mean `{near[0]}`?" if near else "`responder rules` prints all alerts",
+                    config.places.problem(
+                        ("targets", number, "thresholds", key),
+                        f"targets: thresholds of {target.url} name the alert `{key}`, which no rule defines",
+                        f"did you mean `{near[0]}`?" if near else "`responder rules` prints all alerts",
+                        key=True,
                     )
                 )
     return found

@@ -85,6 +85,14 @@ def parse_yaml(text: str, file: str) -> tuple[Source | None, tuple[Problem, ...]
     return _Reader(text, file).read()
 
 
+def load_source(path: str | os.PathLike[str]) -> tuple[Source | None, tuple[Problem, ...]]:
+    """A file that must hold one mapping (or nothing), with its places; None when there is none to go on with."""
+    source, problems = read_yaml(path)
+    if source is not None and source.root.plain() is not None and not isinstance(source.root.value, dict):
+        return None, (*problems, source.problem((), "must be a mapping of keys to values"))
+    return source, problems
+
+
 def load_mapping(path: str | os.PathLike[str]) -> tuple[dict[str, object], Locate, tuple[Problem, ...]]:
     """A file that must hold one mapping, as plain values; `locate` gives (line, column) of a path in it."""
     source, problems = read_yaml(path)

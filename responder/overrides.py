@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
-from responder.located import did_you_mean
+from responder.located import Path, did_you_mean
 from responder.model import Cause, Comparison, Content, Playbook, Problem, Rule, Severity
+
+Tell = Callable[[Path, str, str], Problem]
+"""(path in the configuration, what is wrong, what instead) -> the problem with its place."""
+
+
+def _placeless(_: Path, what: str, instead: str) -> Problem:
+    return Problem(file="configuration", what=what, instead=instead)
 
 
 def overridden(
-    content: Content, wanted: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    content: Content, wanted: Mapping[str, Mapping[str, Mapping[str, Any]]], tell: Tell = _placeless
 ) -> tuple[Content, list[Problem]]:
     """The content as this site wants it, and everything wrong with the wish.
 
@@ -22,11 +30,12 @@ def overridden(
     rules = {rule.alert: rule for rule in content.rules}
     causes = {cause.id: cause for cause in content.causes}
     books = {book.id: book for book in content.playbooks}
-    for name, change in _known(wanted.get("alerts", {}), rules, "alerts", "no rule defines the alert", problems):
-        _lay(rules, name, _rule(rules[name], change, problems) if not change.get("disabled") else None)
-    for name, change in _known(wanted.get("causes", {}), causes, "causes", "nobody defines the cause", problems):
+    known = partial(_known, tell=tell, problems=problems)
+    for name, change in known(wanted.get("alerts", {}), rules, "alerts", "no rule defines the alert"):
+        _lay(rules, name, _rule(rules[name], change, problems, tell) if not change.get("disabled") else None)
+    for name, change in known(wanted.get("causes", {}), causes, "causes", "nobody defines the cause"):
         _lay(causes, name, _cause(causes[name], change) if not change.get("disabled") else None)
-    for name, _ in _known(wanted.get("playbooks", {}), books, "playbooks", "there is no playbook", problems):
+    for name, _ in known(wanted.get("playbooks", {}), books, "playbooks", "there is no playbook"):
         if wanted["playbooks"][name].get("disabled"):
             del books[name]
     books = {name: _book(book, causes, wanted.get("causes", {})) for name, book in books.items()}
@@ -35,12 +44,12 @@ def overridden(
 
 
 def _known(
-    wanted: Mapping[str, Mapping[str, Any]], there: Mapping[str, BaseModel], kind: str, what: str,
-    problems: list[Problem],
+    wanted: Mapping[str, Mapping[str, Any]], there: Mapping[str, BaseModel], kind: str, what: str, *,
+    tell: Tell, problems: list[Problem],
 ) -> list[tuple[str, Mapping[str, Any]]]:  # fmt: skip
     for name in sorted(set(wanted) - set(there)):
         near = did_you_mean(name, there)
-        problems.append(Problem(file="configuration", what=f"overrides.{kind}: {what} `{name}`", instead=near))
+        problems.append(tell(("overrides", kind, name), f"overrides.{kind}: {what} `{name}`", near))
     return [(name, wanted[name]) for name in wanted if name in there]
 
 
@@ -51,7 +60,7 @@ def _lay(table: dict[str, Any], name: str, item: Any) -> None:
         table[name] = item
 
 
-def _rule(rule: Rule, change: Mapping[str, Any], problems: list[Problem]) -> Rule:
+def _rule(rule: Rule, change: Mapping[str, Any], problems: list[Problem], tell: Tell) -> Rule:
     update: dict[str, Any] = {}
     if change.get("for") is not None:
         update["for_s"] = change["for"]
@@ -59,9 +68,9 @@ def _rule(rule: Rule, change: Mapping[str, Any], problems: list[Problem]) -> Rul
         update["severity"] = Severity(change["severity"])
     if change.get("threshold") is not None:
         if not rule.terms:
-            problems.append(Problem(
-                file="configuration", what=f"overrides.alerts.{rule.alert}: its expression has no threshold of its own",
-                instead="replace the rule by one of the same name in a file under `rules:`",
+            problems.append(tell(
+                ("overrides", "alerts", rule.alert), f"overrides.alerts.{rule.alert}: its expression has no threshold "
+                "of its own", "replace the rule by one of the same name in a file under `rules:`",
             ))  # fmt: skip
         else:
             first = rule.terms[0]

@@ -110,4 +110,4 @@ def test_a_threshold_for_an_alert_that_does_not_exist_is_a_mistake(tmp_path: Pat
     done = runner.invoke(app, ["check", "--config", str(config)])
     assert done.exit_code == 2
     assert "VLLMTTFTHigh" in done.output
-    assert "VLLMNoProgress" not in done.output
+    assert "`VLLMNoProgress" not in done.output

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from responder.config_places import Places, path_of
+from responder.located import Path
 from responder.model import Problem
 from responder.notify import alertmanager, apprise, pagerduty, slack_bot, slack_webhook, webhook
 from responder.notify.notifier import Message, Notifier, Receiver, Sent
+from responder.validation import in_words
 
 __all__ = ["KINDS", "Kind", "Message", "Notifier", "Receiver", "Sent", "build", "check", "known_secrets"]
 
@@ -27,6 +30,7 @@ class Kind:
     remembers: bool = False
 
 
+NOWHERE = Places()
 KINDS: dict[str, Kind] = {
     webhook.KIND: Kind(webhook.WebhookReceiver, webhook.Webhook),
     slack_webhook.KIND: Kind(slack_webhook.SlackWebhookReceiver, slack_webhook.SlackWebhook, remembers=True),
@@ -37,7 +41,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def build(name: str, settings: Mapping[str, Any], data_dir: Path | None = None) -> Notifier:
+def build(name: str, settings: Mapping[str, Any], data_dir: FilePath | None = None) -> Notifier:
     """The notifier an operator configured; `check` says in words what is wrong where this raises ValueError."""
     kind = KINDS.get(str(settings.get("kind", webhook.KIND)))
     if kind is None:
@@ -48,34 +52,56 @@ def build(name: str, settings: Mapping[str, Any], data_dir: Path | None = None) 
     return kind.build(name, parsed)
 
 
-def check(receivers: Mapping[str, Mapping[str, Any]], file: str = "") -> tuple[Problem, ...]:
-    """Everything wrong with the receivers of a configuration; never repeats a value, it may be a secret."""
+def check(
+    receivers: Mapping[str, Mapping[str, Any]], places: Places = NOWHERE, *, files: bool = False
+) -> tuple[Problem, ...]:
+    """Everything wrong with the receivers of a configuration; never repeats a value, it may be a secret.
+
+    files: also those they name must be readable now. A running daemon asks again with every message instead.
+    """
     problems: list[Problem] = []
     for name, settings in receivers.items():
+        at: Path = ("receivers", name)
         where = f"receivers.{name}"
         kind = KINDS.get(str(settings.get("kind", webhook.KIND)))
         if kind is None:
             known = ", ".join(sorted(KINDS))
-            problems.append(Problem(file=file, what=f"{where}.kind: no such kind of receiver", instead=known))
+            problems.append(places.problem((*at, "kind"), f"{where}.kind: no such kind of receiver", f"one of {known}"))
             continue
         try:
-            kind.settings.model_validate(dict(settings))
+            parsed = kind.settings.model_validate(dict(settings))
+            problems += _unreadable(parsed, at, places) if files else []
         except ValidationError as error:
-            problems += [_problem(file, where, kind.settings, dict(detail)) for detail in error.errors()]
+            problems += [_problem(places, at, kind.settings, dict(detail)) for detail in error.errors()]
         other = settings.get("fallback")
         if other and (other == name or other not in receivers):
             others = ", ".join(sorted(set(receivers) - {name})) or "there is no other receiver"
-            problems.append(Problem(file=file, what=f"{where}.fallback: no other receiver of that name",
-                                    instead=others))  # fmt: skip
+            what = f"{where}.fallback: no other receiver of that name"
+            problems.append(places.problem((*at, "fallback"), what, others))
     return tuple(problems)
 
 
-def _problem(file: str, where: str, settings: type[Receiver], detail: Mapping[str, Any]) -> Problem:
-    path = ".".join([where, *(str(part) for part in detail["loc"])])
+def _unreadable(parsed: Receiver, at: Path, places: Places) -> Iterator[Problem]:
+    """Files of secrets that cannot be read: the message would wait for them, unseen."""
+    for field in type(parsed).model_fields:
+        value = getattr(parsed, field)
+        if isinstance(value, FilePath):
+            try:
+                value.read_bytes()
+            except OSError as error:
+                what = f"{'.'.join(map(str, at))}.{field}: {value.absolute()} cannot be read: {error.strerror}"
+                yield places.problem((*at, field), what, "nothing is delivered to this receiver until it can")
+
+
+def _problem(places: Places, at: Path, settings: type[Receiver], detail: Mapping[str, Any]) -> Problem:
+    path: Path = (*at, *path_of(detail))
+    where = ".".join(map(str, path))
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(settings.model_fields), n=1)
-        return Problem(file=file, what=f"unknown key `{path}`", instead=near[0] if near else "remove it")
-    return Problem(file=file, what=f"{path}: {str(detail['msg']).removeprefix('Value error, ')}")
+        return places.problem(path, f"unknown key `{where}`", near[0] if near else "remove it", key=True)
+    if detail["type"] == "missing":
+        return places.problem(path[:-1], f"{where} is missing")
+    return places.problem(path, f"{where}: {in_words(detail)}")
 
 
 def known_secrets(receivers: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -87,7 +113,7 @@ def known_secrets(receivers: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]
             value = getattr(parsed, field)
             if isinstance(value, SecretStr):
                 found.append(value.get_secret_value())
-            elif isinstance(value, Path):
+            elif isinstance(value, FilePath):
                 try:
                     found.append(value.read_text(encoding="utf-8").strip())
                 except (OSError, UnicodeDecodeError):

@@ -5,6 +5,7 @@ import pkgutil
 import pytest
 
 import responder.notify
+from responder.config_places import Places
 from responder.notify import KINDS, build, check, known_secrets
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -51,7 +52,7 @@ def test_each_kind_is_built_from_what_an_operator_writes(name):
 )
 def test_what_is_wrong_is_said(settings, words):
     """A problem with its place; building refuses the same."""
-    problems = check({"r": settings}, "config.yaml")
+    problems = check({"r": settings}, Places("config.yaml"))
     assert len(problems) == 1
     assert words in problems[0].what
     assert problems[0].file == "config.yaml"
