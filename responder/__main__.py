@@ -10,6 +10,7 @@ import typer
 
 from responder.authoring import cli as authoring
 from responder.cli_books import audit, deliveries, obligations
+from responder.cli_hand import capture, doctor, plan, split
 from responder.cli_verdicts import approve, deny, explain, verdict
 from responder.traces.cli import trace
 
@@ -83,9 +84,9 @@ def run(
     if dry_run:
         from responder.cli_captures import plans
 
-        raise typer.Exit(plans(None, _split(target), config))
+        raise typer.Exit(plans(None, split(target), config))
 
-    flags = {"target": _split(target), "prometheus": prometheus, "webhook": webhook, "data_dir": data_dir,
+    flags = {"target": split(target), "prometheus": prometheus, "webhook": webhook, "data_dir": data_dir,
              "listen": listen, "database": database}  # fmt: skip
     raise typer.Exit(daemon(config, flags, log_level))
 
@@ -102,56 +103,6 @@ def agent(
     from responder.cli_agent import agent as serve
 
     raise typer.Exit(serve(node, config, {"database": database, "data_dir": data_dir}, log_level))
-
-
-@app.command()
-def plan(
-    playbook: Annotated[str | None, typer.Argument(help="its id or class; all of them when left out")] = None,
-    target: Targets = None,
-    config: ConfigFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="always so: a plan does nothing")] = True,
-) -> None:
-    """What a playbook would run on a target, what it would refuse, with estimated pause and bytes."""
-    from responder.cli_captures import plans
-
-    raise typer.Exit(plans(playbook, _split(target), config))
-
-
-@app.command()
-def capture(
-    target: Annotated[str, typer.Argument(help="name or URL of a vLLM server")],
-    step: Annotated[str, typer.Option("--step", help="see `responder doctor` for what there is")],
-    param: Annotated[
-        list[str] | None, typer.Option("--param", help="name=value, for steps that take some; a list: 'argv=[df, -h]'")
-    ] = None,
-    playbook: Annotated[str | None, typer.Option(help="take the step's parameters from this playbook (its id)")] = None,
-    playbooks: Annotated[list[Path] | None, typer.Option(help="more playbook files or folders")] = None,
-    config: ConfigFile = None,
-    data_dir: DataDir = None,
-    url: Annotated[str, typer.Option(help="of the running daemon", envvar="RESPONDER_URL")] = "http://127.0.0.1:9119",
-    token_file: Annotated[Path | None, typer.Option(help="when the daemon's HTTP needs a token")] = None,
-    format: Format = "text",
-) -> None:
-    """Run one capture step now, with the daemon's care: preflight, obligations, what it cost the server's users."""
-    from responder.cli_capture import Asked
-    from responder.cli_capture import capture as run_capture
-
-    asked = Asked(
-        target, step, param or [], playbook, playbooks or [], config, data_dir, url, token_file, format
-    )  # fmt: skip
-    raise typer.Exit(run_capture(asked))
-
-
-@app.command()
-def doctor(
-    target: Annotated[str, typer.Option("--target", help="name or URL of a vLLM server")],
-    config: ConfigFile = None,
-    format: Format = "text",
-) -> None:
-    """Which capture steps can run on this server from here, which cannot, why, and what to add."""
-    from responder.cli_captures import doctor as examine
-
-    raise typer.Exit(examine(target, config, format))
 
 
 Who = Annotated[str | None, typer.Option("--who", help="who decides; default: user@host")]
@@ -288,6 +239,8 @@ def recorder(
     raise typer.Exit(unpack_recorder(folder))
 
 
+for hand in (plan, capture, doctor):
+    app.command()(hand)
 app.command()(trace)
 app.command()(approve)
 app.command()(deny)
@@ -371,7 +324,7 @@ def bisect(
     from responder.bisect.command import Wish, bisect_command
     from responder.cli import refused
 
-    names = _split([only] if only else None)
+    names = split([only] if only else None)
     wish = Wish(target, command, cases, names, unquantized_model, start_timeout, same_host, fresh)
     raise typer.Exit(refused(lambda: bisect_command(wish, config, data_dir)))
 
@@ -394,7 +347,7 @@ def backtest(
     from responder.cli import configured, refused
 
     flags = {"prometheus": prometheus}
-    wanted = _split(target)
+    wanted = split(target)
     raise typer.Exit(
         refused(lambda: backtest_command(configured(config, flags), since, until, wanted, step, folders, format))
     )
@@ -406,10 +359,6 @@ def version() -> None:
     from responder import __version__
 
     typer.echo(__version__)
-
-
-def _split(values: list[str] | None) -> list[str]:
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def main() -> None:
