@@ -94,9 +94,9 @@ class Stream:
     patience_s: float = 1e9
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
-    """One of them on its way."""
+    """One of them on its way; two that look alike are two."""
 
     arrived: float
     prompt: int
