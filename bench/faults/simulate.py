@@ -78,7 +78,7 @@ MACHINES = {
     "edge": Machine(0.06, 0.0005, 0.0008, 0.000003, 8, 24_000, 1024),
     "wide_moe": Machine(0.015, 0.00003, 0.00001, 0.00000004, 384, 1_500_000, 16384),
 }
-"""The last two are of a later date than all weights: no figure of theirs was looked at while any was set."""
+"""The last one is of a later date than all weights: no figure of it was looked at while any was set."""
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ def cases() -> list[Case]:
     steady = during(lambda m, full: [_usual(full)])
     small = lambda full: _usual(full, 0.1)  # noqa: E731
     cached = lambda full: Stream(0.25 * full, 3000, 40, 0.95, 0.1)  # noqa: E731
-    tight = lambda m: replace(m, kv_tokens=max(9000, m.slots * 450))  # noqa: E731
+    tight = lambda m: replace(m, kv_tokens=max(3000, m.slots * 450))  # noqa: E731
     # A fault is what its label says only where nothing else runs out first: room in the KV cache for every slot.
     wide = lambda m: replace(m, slots=m.slots * 8, kv_tokens=max(m.kv_tokens, m.slots * 8 * 1000))  # noqa: E731
     roomy = lambda m: replace(m, kv_tokens=max(m.kv_tokens, m.slots * 8000))  # noqa: E731
