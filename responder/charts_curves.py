@@ -56,9 +56,12 @@ class Plot:
         self.ends = list(self._last_values())
         widest = max((self.size(row, VALUE, True)[0] for *_, rows, _ in self.ends for row in rows), default=0.0)
         self.end_room = max(END_ROOM, widest + 12)
+        counted = bool(chart["unit"]) and not spoken(chart["unit"])
         self.top_value = max([*_known(chart), chart["threshold"] or 0.0, (chart["band"] or [0, 0])[1]]) or 1.0
+        if counted:
+            self.top_value = max(1.0, self.top_value)  # a part of a request is none: the axis goes to one at least
         self.switch = not chart["unit"] and all(value in (0, 1) for value in _known(chart))
-        steps = MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=self.switch).tick_values(0, self.top_value)
+        steps = MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=self.switch or counted).tick_values(0, self.top_value)
         self.ticks = [at for at in steps if 0 <= at <= self.top_value * 1.02]
         self.tick_unit = "" if "/" in chart["unit"] and not chart["unit"].startswith("/") else spoken(chart["unit"])
         names = [self.tick(at) for at in self.ticks]

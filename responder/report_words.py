@@ -138,7 +138,7 @@ def measured(value: Scalar, unit: str = "") -> str:
     if isinstance(value, bool):
         return say("yes") if value else say("no")
     if isinstance(value, str):
-        return plain(value, 200) or say("empty")
+        return phrase(value, 200) or say("empty")
     if not math.isfinite(value):
         return say("unknown")
     key = unit.strip().lower()
@@ -167,7 +167,7 @@ def measured(value: Scalar, unit: str = "") -> str:
 
 def one_of(unit: str) -> str:
     """The unit of a single thing."""
-    got = COUNTED.fullmatch(unit)
+    got = COUNTED.fullmatch(unit) if unit != "times" else None
     return got[1] + (got[3] or "") if got else unit
 
 

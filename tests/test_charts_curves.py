@@ -151,3 +151,10 @@ def test_many_workers_fit() -> None:
                     "edges": edges, "more": "and 8 more workers"}, COLOURS)  # fmt: skip
     assert met(figure) == []
     assert figure.get_size_inches()[0] == curve(spec(), COLOURS).get_size_inches()[0]
+
+
+def test_things_are_counted_in_whole_ones() -> None:
+    """A mean of half a request is drawn below one, not on an axis of tenths."""
+    half = [{"label": "all", "points": [[float(at), 0.5] for at in range(0, 120, 2)]}]
+    figure = curve(spec(unit="requests", title="Requests waiting", lines=half), COLOURS)
+    assert ticks(figure, "y") == ["0", "1"]

@@ -6,7 +6,7 @@ import pytest
 
 from responder.model import Fact
 from responder.report_signals import signal_words
-from responder.report_words import clean, code, duration, honest, limit, measured, number, percent, rfc3339
+from responder.report_words import clean, code, duration, honest, limit, measured, number, one_of, percent, rfc3339
 from tests.hostile import HOSTILE
 
 
@@ -109,6 +109,8 @@ def test_one_thing_is_said_as_one():
         "1 request", "1 process", "1 token/s", "1 GPU"
     ]  # fmt: skip
     assert measured(2, "tokens/s") == "2 tokens/s"
+    assert measured(1, "times") == "1×"
+    assert one_of("times") == "times"
 
 
 def test_a_share_that_fell_is_said_in_points():

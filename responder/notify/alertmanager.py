@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from responder.report_words import clean
 
 KIND = "alertmanager"
 ALERT = "VLLMIncident"
+LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+"""Alertmanager refuses an alert that has a label of another name."""
 
 
 class AlertmanagerReceiver(Receiver):
@@ -34,6 +37,14 @@ class AlertmanagerReceiver(Receiver):
     @classmethod
     def _url(cls, value: str) -> str:
         return web_address(value).rstrip("/") if value else value
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [name for name in value if not LABEL.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no label name: letters, digits and _, not a digit first")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

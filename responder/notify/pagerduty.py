@@ -24,6 +24,7 @@ from responder.report_words import clean
 
 KIND = "pagerduty"
 MOST_SUMMARY = 1024
+MOST_DETAIL = 2000
 MOST_KEY = 255
 SEVERITIES = {"critical": "critical", "warning": "warning", "info": "info"}
 
@@ -81,7 +82,11 @@ def events(message: Message, routing_key: str, link: str = "") -> list[dict[str,
     if message.stage == "resolved":
         return [{**common, "event_action": "resolve"}]
     says = message.report["says"]
-    details = {key: " ".join([answer["lead"], *answer["items"]])[:2000] for key, answer in says.items()}
+    # Nothing is markup there: code spans lose their marks, and a text that is too long says that it was cut.
+    details = {
+        key: clean(" ".join([answer["lead"], *answer["items"]]).replace("`", ""), MOST_DETAIL)
+        for key, answer in says.items()
+    }
     trigger: dict[str, Any] = {
         **common,
         "event_action": "trigger",

@@ -630,9 +630,11 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"the connection was cut", "连接被切断"),
     (r"Cannot connect to host \S+ ssl:default \[Connect call failed .+\]", "端口无人监听"),
     (r"no answer in time", "未及时回答"),
+    *((", ".join([r"(/\S+): (\w+)"] * n), "，".join(f"{{{2 * i}}}：{{{2 * i + 1}}}" for i in range(n)))
+      for n in range(1, 9)),
     (r"(/\S+): (\w+), (.+)", "{0}：{1}，{2}"),
-    (r"((?:/\S+: \w+, )+)(/\S+): (\w+)", "{0}{1}：{2}"),
     (r"refused", "被拒绝"),
+    (r"stopped", "停住"),
     (r"timeout", "超时"),
     (r"reset", "被切断"),
     (r"gone", "已不在"),

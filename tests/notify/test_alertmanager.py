@@ -39,6 +39,13 @@ def test_an_open_incident_lasts_and_a_resolved_one_has_its_end(message):
     assert alert(message("resolved"), NOW, settings())["endsAt"] == "2026-11-20T03:23:46.000Z"
 
 
+@pytest.mark.parametrize("name", ["team-a", "1st", "a b", ""])
+def test_a_label_that_alertmanager_refuses_is_refused_when_written(name):
+    """Not with every incident, by a 400 that nobody reads."""
+    with pytest.raises(ValueError, match="is no label name"):
+        AlertmanagerReceiver(url="http://127.0.0.1:9093", labels={name: "x"})
+
+
 @pytest.mark.parametrize("text", ["", "<x>\n\x00", "a" * 4000])
 def test_foreign_words_are_plain(text):
     """Labels and annotations are single printable lines."""

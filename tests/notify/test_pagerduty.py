@@ -47,6 +47,7 @@ async def test_an_incident_is_one_alert_from_first_to_last(pager, http, message)
     assert payload["severity"] == "critical"
     assert payload["source"] == "chat-70b-a:8000"
     assert "KV cache too small" in payload["custom_details"]["cause"]
+    assert "`" not in "".join(payload["custom_details"].values())
     assert seen[1]["links"][0]["href"].endswith("/incidents/inc-20261120-031304-7f3a")
 
 
@@ -65,6 +66,7 @@ def test_foreign_words_fit(text):
     assert len(event["payload"]["summary"]) <= 1024
     assert event["payload"]["summary"].isprintable()
     assert len(json.dumps(event)) < 512 << 10
+    assert all(len(words) <= 2000 and words.isprintable() for words in event["payload"]["custom_details"].values())
 
 
 @pytest.mark.parametrize(
