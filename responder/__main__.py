@@ -188,6 +188,18 @@ def notify_test(
     raise typer.Exit(tell_receiver(receiver, config))
 
 
+@notify_app.command("listen")
+def notify_listen(
+    port: Annotated[int, typer.Option(help="on 127.0.0.1; 0: any free one")] = 9200,
+    secret_file: Annotated[Path | None, typer.Option(help="`whsec_…`: check each message's signature")] = None,
+    body: Annotated[bool, typer.Option("--body", help="print every message whole")] = False,
+) -> None:
+    """A webhook receiver to try with: prints what arrives, until Ctrl-C."""
+    from responder.cli_listen import listen
+
+    raise typer.Exit(listen(port, secret_file, body))
+
+
 @silence_app.command("add")
 def silence_add(
     match: Annotated[list[str], typer.Argument(help="label=regular expression, for example target=gpu-1:8000")],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import typer
+from pydantic import SecretStr
 
 from responder.cli import CONTENT, OK, RUNTIME, configured
 from responder.config import Config
@@ -26,7 +29,7 @@ from responder.model import (
     Verdict,
 )
 from responder.notify import Message, build, check
-from responder.report import summary_text, to_json, to_markdown
+from responder.report import to_json
 from responder.words import Language, say, speaking
 
 STAGES = ("first", "resolved")
@@ -58,10 +61,13 @@ async def _tell(name: str, config: Config) -> int:
         for stage in STAGES:
             sent = await notifier.send(http, sample(name, stage, now, language, receipt))
             receipt = sent.receipt or receipt
+            to = f"{name} ({notifier.kind}{address(notifier)})"
             if sent.outcome != "delivered":
-                typer.echo(f"{name}: {sent.outcome}: {sent.reason}", err=True)
+                doubt = " (it may have arrived all the same)" if sent.outcome == "ambiguous" else ""
+                later = "" if sent.outcome == "dead" else "; the daemon would try again"
+                typer.echo(f"NOT DELIVERED to {to}{doubt}: {sent.reason}{later}", err=True)
                 return RUNTIME
-            typer.echo(f"{name}: {stage} message delivered" + (f" ({sent.reason})" if sent.reason else ""))
+            typer.echo(f"{to}: {stage} message delivered" + (f" ({sent.reason})" if sent.reason else ""))
     return OK
 
 
@@ -69,7 +75,7 @@ def sample(name: str, stage: str, now: float, language: Language, receipt: str =
     """A message of an incident that never was; every part of it that people read says so."""
     over = stage == "resolved"
     with speaking(language):
-        title, says = say("test.title", name=name), say("test.says")
+        title, says, nothing = say("test.title"), say("test.says", name=name), say("test.nothing")
     symptom = Symptom(alert="ResponderTest", incident_class=title, severity=Severity.INFO, target="TEST", since=now,
                       fired_at=now, summary=says)  # fmt: skip
     incident = Incident(
@@ -84,8 +90,21 @@ def sample(name: str, stage: str, now: float, language: Language, receipt: str =
         verdict=Verdict(hypotheses=(unknown,), playbooks=()), evidence=(), plan=Plan(), timings=Timings(),
         generated_at=now,
     )  # fmt: skip
+    # Of a report only the form is proven here: its words would speak of an incident.
+    body = json.loads(to_json(report, language)) | {"title": title}
+    answers = {"broken": title, "since": says}
+    for key, answer in body["says"].items():
+        answer["lead"], answer["items"] = answers.get(key, nothing), []
     return Message(
         delivery_id=f"{incident.id}.{report.revision}.{name}", incident=incident.id, revision=report.revision,
-        stage=report.stage, body=to_json(report, language), text=summary_text(report, language),
-        markdown=to_markdown(report, language), receipt=receipt,
+        stage=report.stage, body=json.dumps(body, ensure_ascii=False).encode(), text=f"{title}\n{says}",
+        markdown=f"# {title}\n\n{says}\n", receipt=receipt,
     )  # fmt: skip
+
+
+def address(notifier: object) -> str:
+    """Scheme and host a notifier sends to, where it has a URL: never the path, which may be a secret."""
+    given = getattr(getattr(notifier, "settings", None), "url", None)
+    url = urlsplit(given.get_secret_value() if isinstance(given, SecretStr) else str(given or ""))
+    host = f"{url.hostname}:{url.port}" if url.port else str(url.hostname or "")
+    return f", {url.scheme}://{host}" if host else ""

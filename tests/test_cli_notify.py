@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from responder.cli_listen import listener
 from responder.cli_notify import sample, tell_receiver
 from responder.words import ENGLISH, language
 
@@ -50,7 +51,10 @@ def test_a_receiver_gets_it_opened_and_resolved(hook: Any, tmp_path: Path, capsy
     url, got, _ = hook
     assert tell_receiver("oncall", config(tmp_path, url)) == 0
     assert [(body["stage"], body["incident"]["state"]) for body in got] == [("first", "open"), ("resolved", "resolved")]
-    assert "oncall: resolved message delivered" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"oncall (webhook, {url.rstrip('/')}): resolved message delivered" in told
+    assert {body["title"] for body in got} == {"This is only a TEST. Nothing is broken."}
+    assert "Not known" not in json.dumps([body["says"] for body in got])
 
 
 def test_a_failure_is_told(hook: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +62,40 @@ def test_a_failure_is_told(hook: Any, tmp_path: Path, capsys: pytest.CaptureFixt
     url, _, status = hook
     status[0] = 403
     assert tell_receiver("oncall", config(tmp_path, url)) == 1
-    assert "HTTP 403" in capsys.readouterr().err
+    assert f"NOT DELIVERED to oncall (webhook, {url.rstrip('/')}): HTTP 403" in capsys.readouterr().err
+
+
+def test_a_secret_that_cannot_be_read_is_said_before_anything_is_sent(
+    hook: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its path."""
+    url, got, _ = hook
+    file = config(tmp_path, url)
+    file.write_text(file.read_text().replace("}}", ", secret_file: no_such_file}}"))
+    assert tell_receiver("oncall", file) == 2
+    assert "no_such_file cannot be read: No such file or directory" in capsys.readouterr().err
+    assert got == []
+
+
+@pytest.mark.parametrize(("theirs", "state"), [("whsec_c2VjcmV0", "signature right"), ("whsec_b3RoZXI=", "WRONG")])
+def test_our_own_listener_shows_what_arrives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], theirs: str, state: str
+) -> None:
+    """A line for each message; one with another signature is refused."""
+    (tmp_path / "theirs").write_text(theirs)
+    server = listener(0, tmp_path / "theirs", whole=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        file = config(tmp_path, f"http://127.0.0.1:{server.server_port}/")
+        file.write_text(file.read_text().replace("}}", ", secret: whsec_c2VjcmV0}}"))
+        tell_receiver("oncall", file)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    told = capsys.readouterr().out
+    assert f"first, revision 1: This is only a TEST. Nothing is broken. ({state}" in told.replace("SIGNATURE ", "")
 
 
 def test_a_receiver_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

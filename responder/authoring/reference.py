@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from pydantic import BaseModel
 
 from responder.absence import step_of
+from responder.authoring.testfile import CasePart, ExpectPart
 from responder.capture.step import Step
 from responder.classes import CAUSES_OF, CAUSES_OF_ANY_CLASS
 from responder.model import Content
@@ -32,6 +36,8 @@ def page(steps: Mapping[str, Step], content: Content) -> str:
             "[playbooks.md](playbooks.md), [tutorial.md](tutorial.md).",
             "",
             *_steps(steps),
+            *_command(steps),
+            *_tests(),
             *_facts(steps),
             *_clauses(),
             *_remedies(),
@@ -50,6 +56,52 @@ def _steps(steps: Mapping[str, Step]) -> Iterable[str]:
         yield _row(f"`{step.name}`", step.rung, f"{step.worst_pause_s:g}", f"{step.timeout_s:g}",
                    f"{step.max_bytes / 2**20:.3g}", ", ".join(step.needs), step.says)  # fmt: skip
     yield ""
+
+
+def _command(steps: Mapping[str, Step]) -> Iterable[str]:
+    yield from ("## The step `command`", "", "Runs a program of yours where the server runs, and makes facts of what "
+                "it prints. Under `with:`", "")  # fmt: skip
+    params = steps["command"].params
+    yield from _fields(params, "key")
+    yield from ("", "Each of `facts`:", "")
+    yield from _fields(_item(params, "facts"), "key")
+    yield from (
+        "",
+        "A fact whose pattern matches no line is *unknown*, neither true nor false (`kind: found` is then false). What "
+        "goes to standard error is kept and not read. An exit code other than 0 is told in the report; what was "
+        "printed is read all the same. The step is of rung 1: it runs when it would tell the leading causes apart, and "
+        "not any more once a cause is confirmed, wherever the ladder names it. The program must only read: nothing "
+        "here can check that. Try it: `responder capture TARGET --playbooks FOLDER --playbook ID --step command`.",
+        "",
+    )
+
+
+def _tests() -> Iterable[str]:
+    yield from ("## Playbook tests", "", "A file of kind `PlaybookTest` holds `cases`. Keys of a case:", "")
+    yield from _fields(CasePart, "key")
+    yield from ("", "Keys of `expect`; those that take names take one or a list:", "")
+    yield from _fields(ExpectPart, "key")
+    yield ""
+
+
+def _fields(model: type[BaseModel], head: str) -> Iterable[str]:
+    yield from _table(head, "default", "what it says")
+    for name, field in model.model_fields.items():
+        default = "needed" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        yield _row(f"`{field.alias or name}`", default, field.description or "")
+
+
+def _shown(default: object) -> str:
+    if default is None or default == "" or default == [] or default == {}:
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _item(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """The model of one item of a list."""
+    found = next(a for a in get_args(model.model_fields[name].annotation) if isinstance(a, type))
+    assert issubclass(found, BaseModel)
+    return found
 
 
 def _facts(steps: Mapping[str, Step]) -> Iterable[str]:
@@ -79,10 +131,10 @@ def _remedies() -> Iterable[str]:
 
 def _alerts(content: Content) -> Iterable[str]:
     yield from ("## Alerts", "")
-    yield from _table("alert", "class", "severity", "for s", "first condition")
+    yield from _table("alert", "class", "severity", "for s", "all at once; `threshold` replaces the first number")
     for rule in sorted(content.rules, key=lambda rule: rule.alert):
-        first = rule.terms[0] if rule.terms else None
-        shown = f"`{first.signal} {first.op} {first.number:g}`" if first else "an expression of its own"
+        terms = [f"`{term.signal} {term.op} {term.number:g}`" for term in rule.terms]
+        shown = " and ".join(terms) or "an expression of its own"
         yield _row(f"`{rule.alert}`", rule.incident_class, rule.severity.value, f"{rule.for_s:g}", shown)
     yield ""
 

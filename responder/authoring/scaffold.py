@@ -32,6 +32,8 @@ ladder:
     steps:
       - metrics_window
       - log_tail
+  - rung: 1
+    steps:
       - step: command             # any read-only program; what it prints becomes facts
         why: how full the disk of the server is
         with:
@@ -110,8 +112,8 @@ kind: PlaybookTest
 cases:
   - name: a full disk is named
     alerts: [{alert}]
-    facts: {{command.disk_used_percent: 99}}
-    expect: {{playbooks: [{name}], first: [{cause_id}], runs: [command]}}
+    outputs: {{command: "Use%\\n 99%"}}      # what the program prints
+    expect: {{playbooks: [{name}], first: [{cause_id}], runs: [command], facts: {{command.disk_used_percent: 99}}}}
   - name: with room on the disk it is something else
     alerts: [{alert}]
     facts: {{command.disk_used_percent: 40}}

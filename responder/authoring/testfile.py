@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from responder.authored import Part, Text
 from responder.located import Source
@@ -26,9 +26,12 @@ Statuses = Annotated[list[StatusWord], BeforeValidator(_as_list, json_schema_inp
 class ExpectPart(Part):
     """What must follow. Whatever is left out is not judged."""
 
+    model_config = ConfigDict(**Part.model_config, use_attribute_docstrings=True)
+
     silent: bool = False
     """No incident at all."""
     incident_class: Text | None = Field(default=None, alias="class")
+    """Of the incident: high_ttft, slow_decode, ..."""
     playbooks: Names = []
     """Each of these must match."""
     alerts: Names = []
@@ -42,7 +45,7 @@ class ExpectPart(Part):
     facts: dict[str, Scalar] = {}
     """Fact -> the value that must have come out of `outputs`, or of a stored incident."""
     against: Names = []
-    """Ids of evidence that must speak against the leading hypothesis or be ruled out by it."""
+    """Ids of evidence (`evidence: - id:` of a cause) that must speak against the leading hypothesis."""
     runs: Names = []
     """Steps that must run, as they would on a live server: allowed, and worth it after what is known by then."""
     refuses: Names = []
@@ -68,9 +71,12 @@ class SeriesPart(Part):
 
 
 class CasePart(Part):
-    """One case. Give `alerts` with `facts`, or `series`, or `incident`."""
+    """One case. Give `alerts` with `facts` or `outputs`, or `series`, or `incident`."""
+
+    model_config = ConfigDict(**Part.model_config, use_attribute_docstrings=True)
 
     name: Text
+    """One sentence: what must come out of what."""
     alerts: Names = []
     """Alerts that fire together; they make the incident."""
     facts: dict[str, Scalar] = {}
@@ -84,10 +90,14 @@ class CasePart(Part):
     incident: Text | None = None
     """A stored incident's folder, relative to this file: its recorded bytes are read again."""
     series: list[SeriesPart] = []
+    """Series in promtool's notation, through the real rules: a list of
+    `{series: NAME{labels}, values: "0x12 10+50x24"}`."""
     interval: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Seconds between samples of `series`."""
     max_rung: Annotated[int, Field(ge=0, le=3)] = 1
+    """How far the target lets captures go by themselves."""
     expect: ExpectPart
+    """What must follow."""
 
     @model_validator(mode="after")
     def _one_way(self) -> CasePart:

@@ -32,10 +32,12 @@ OWN = ("target", "pid", "port")
 class Given(BaseModel):
     """A value for `{name}` in argv, and what it may look like."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     value: str
+    """What is put in the place of `{name}`."""
     matches: str = r"[A-Za-z0-9_.:/-]+"
+    """A regular expression the whole value must match, so that no value can become an option."""
 
     @model_validator(mode="after")
     def _checked(self) -> Given:
@@ -51,20 +53,24 @@ class Given(BaseModel):
 
 
 class Parser(BaseModel):
-    """How one fact is found in the output: the first group of `regex`, or a path `a.b[0].c` of its JSON."""
+    """How one fact is found in the output: the group of `regex`, or a path `a.b[0].c` of its JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     fact: str = Field(pattern=NAME_PATTERN)
-    """It becomes `command.<fact>`."""
+    """Its name: clauses read it as `command.NAME`."""
     kind: Literal["number", "text", "found"] = "number"
-    """`found`: true when there is a match, false when there is none."""
+    """`number`: what the group takes must be a number as a whole. `text`: as it stands, at most 400 characters.
+    `found`: true when there is a match, false when there is none."""
     regex: str = ""
-    """Searched line by line; the first line that matches counts. One group, around the value."""
+    """Searched line by line in what the program prints; the first line that matches counts. It has one group, around
+    the value. Either this or `json_path`."""
     json_path: str = ""
+    """Where the value stands in an output that is JSON: `gpus[0].power.limit`."""
     unit: str = ""
-    """Shown behind the value; nothing is converted."""
+    """Shown behind the value; nothing is converted. `s`, `ms`, `W`, `%`, `bytes` ..., or what is counted: `errors`."""
     says: str = ""
+    """What it means, for the report."""
 
     @field_validator("regex")
     @classmethod
@@ -104,12 +110,17 @@ class Parser(BaseModel):
 class CommandParams(BaseModel):
     """A command of the operator's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     argv: tuple[str, ...] = Field(min_length=1, max_length=64)
+    """The program and its arguments, a list: `[df, -h, /]`. No shell is started, so there are no pipes; `{target}`,
+    `{port}`, `{pid}` of the server and the names under `params` are filled in."""
     params: dict[str, Given] = {}
+    """Values for further `{name}` in `argv`."""
     facts: tuple[Parser, ...] = Field(min_length=1, max_length=32)
+    """What is read from its output."""
     timeout_s: float = Field(default=10.0, gt=0, le=50)
+    """Seconds after which it is ended, with all it has started."""
 
     @model_validator(mode="after")
     def _checked(self) -> CommandParams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -72,6 +72,15 @@ def signature(message_id: str, at: float, body: bytes, secrets: list[str]) -> st
         return " ".join(Signer(secret).sign(message_id, utc(at), body.decode()) for secret in secrets)
     except Exception as error:  # the library raises what base64 raises, and kinds of its own
         raise ValueError(NOT_A_SECRET) from error
+
+
+def signed_by(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a message carries this secret's signature and is not older than five minutes: for receivers."""
+    try:
+        Signer(secret).verify(body, {name.lower(): value for name, value in headers.items()})
+    except Exception:  # the library raises kinds of its own, and what base64 raises
+        return False
+    return True
 
 
 class Webhook:

@@ -296,8 +296,9 @@ WORDS: dict[str, str] = {
     "digest.more": "… and {count} more",
     "digest.why": "Over {over} incidents in {within}: they are told here instead of one by one.",
     "digest.over": "All {count} incidents of this digest are resolved.",
-    "test.title": "TEST message of responder to receiver {name}: nothing is wrong",
-    "test.says": "Somebody ran `responder notify test`. If you can read this, incidents will reach you here.",
+    "test.title": "This is only a TEST. Nothing is broken.",
+    "test.says": "Somebody ran `responder notify test {name}`. If you can read this, incidents will reach you here.",
+    "test.nothing": "Nothing: this is only a test.",
 }
 SIGNALS: dict[str, str] = {
     "up": "Target reachable by Prometheus",

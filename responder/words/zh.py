@@ -290,8 +290,9 @@ WORDS: dict[str, str] = {
     "digest.more": "…… 另有 {count} 起",
     "digest.why": "{within} 内超过 {over} 起事件：在此汇总，不逐一通知。",
     "digest.over": "本汇总的 {count} 起事件均已恢复。",
-    "test.title": "responder 发给接收端 {name} 的测试消息：没有任何故障",
-    "test.says": "有人运行了 `responder notify test`。如果你能看到这条消息，事件通知就会送到这里。",
+    "test.title": "这只是一条测试消息，没有任何故障。",
+    "test.says": "有人运行了 `responder notify test {name}`。如果你能看到这条消息，事件通知就会送到这里。",
+    "test.nothing": "无：这只是一条测试消息。",
 }
 SIGNALS: dict[str, str] = {
     "up": "Prometheus 能否抓取",
