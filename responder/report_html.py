@@ -39,6 +39,8 @@ DRAWS = {"svg", "g", "defs", "path", "use", "rect", "circle", "line", "polyline"
 """All that a chart consists of; nothing here runs, loads or leads elsewhere."""
 WIDE = {"steps": "profile.steps"}
 """Pictures that need the whole width, and what they are called; on a phone they are scrolled sideways, also by keys."""
+AT_A_GLANCE = {"broken": 2, "cause": 1}
+"""Details of an answer that a phone shows too: all symptoms stand in the timeline, all evidence in its tables."""
 TALL = {"0-ranks"}
 """Pictures about as high as two charts."""
 LOADS = re.compile(r"@import|javascript:|url\(\s*[\"']?(?!#)", re.IGNORECASE)
@@ -121,7 +123,7 @@ def _inert(element: ElementTree.Element) -> bool:
 def _header(report: Report) -> str:
     incident = report.incident
     tone = "resolved" if incident.state == "resolved" else incident.severity.value
-    words = class_words(incident.incident_class)
+    words = class_words(incident.incident_class, incident.state == "resolved")
     cause = leading_cause(report)
     head = phrase(cause.title, 120) if cause else words[:1].upper() + words[1:]
     if cause and (other := close_second(report)):
@@ -138,16 +140,20 @@ def _answers(report: Report) -> str:
     out = []
     for answer in answers(report):
         body = _actions(report) if answer.key == "do" and remedies(report) else _items(answer)
-        wide = "" if answer.key in ("broken", "since") else ' class="wide"'
         out.append(
-            f'<section{wide}>\n<h2>{text(answer.question)}</h2>\n<p class="lead">{rich(answer.lead)}</p>\n'
-            f"{body}</section>\n"
+            f'<section class="{answer.key}">\n<h2>{text(answer.question)}</h2>\n'
+            f'<p class="lead">{rich(answer.lead)}</p>\n{body}</section>\n'
         )
     return f'<div class="answers">\n{"".join(out)}</div>\n'
 
 
 def _items(answer: Answer) -> str:
-    return _list(answer.items)
+    """The details; of those that stand again below a phone shows the first, so that it has room for what to do."""
+    shown = AT_A_GLANCE.get(answer.key, len(answer.items))
+    lines = [rich(item) for item in answer.items]
+    items = "".join(f"<li>{line}</li>\n" for line in lines[:shown])
+    items += "".join(f'<li class="more">{line}</li>\n' for line in lines[shown:])
+    return f"<ul>\n{items}</ul>\n" if items else ""
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -202,6 +208,9 @@ def _evidence(report: Report) -> str:
     head = say("h.evidence") if lead.status is Status.UNKNOWN else known
     both = f"<h3>{text(say('for'))}</h3>\n{_proofs(report, lead.supports)}"
     both += f"<h3>{text(say('against'))}</h3>\n{_proofs(report, lead.contradicts)}"
+    found = next((answer for answer in answers(report) if answer.key == "cause"), None)
+    if found and found.items:
+        both += f'<p class="again">{rich(found.items[-1])}</p>\n'
     return f'<section class="long">\n<h2>{text(head)}</h2>\n{both}</section>\n'
 
 

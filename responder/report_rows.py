@@ -29,7 +29,18 @@ TOUCHES = 1
 MOVED_MOST = 8
 MOVED = 0.3
 """A signal that is nearer to its usual than this share is not told as changed."""
-DERIVED = ("_growth", "_samples", "_ratio", "_share", "_lately", "_usual", "_total", "progress", "preemptions")
+DERIVED = (
+    "queue_seconds",
+    "_growth",
+    "_samples",
+    "_ratio",
+    "_share",
+    "_lately",
+    "_usual",
+    "_total",
+    "progress",
+    "preemptions",
+)
 """Signals computed from others, or only counted for a rule: they say nothing that the others do not."""
 CHANGES = "changes."
 """Facts of this name say themselves that something is another than before."""

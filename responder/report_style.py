@@ -10,7 +10,8 @@ html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue",Arial,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;overflow-wrap:anywhere}
 main{max-width:1120px;margin:0 auto;padding:16px}
-header{border-left:6px solid var(--tone);background:var(--paper);border-radius:6px;padding:14px 18px;margin-bottom:12px}
+header{border-left:6px solid var(--tone);background:var(--paper);border-radius:6px;padding:10px 16px;margin-bottom:10px}
+header p{margin:.1em 0}
 .critical{--tone:var(--critical)}.warning{--tone:var(--warning)}.info{--tone:var(--info)}.resolved{--tone:var(--good)}
 .state{margin:0;color:var(--tone);font-weight:700;letter-spacing:.03em;font-size:.9rem}
 h1{font-size:1.5rem;line-height:1.25;margin:.15em 0 0}
@@ -18,11 +19,14 @@ h2{font-size:1.15rem;margin:0 0 .5em}
 h3{font-size:1rem;margin:1.1em 0 .3em}
 section{background:var(--paper);border-radius:6px;padding:14px 18px;margin-bottom:12px}
 section>:last-child{margin-bottom:0}
-.answers{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:12px;margin-bottom:12px}
-.answers section{margin:0}
-.answers .wide{grid-column:1/-1}
+.answers{display:grid;grid-template-columns:repeat(10,minmax(0,1fr));gap:10px;margin-bottom:12px}
+.answers section{margin:0;grid-column:span 5;padding:10px 16px}
+.answers .broken{grid-column:span 6}.answers .since{grid-column:span 4}
+.answers .unknown{grid-column:1/-1}
+.again{display:none}
+.answers .cause li,.answers .broken li,.answers .since li{font-size:.94rem;line-height:1.4}
 .answers h2{font-size:.82rem;text-transform:uppercase;letter-spacing:.06em;color:var(--faint);margin-bottom:.25em}
-.lead{font-size:1.08rem;margin:0 0 .4em}
+.lead{font-size:1.04rem;line-height:1.4;margin:0 0 .35em}
 p{margin:.2em 0 .6em}
 ul,ol{margin:.2em 0 .6em;padding-left:1.3em}
 li{margin:.2em 0}
@@ -59,12 +63,15 @@ border-radius:50%;background:var(--faint)}
 .moments time{font-variant-numeric:tabular-nums;font-weight:600;margin-right:.5em}
 details summary{cursor:pointer}details summary h2{display:inline;margin:0}
 footer{font-size:.88rem;padding:4px 18px 24px}
-@media (max-width:720px){main{padding:8px}.answers{grid-template-columns:minmax(0,1fr)}h1{font-size:1.25rem}
-header,section{padding:12px 14px}
+@media (max-width:720px){main{padding:6px}.answers{display:block}.answers section{margin-bottom:6px;padding:7px 12px}
+h1{font-size:1.15rem}header{padding:7px 12px;margin-bottom:6px}header .faint{font-size:.88rem;line-height:1.35}
+section{padding:10px 12px}.lead{font-size:1rem;line-height:1.35}.answers li{font-size:.92rem;line-height:1.35}
+.answers h2{font-size:.75rem;margin-bottom:.1em}.answers .more{display:none}.again{display:block}
+.answers ul,.answers ol{padding-left:1.1em;margin:.1em 0}
 table,tbody,tr,td{display:block}thead{display:none}
 tr{border-top:1px solid var(--rule);padding:.5em 0}td{border:0;padding:.1em 0}
 td:empty{display:none}td[data-label]::before{content:attr(data-label) ": ";color:var(--faint)}}
-@media print{body{background:#fff;font-size:11pt}main{max-width:none;padding:0}
+@media print{.answers .more{display:list-item}body{background:#fff;font-size:11pt}main{max-width:none;padding:0}
 .charts{grid-template-columns:1fr 1fr}h2,h3{break-after:avoid}
 section,header,figure,tr,li{break-inside:avoid}.long{break-inside:auto}a{color:inherit}}
 """

@@ -50,7 +50,7 @@ def with_trace() -> Report:
 
 
 async def check(page: Tab, path: Path, name: str) -> None:
-    """All that is promised of one page."""
+    """All that is promised of one page; what to do now is on the first screen."""
     pictures = os.environ.get("RESPONDER_SCREENSHOTS")
     for width, height in SCREENS:
         await page.look(width, height, "light")
@@ -65,6 +65,8 @@ async def check(page: Tab, path: Path, name: str) -> None:
             if pictures:
                 await page.picture(Path(pictures) / f"report-{name}-{width}-{theme}.png")
         assert await page.eval(MET) == [], f"{name} at {width}"
+        top = await page.eval("document.querySelector('.answers .do').getBoundingClientRect().top")
+        assert top < height, f"{name} at {width}: what to do now is not on the first screen"
         assert await page.eval("window.shift") < 0.1, f"{name} at {width} jumps"
         for theme in THEMES if width in JUDGED else ():
             await page.look(width, height, theme)
