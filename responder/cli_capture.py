@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from responder.cli import CONTENT, OK, RUNTIME, configured
+from responder.cli import CONTENT, OK, RUNTIME, configured, log_to_stderr
 from responder.cli_captures import hand_of, me, post, target_of
 from responder.config import Config
 from responder.content import ContentRefused, load
@@ -46,6 +46,7 @@ def capture(asked: Asked) -> int:
     """`responder capture`: by the running daemon where there is one, else by this process."""
     from responder.capture import STEPS
 
+    log_to_stderr("warning")
     if asked.step not in STEPS:
         typer.echo(f"no step {asked.step!r}; there are: {', '.join(sorted(STEPS))}", err=True)
         return CONTENT
@@ -89,10 +90,10 @@ def _calls(asked: Asked, config: Config) -> list[dict[str, Any]]:
 
 
 def _wrong(step: str, error: ValidationError) -> str:
-    from responder.validation import in_words
+    from responder.validation import first_causes, in_words
 
     lines = [f"step {step}: its parameters are wrong:"]
-    for detail in error.errors(include_url=False):
+    for detail in first_causes(error):
         name = ".".join(str(part) for part in detail["loc"])
         lines.append(f"  {f'`{name}`: ' if name else ''}{in_words(detail)}")
     lines.append(f"Take them from a playbook: `--playbook ID --step {step}`, with `--playbooks FOLDER` for yours; "

@@ -53,7 +53,7 @@ def problems_of(
 ) -> list[Problem]:  # fmt: skip
     """One problem for each error; `base` is where in the file the validated value stands. A misspelt key is one
     problem, not also a missing one."""
-    details = error.errors(include_url=False)
+    details = first_causes(error)
     meant = {
         (*detail["loc"][:-1], near)
         for detail in details
@@ -61,6 +61,18 @@ def problems_of(
     }
     wanted = [detail for detail in details if not (detail["type"] == "missing" and detail["loc"] in meant)]
     return [_problem(detail, model, source, base) for detail in wanted]
+
+
+def first_causes(error: ValidationError) -> list[Any]:
+    """The error's details without those that only follow: a list is not too short because its items are wrong."""
+    details = error.errors(include_url=False)
+    places = [detail["loc"] for detail in details]
+
+    def follows(detail: Any) -> bool:
+        loc = detail["loc"]
+        return detail["type"] == "too_short" and any(p[: len(loc)] == loc and len(p) > len(loc) for p in places)
+
+    return [detail for detail in details if not follows(detail)]
 
 
 def _nearest(detail: Any, model: type[BaseModel]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from responder import load
 from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -49,3 +50,22 @@ def cluster() -> Iterator[Cluster]:
 def database(cluster: Cluster) -> str:
     """URL of an empty database."""
     return cluster.new_database(f"t{uuid.uuid4().hex[:12]}")
+
+
+_SHIPPED: dict[tuple[str, ...], load.Found] = {}
+
+
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shipped is read from its files once for all tests that ask for this, not once for each command."""
+    real = load._found
+
+    def found(paths: load.Paths, *, rules: bool) -> load.Found:
+        names = tuple(str(path) for path in paths)
+        if not all(pathlib.Path(name).parent == ROOT for name in names):
+            return real(names, rules=rules)
+        if names not in _SHIPPED:
+            _SHIPPED[names] = real(names, rules=rules)
+        return _SHIPPED[names]
+
+    monkeypatch.setattr(load, "_found", found)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from responder.__main__ import app
 from tests.profiled import fake_vllm
 
+pytestmark = pytest.mark.usefixtures("read_once")
 NOWHERE = "http://127.0.0.1:9"
 runner = CliRunner()
 
