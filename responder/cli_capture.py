@@ -20,6 +20,7 @@ from responder.cli_captures import hand_of, me, post, target_of
 from responder.config import Config
 from responder.content import ContentRefused, load
 from responder.model import Target
+from responder.report_words import outcome_words
 
 FINDS_S = 2.0
 """A daemon of this host answers at once."""
@@ -207,7 +208,8 @@ def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
         typer.echo(json.dumps({"evidence": item, "folder": folder}, indent=1))
         return OK if item["outcome"] in ("ok", "partial") else RUNTIME
     reason = f" ({item['reason']})" if item["reason"] else ""
-    typer.echo(f"{item['step']}: {item['outcome']}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
+    ended = outcome_words(item["outcome"])
+    typer.echo(f"{item['step']}: {ended}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
     if item.get("cost"):
         typer.echo(f"for the server's users: {item['cost']['says']}")
     for line in _printed(item, Path(folder)):

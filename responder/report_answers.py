@@ -142,7 +142,7 @@ def _load(report: Report) -> tuple[list[str], bool]:
     load = []
     for key in ("running", "waiting"):
         named_ = (f"metrics.{key}.last", f"metrics.{key}.now") if gone else (f"metrics.{key}.now",)
-        named_ = (f"metrics.{key}.max",) if report.incident.state == "resolved" else named_
+        named_ = (f"metrics.{key}.max", f"metrics.{key}.now") if report.incident.state == "resolved" else named_
         fact = next((facts[name] for name in named_ if name in facts and facts[name].value is not None), None)
         if fact is not None and isinstance(fact.value, int | float):
             load.append(say(f"broken.{key}", value=_whole(fact.value)))

@@ -58,7 +58,7 @@ def _still(facts: Mapping[str, Fact]) -> str:
 def _worst(facts: Mapping[str, Fact], signal: str, over: bool) -> Fact | None:
     """The value now; of what is over, or stands still, the worst of it."""
     worst = "min" if signal in LESS_IS_WORSE else "max"
-    for aspect in (worst,) if over else ("now", "last", worst):
+    for aspect in (worst, "now") if over else ("now", "last", worst):
         fact = facts.get(f"metrics.{signal}.{aspect}")
         if fact is not None and isinstance(fact.value, int | float):
             return fact
@@ -80,16 +80,14 @@ def _limit(symptoms: tuple[Symptom, ...], alerts: str) -> str:
 
 
 def sent(report: Report) -> str:
-    """What users send differently since then: 'Requests arriving 2.1× their usual'; '' when it is the same."""
+    """What users send differently since then: 'Requests arriving 2.1× its usual'; '' when it is the same. By the first
+    look that can tell: later on, who waits sends less, and who asks again sends more."""
     found = []
     for signal in SENT:
-        ratios = [fact for facts in looks_within(report) if (fact := facts.get(f"metrics.{signal}.ratio"))]
-        values = [fact for fact in ratios if isinstance(fact.value, int | float) and fact.value > 0]
-        if not values:
-            continue
-        most = max(values, key=_times)
-        if _times(most) >= CHANGED:
-            found.append(spoken(report, most))
+        ratios = (facts[name] for facts in looks_within(report) if (name := f"metrics.{signal}.ratio") in facts)
+        first = next((fact for fact in ratios if isinstance(fact.value, int | float) and fact.value > 0), None)
+        if first is not None and _times(first) >= CHANGED:
+            found.append(spoken(report, first))
     return say("since.sent", what=say("items").join(found)) if found else ""
 
 

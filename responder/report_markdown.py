@@ -51,6 +51,7 @@ def summary_text(report: Report, language: Language = ENGLISH) -> str:
 def _summary(report: Report) -> str:
     found = {answer.key: answer for answer in answers(report)}
     parts = [title(report), f"{found['since'].question}: {found['since'].lead}"]
+    parts.append(found["broken"].lead)
     parts += [found["broken"].items[0]] if found["broken"].items else []
     parts.append(f"{found['cause'].question}: {found['cause'].lead}")
     actions = found["do"].items

@@ -205,5 +205,6 @@ def test_the_examples_of_the_manual_are_valid(tmp_path: Path) -> None:
     (tmp_path / "cause.yaml").write_text(cause)
     loaded, problems = load_content([ROOT / "rules"], [ROOT / "playbooks", tmp_path], STEPS, FACTS)
     # The example replaces the playbook of its class by a shorter one, so causes only listed there are left over.
-    assert [p for p in problems if "no playbook lists" not in p.what] == []
+    left_over = ("no playbook lists", "this playbook replaces")
+    assert [p for p in problems if not p.what.startswith(left_over)] == []
     assert "capacity_exceeded/one_tenant" in {cause.id for cause in loaded.causes}

@@ -63,6 +63,8 @@ def test_what_users_send_differently_is_told_with_since_when() -> None:
     assert answers(report)[1].items[0] == sent(report)
     assert sent(with_looks(look(OPENED, arrival_rate__ratio=0.5)))
     assert sent(with_looks(look(OPENED, arrival_rate__ratio=0.9))) == ""
+    later = look(OPENED + 45, arrival_rate__ratio=65.0)
+    assert sent(with_looks(look(OPENED, arrival_rate__ratio=1.1), later)) == "", "those who waited came all at once"
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(37.0, "only 37 s of data"), (0.0, "no data"), (400.0, None)])
