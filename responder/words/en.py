@@ -357,6 +357,7 @@ SIGNALS: dict[str, str] = {
     "http_4xx_share": "Share of 4xx answers",
     "preemptions": "Preemptions in two minutes",
     "preemptions_lately": "Preemptions in 45 s",
+    "prefix_usual_samples": "Prompt tokens looked up in the last hour",
     "prefix_hit_usual": "Prefix-cache hit rate of the last hour",
     "prefix_hit_share": "Prefix hits against the last hour",
     "queue_seconds": "Work in the queue",

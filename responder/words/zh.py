@@ -351,6 +351,7 @@ SIGNALS: dict[str, str] = {
     "http_4xx_share": "4xx 响应的比例",
     "preemptions": "两分钟内的抢占",
     "preemptions_lately": "45 秒内的抢占",
+    "prefix_usual_samples": "过去一小时在前缀缓存中查找的 prompt token",
     "prefix_hit_usual": "过去一小时的前缀缓存命中率",
     "prefix_hit_share": "前缀命中与过去一小时之比",
     "queue_seconds": "队列中的工作量",
