@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def truth_of(outcome: Outcome) -> dict[str, Any]:
         "family": scenario.family,
         "author": truth.author,
         "status": ["confirmed", "probable"],
-        "from": f"vLLM on CPU: {truth.says}",
+        "from": f"vLLM on {_machine()}: {truth.says}",
         "onset_at": round(outcome.began, 3),
         "ended_at": round(outcome.ended, 3),
         "felt": words(outcome.felt),
@@ -70,6 +71,16 @@ def row(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _machine() -> str:
+    """The device the servers run on, in words."""
+    if os.environ.get("RESPONDER_LAB_DEVICE", "cpu") == "cpu":
+        return "CPU"
+    import pynvml  # only where there is a GPU
+
+    pynvml.nvmlInit()
+    return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+
+
 def _right(outcome: Outcome, told: str | None) -> bool:
     truth = outcome.scenario.truth
     if truth.cause is None:
@@ -93,7 +104,7 @@ def line(data: dict[str, Any]) -> str:
     return f"{mark:8} {data['scenario']:36} {told} | {data['felt']}"
 
 
-async def main(chosen: Sequence[Scenario], out: pathlib.Path, corpus: pathlib.Path | None) -> int:
+async def main(chosen: Sequence[Scenario], out: pathlib.Path, corpus: pathlib.Path | None, baseline_s: float) -> int:
     """Play, record, print; the number of wrong verdicts."""
     pool, wrong = Pool(out / "servers"), 0
     results = out / "results.jsonl"
@@ -102,7 +113,7 @@ async def main(chosen: Sequence[Scenario], out: pathlib.Path, corpus: pathlib.Pa
             began = time.monotonic()
             try:
                 async with asyncio.timeout(LONGEST_S):
-                    outcome = await play(scenario, pool, out / "runs" / scenario.name)
+                    outcome = await play(scenario, pool, out / "runs" / scenario.name, baseline_s=baseline_s)
             except Exception as failure:  # one experiment that cannot be played does not end the others
                 outcome = Outcome(scenario, problem=f"{type(failure).__name__}: {failure}"[:300])
                 pool.end()
@@ -132,6 +143,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="scenarios or families; all unless some are named")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("faults"), help="where runs are written")
     parser.add_argument("--corpus", type=pathlib.Path, help="where incident folders go; OUT/incidents by default")
+    parser.add_argument("--baseline", type=float, default=1e9, help="at most so many seconds of usual traffic first")
     parser.add_argument("--part", choices=("tune", "score"), help="only this part")
     parser.add_argument("--list", action="store_true", help="what there is")
     return parser.parse_args()
@@ -155,4 +167,4 @@ if __name__ == "__main__":
     else:
         given.out.mkdir(parents=True, exist_ok=True)
         corpus = given.corpus.resolve() if given.corpus else None
-        raise SystemExit(1 if asyncio.run(main(picked, given.out.resolve(), corpus)) else 0)
+        raise SystemExit(1 if asyncio.run(main(picked, given.out.resolve(), corpus, given.baseline)) else 0)

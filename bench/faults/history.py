@@ -23,6 +23,7 @@ from tests.live.harness import find
 LINE = re.compile(r'^\{__name__="([^"]+)"(?:, )?(.*)\} (\S+) (\d+)$')
 INSTANCE = re.compile(r'instance="([^"]+)"')
 DUMPED_WITHIN_S = 120.0
+EXPORTER_PORT = 9400
 
 
 def used() -> set[str]:
@@ -53,9 +54,12 @@ def rows(scenario: str, tsdb: pathlib.Path, step_s: float, names: set[str]) -> I
             continue
         taken[name, labels] = at
         instance = INSTANCE.search(labels)
-        if instance and instance[1] not in instances:
-            instances.append(instance[1])
-        port = 8000 + (instances.index(instance[1]) if instance else 0)
+        if 'job="dcgm"' in labels:
+            port = EXPORTER_PORT
+        else:
+            if instance and instance[1] not in instances:
+                instances.append(instance[1])
+            port = 8000 + (instances.index(instance[1]) if instance else 0)
         yield name, INSTANCE.sub(f'instance="{scenario}:{port}"', labels).replace('", ', '",'), at, value
 
 
@@ -75,7 +79,7 @@ def truth_of(result: dict[str, Any], start: float, end: float) -> dict[str, Any]
     }  # fmt: skip
 
 
-def write(out: pathlib.Path, to: pathlib.Path, step_s: float) -> int:
+def write(out: pathlib.Path, to: pathlib.Path, step_s: float, machine: str) -> int:
     """Write the file of every experiment that counts; the number of them."""
     results = {(r := json.loads(text))["scenario"]: r for text in (out / "results.jsonl").read_text().splitlines()}
     names, series, targets = used(), defaultdict(list), {}
@@ -91,7 +95,7 @@ def write(out: pathlib.Path, to: pathlib.Path, step_s: float) -> int:
     text = [line for name in sorted(series) for line in (f"# TYPE {name} unknown", *series[name])]
     with gzip.GzipFile(to, "wb", compresslevel=9, mtime=0) as file:
         file.write("\n".join([*text, "# EOF"]).encode() + b"\n")
-    about = {"from": "vLLM 0.32 on CPU, experiments of bench.faults", "scrape_interval_s": step_s, "targets": targets}
+    about = {"from": machine, "scrape_interval_s": step_s, "targets": targets}
     to.with_name(to.name.replace(".om.gz", ".json")).write_text(json.dumps(about, indent=1) + "\n")
     return len(targets)
 
@@ -101,5 +105,8 @@ if __name__ == "__main__":
     parser.add_argument("out", type=pathlib.Path, help="the --out of bench.faults")
     parser.add_argument("--to", type=pathlib.Path, required=True)
     parser.add_argument("--step", type=float, default=2.0, help="seconds between kept scrapes")
+    parser.add_argument(
+        "--machine", default="vLLM 0.32 on CPU, experiments of bench.faults", help="what it was recorded on"
+    )
     given = parser.parse_args()
-    print(f"{write(given.out, given.to, given.step)} experiments in {given.to}")
+    print(f"{write(given.out, given.to, given.step, given.machine)} experiments in {given.to}")

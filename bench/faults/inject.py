@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,9 +15,10 @@ from collections.abc import AsyncIterator, Sequence
 import aiohttp
 
 from bench.faults.scenario import Injection
-from tests.live.harness import faults
+from tests.live.harness import faults, find, processes
 from tests.live.harness.vllm_server import VllmServer
 
+CROWD_READY_S = 60.0
 PIDS = {"worker": faults.worker, "engine_core": faults.engine_core, "api_server": faults.api_server}
 
 
@@ -46,6 +48,8 @@ def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextli
             return _planted(switch, what.plant)
         case "burn":
             return _burned(what.cores)
+        case "crowd":
+            return _crowded(what.cores, switch.with_name("crowd"))
         case "pause":
             return _paused(server)
 
@@ -117,6 +121,48 @@ async def _burned(cores: int) -> AsyncIterator[None]:
         for burner in burners:
             burner.terminate()
             burner.join(10)
+
+
+CROWD = """
+import pathlib, sys, time
+import torch
+matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+matrix @ matrix
+torch.cuda.synchronize()
+mine, go = map(pathlib.Path, sys.argv[1:])
+mine.touch()
+limit = time.monotonic() + 600
+while time.monotonic() < limit:
+    if go.exists():
+        for _ in range(4):
+            matrix @ matrix
+        torch.cuda.synchronize()
+    else:
+        time.sleep(0.02)
+"""
+
+
+@contextlib.asynccontextmanager
+async def _crowded(count: int, folder: pathlib.Path) -> AsyncIterator[None]:
+    """Other processes compute on the server's GPU: matrix products without a pause. All begin at the same moment."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ready = [folder / f"ready-{number}" for number in range(count)]
+    neighbours = [
+        processes.start([find.vllm_python(), "-c", CROWD, str(mine), str(folder / "go")], folder / "neighbour.log")
+        for mine in ready
+    ]
+    try:
+        async with asyncio.timeout(CROWD_READY_S):
+            while not all(mine.exists() for mine in ready):
+                if any(neighbour.poll() is not None for neighbour in neighbours):
+                    raise RuntimeError(f"no neighbour on the GPU: {(folder / 'neighbour.log').read_text()[-500:]}")
+                await asyncio.sleep(0.1)
+        (folder / "go").touch()
+        yield
+    finally:
+        for neighbour in neighbours:
+            processes.end(neighbour, patience_s=2)
 
 
 def _burn(longest_s: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import shutil
+import sys
 import time
 import urllib.request
 import zlib
@@ -25,6 +27,7 @@ from responder.canaries.learn import record
 from responder.canaries.pins import DEFAULT_PROMPTS
 from responder.canaries.stored import Shelf
 from responder.model import Target
+from tests.live.harness import find, processes
 from tests.live.harness.daemon import Daemon
 from tests.live.harness.load import Load
 from tests.live.harness.prometheus_server import PrometheusServer
@@ -66,16 +69,20 @@ class Outcome:
         return next((r for r in told if r["incident"]["class"] in classes), told[0] if told else None)
 
 
-async def play(scenario: Scenario, pool: Pool, folder: pathlib.Path) -> Outcome:
+async def play(scenario: Scenario, pool: Pool, folder: pathlib.Path, *, baseline_s: float = 1e9) -> Outcome:
     """Everything up, the experiment, everything but the vLLM servers down."""
     outcome = Outcome(scenario)
     shutil.rmtree(folder, ignore_errors=True)  # an older run's incidents would be told again
     folder.mkdir(parents=True)
     replicas = pool.get(servers()[scenario.server], scenario.truth.replicas)
     outcome.capacity = await pool.capacity(replicas[0], scenario.usual)
+    streams = {name: await pool.rated(replicas[0], getattr(scenario, name)) for name in ("during", "beside")}
+    outcome.scenario = scenario = scenario.model_copy(update=streams)
     async with contextlib.AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(WebhookReceiver())
-        prometheus = stack.enter_context(PrometheusServer(folder / "prometheus", [s.url for s in replicas]))
+        exporters = _exporters(folder, stack)
+        urls = [s.url for s in replicas]
+        prometheus = stack.enter_context(PrometheusServer(folder / "prometheus", urls, exporters=exporters))
         daemon = Daemon(folder, ",".join(s.url for s in replicas), prometheus.url, receiver.url,
                         settings=_settings(scenario, replicas, outcome.capacity))  # fmt: skip
         if scenario.truth.pinned:
@@ -86,7 +93,7 @@ async def play(scenario: Scenario, pool: Pool, folder: pathlib.Path) -> Outcome:
             usual = stream(server.url, scenario.usual, outcome.capacity, seed=_seed(scenario, number))
             loads.append(await stack.enter_async_context(usual))
         since = time.time()
-        await asyncio.sleep(scenario.truth.baseline_s)
+        await asyncio.sleep(min(baseline_s, scenario.truth.baseline_s))
         if receiver.received:
             raise RuntimeError(f"an incident before the fault: {receiver.told()[-1]}")
         right = await asyncio.to_thread(_answer, replicas[0])
@@ -118,6 +125,8 @@ async def _fault(
             other = await stack.enter_async_context(stream(server.url, scenario.beside, outcome.capacity, seed=seed))
             await stack.enter_async_context(shaped(other, scenario.beside, outcome.capacity))
         await stack.enter_async_context(injected(scenario.inject, server, pool.switch))
+        if any(one.kind == "crowd" for one in scenario.inject):
+            outcome.began = time.time()  # they took seconds to start, and began only now
         await _watch(scenario, outcome, receiver)
         if right and any(want.measure == "answers_changed" for want in scenario.felt):
             changed = await asyncio.to_thread(_answer, server) != right
@@ -127,6 +136,17 @@ async def _fault(
         await asyncio.sleep(QUIET_AFTER_S)
     _note(outcome, receiver)
     return changed
+
+
+def _exporters(folder: pathlib.Path, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> list[str]:
+    """Where the server has a GPU: the address of an exporter of its figures."""
+    if os.environ.get("RESPONDER_LAB_DEVICE", "cpu") != "cuda":
+        return []
+    port = find.free_port()
+    argv = [sys.executable, "-m", "bench.faults.gpu_exporter", str(port)]
+    child = processes.start(argv, folder / "gpu_exporter.log", cwd=find.ROOT)
+    stack.callback(processes.end, child, patience_s=2)
+    return [f"127.0.0.1:{port}"]
 
 
 async def _watch(scenario: Scenario, outcome: Outcome, receiver: WebhookReceiver) -> None:

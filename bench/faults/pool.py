@@ -10,6 +10,9 @@ from tests.live.harness.planted import write_plugin
 from tests.live.harness.play import measure_capacity
 from tests.live.harness.vllm_server import VllmServer
 
+LONG = Requests(prompt_tokens=1800, output_tokens=2, shared=0.0, spread=0.0)
+"""What the prompt tokens per second of a server are measured with; its answers are as short as they can be."""
+
 
 class Pool:
     """Replicas of one kind of server at a time."""
@@ -55,6 +58,14 @@ class Pool:
         if key not in self._capacity:
             self._capacity[key] = await measure_capacity(server, traffic(usual, 1.0), seconds=8.0)
         return self._capacity[key]
+
+    async def rated(self, server: VllmServer, requests: Requests | None) -> Requests | None:
+        """The same stream with its `prefill_share`, if it has one, as a rate."""
+        if requests is None or requests.prefill_share is None:
+            return requests
+        tokens = LONG.prompt_tokens * await self.capacity(server, LONG)
+        own = requests.prompt_tokens * (1 - requests.shared)
+        return requests.model_copy(update={"rate": requests.prefill_share * tokens / own, "prefill_share": None})
 
     def end(self) -> None:
         """End all of them."""

@@ -29,6 +29,8 @@ class Requests(Part):
     share: float = 0.25
     rate: float | None = None
     """Requests per second instead, where the capacity says nothing about requests of this kind."""
+    prefill_share: float | None = None
+    """Or so much of the prompt tokens per second that the server can read, measured with long prompts."""
     prompt_tokens: int = 200
     output_tokens: int = 150
     shared: float = 0.5
@@ -49,7 +51,7 @@ class Requests(Part):
 class Injection(Part):
     """One thing done to the server while the fault holds; `bench.faults.inject` knows the kinds."""
 
-    kind: Literal["stop", "kill", "stutter", "restart", "profile", "plant", "burn", "pause"]
+    kind: Literal["stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause"]
     process: Process = "worker"
     signal: str = "KILL"
     stopped_share: float = 0.5
@@ -57,6 +59,7 @@ class Injection(Part):
     plant: str = ""
     hold_s: float = 30.0
     cores: int = 1
+    """Of `burn`; of `crowd`: processes that compute on the server's GPU."""
 
 
 class Feels(Part):

@@ -38,7 +38,12 @@ def vllm_python() -> str:
 
 
 def model() -> pathlib.Path:
-    """The folder of the tiny model, made on first use; the script's own text is part of the folder's name."""
+    """The folder of the tiny model, made on first use; the script's own text is part of the folder's name.
+
+    RESPONDER_LAB_MODEL names another folder; it needs a `words.json`, see `bench.faults.large_model`.
+    """
+    if named := os.environ.get("RESPONDER_LAB_MODEL"):
+        return pathlib.Path(named)
     folder = CACHE / f"tiny-llama-{_fingerprint(MODEL_SCRIPT.read_bytes())}"
     if (folder / "config.json").exists():
         return folder

@@ -17,9 +17,11 @@ from tests.live.harness import find, processes
 class PrometheusServer:
     """One Prometheus with an empty history: `with PrometheusServer(folder, [server.url]) as prometheus`."""
 
-    def __init__(self, folder: pathlib.Path, targets: Sequence[str], *, scrape_interval_s: float = 1.0) -> None:
+    def __init__(self, folder: pathlib.Path, targets: Sequence[str], *, scrape_interval_s: float = 1.0,
+                 exporters: Sequence[str] = ()) -> None:  # fmt: skip
         self.folder = folder
         self.targets = tuple(targets)
+        self.exporters = tuple(exporters)
         self.scrape_interval_s = scrape_interval_s
         self.port = find.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -45,7 +47,7 @@ class PrometheusServer:
         while time.monotonic() < limit:
             if self._child.poll() is not None:
                 break
-            if self._ready() and len(self.query("up")) == len(self.targets):
+            if self._ready() and len(self.query('up{job="vllm"}')) == len(self.targets):
                 return
             time.sleep(0.1)
         end = self.log.read_text()[-2000:]
@@ -56,9 +58,10 @@ class PrometheusServer:
         hosts = [t.removeprefix("http://") for t in self.targets]
         interval = f"{int(self.scrape_interval_s * 1000)}ms"
         # A scrape that hangs (a frozen API server) must not take longer than the interval.
+        jobs = {"vllm": hosts, **({"dcgm": list(self.exporters)} if self.exporters else {})}
         return {
             "global": {"scrape_interval": interval, "scrape_timeout": interval},
-            "scrape_configs": [{"job_name": "vllm", "static_configs": [{"targets": hosts}]}],
+            "scrape_configs": [{"job_name": job, "static_configs": [{"targets": t}]} for job, t in jobs.items()],
         }
 
     def end(self) -> None:

@@ -1,4 +1,7 @@
-"""How do we get a real vLLM? Starts one on CPU with the tiny model, knows its processes by role, ends all of them."""
+"""How do we get a real vLLM? Starts one with the tiny model, knows its processes by role, ends all of them.
+
+On CPU; where RESPONDER_LAB_DEVICE is `cuda`, on the GPU, with weights that vLLM makes up for RESPONDER_LAB_MODEL.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,26 @@ START_WITHIN_S = 400.0
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_TARGET_DEVICE": "cpu",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_LOG_STATS_INTERVAL": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+DEVICES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     # The worker spins on its core between steps. One core for it, the rest for the front end, Prometheus, the daemon
     # and the load generator; otherwise they starve each other on a two-core machine. (The default also keeps one core
     # free, but takes all others, and starts with core 0 whoever is there already.)
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
+    "cpu": (
+        {"VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+        ("--enforce-eager",),
+    ),
+    # A worker process of its own, as with several GPUs, so that it can be stopped apart from the engine.
+    "cuda": (
+        {"VLLM_USE_FLASHINFER_SAMPLER": "0"},
+        ("--load-format", "dummy", "--distributed-executor-backend", "mp"),
+    ),
 }
+"""Environment and flags by device. FlashInfer's sampler would be compiled at the first start, which takes minutes."""
 
 
 class VllmServer:
@@ -54,6 +66,7 @@ class VllmServer:
         self.environment = dict(environment or {})
         self.log = folder / f"{name}.log"
         self.started_in_s = 0.0
+        self._device = DEVICES[os.environ.get("RESPONDER_LAB_DEVICE", "cpu")]
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -86,12 +99,13 @@ class VllmServer:
             "127.0.0.1",
             "--port",
             str(self.port),
-            "--enforce-eager",
             "--disable-uvicorn-access-log",
+            *self._device[1],
             *self.flags,
         ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "OMP_"))} | ENVIRONMENT
-        if (os.cpu_count() or 1) > 1:
+        environment |= self._device[0]
+        if "VLLM_CPU_KVCACHE_SPACE" in environment and (os.cpu_count() or 1) > 1:
             environment["VLLM_CPU_OMP_THREADS_BIND"] = _least_busy_core()
         self._child = processes.start(argv, self.log, env=environment | self.environment)
 
