@@ -16,7 +16,7 @@ from bench.faults.feeling import words
 from bench.faults.keep import keep
 from bench.faults.play import Outcome, play
 from bench.faults.pool import Pool
-from bench.faults.scenario import Scenario, scenarios
+from bench.faults.scenario import Scenario, scenarios, servers
 
 LONGEST_S = 900.0
 """Of one experiment, a server's start included."""
@@ -144,23 +144,28 @@ def options() -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("faults"), help="where runs are written")
     parser.add_argument("--corpus", type=pathlib.Path, help="where incident folders go; OUT/incidents by default")
     parser.add_argument("--baseline", type=float, default=1e9, help="at most so many seconds of usual traffic first")
+    parser.add_argument("--server", choices=sorted(servers()), help="all of them on this one, so that it starts once")
     parser.add_argument("--part", choices=("tune", "score"), help="only this part")
     parser.add_argument("--list", action="store_true", help="what there is")
     return parser.parse_args()
 
 
 def choose(names: Sequence[str], part: str | None) -> list[Scenario]:
-    """The scenarios of those names or families. SystemExit names an unknown one."""
+    """The scenarios of those names or families, in the order of the names. SystemExit names an unknown one."""
     there = scenarios()
     unknown = set(names) - {s.name for s in there} - {s.family for s in there}
     if unknown:
         raise SystemExit(f"no such scenario or family: {', '.join(sorted(unknown))}; --list shows what there is")
-    return [s for s in there if (not names or s.name in names or s.family in names) and part in (None, s.truth.part)]
+    wanted = [s for s in there if (not names or s.name in names or s.family in names) and part in (None, s.truth.part)]
+    place = {name: number for number, name in enumerate(names)}
+    return sorted(wanted, key=lambda s: place.get(s.name, place.get(s.family, 0)))
 
 
 if __name__ == "__main__":
     given = options()
     picked = choose(given.names, given.part)
+    if given.server:
+        picked = [scenario.model_copy(update={"server": given.server}) for scenario in picked]
     if given.list:
         for item in picked:
             print(f"{item.name:44} {item.truth.part:6} {item.truth.cause or 'silent':28} {item.truth.says}")
