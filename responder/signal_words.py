@@ -73,7 +73,7 @@ SIGNALS: dict[str, About] = {
     "itl_ratio": About("times", "time between tokens against the last hour"),
     "itl_settled": About("times", "half a minute's time between tokens against the last hour"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
-    "running_ratio": About("times", "batch size against the last hour"),
+    "token_rate_ratio": About("times", "tokens per second against the last hour"),
     "queue_time_p99": About("s", "99th percentile of the time in the queue", "queue_time"),
     "queue_time_mean": About("s", "mean time in the queue"),
     "prefill_time_mean": About("s", "mean prefill time"),

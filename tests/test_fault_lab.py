@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,10 @@ from pydantic import ValidationError
 
 from bench.faults.__main__ import choose
 from bench.faults.feeling import judge
+from bench.faults.history import parsed
 from bench.faults.keep import keep
-from bench.faults.scenario import Family, Feels, families, scenarios, servers
+from bench.faults.pool import LONG, Pool
+from bench.faults.scenario import Family, Feels, Requests, families, scenarios, servers
 from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
@@ -68,6 +71,35 @@ def test_an_unknown_name_is_refused_in_words() -> None:
     """And --list is pointed out."""
     with pytest.raises(SystemExit, match="--list"):
         choose(["no_such_fault"], None)
+
+
+def test_names_are_played_in_their_order() -> None:
+    """What matters most can be played first."""
+    names = ["worker_hang-busy", "engine_hang-quiet"]
+    assert [scenario.name for scenario in choose(names, None)] == names
+
+
+def test_a_share_of_what_the_server_can_read_becomes_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of one GPU's second are those of a CPU's minutes: a rate in requests would not be the same fault."""
+
+    async def ten_per_second(self: Pool, server: object, usual: Requests) -> float:
+        assert usual == LONG
+        return 10.0
+
+    monkeypatch.setattr(Pool, "capacity", ten_per_second)
+    wanted = Requests(prefill_share=0.5, prompt_tokens=1000, shared=0.1)
+    rated = asyncio.run(Pool(tmp_path).rated(None, wanted))  # type: ignore[arg-type]
+    assert rated is not None
+    assert rated.rate == pytest.approx(0.5 * 10 * LONG.prompt_tokens / 900)
+
+
+def test_labels_before_the_name_are_kept() -> None:
+    """Prometheus sorts labels by bytes, so that NVIDIA's Hostname comes before __name__."""
+    line = '{Hostname="h", __name__="DCGM_FI_DEV_GPU_UTIL", gpu="0", instance="i:1", job="dcgm"} 94 1795668078204'
+    labels = 'Hostname="h", gpu="0", instance="i:1", job="dcgm"'
+    assert parsed(line) == ("DCGM_FI_DEV_GPU_UTIL", labels, "94", 1795668078.204)
+    assert parsed('{__name__="up", job="v"} 1 2000') == ("up", 'job="v"', "1", 2.0)
+    assert parsed("# nothing") is None
 
 
 def calls(ttft: float, at: float = 0.0, count: int = 20) -> list[Call]:

@@ -20,7 +20,8 @@ from typing import Any
 
 from tests.live.harness import find
 
-LINE = re.compile(r'^\{__name__="([^"]+)"(?:, )?(.*)\} (\S+) (\d+)$')
+LINE = re.compile(r'^\{(.*?)(?:, )?__name__="([^"]+)"(?:, )?(.*)\} (\S+) (\d+)$')
+HOST = re.compile(r'Hostname="[^"]*"')
 INSTANCE = re.compile(r'instance="([^"]+)"')
 DUMPED_WITHIN_S = 120.0
 EXPORTER_PORT = 9400
@@ -35,6 +36,14 @@ def used() -> set[str]:
     }
 
 
+def parsed(line: str) -> tuple[str, str, str, float] | None:
+    """(metric, labels, value, unix seconds) of a line of the dump. Labels with a capital come before the name."""
+    got = LINE.match(line)
+    if got is None:
+        return None
+    return got[2], ", ".join(part for part in (got[1], got[3]) if part), got[4], int(got[5]) / 1000
+
+
 def rows(scenario: str, tsdb: pathlib.Path, step_s: float, names: set[str]) -> Iterator[tuple[str, str, float, str]]:
     """(metric, labels, unix seconds, value) of one experiment, one scrape per `step_s`."""
     dumped = subprocess.run(
@@ -43,10 +52,10 @@ def rows(scenario: str, tsdb: pathlib.Path, step_s: float, names: set[str]) -> I
     taken: dict[tuple[str, str], float] = {}
     instances: list[str] = []
     for line in dumped.stdout.splitlines():
-        got = LINE.match(line)
-        if not got or got[1] not in names:
+        found = parsed(line)
+        if found is None or found[0] not in names:
             continue
-        name, labels, value, at = got[1], got[2], got[3], int(got[4]) / 1000
+        name, labels, value, at = found
         if value == "NaN":
             continue  # a staleness marker: written out as a number it would look like a change
         # One scrape has one time, so that all its series are kept or left out together.
@@ -55,7 +64,7 @@ def rows(scenario: str, tsdb: pathlib.Path, step_s: float, names: set[str]) -> I
         taken[name, labels] = at
         instance = INSTANCE.search(labels)
         if 'job="dcgm"' in labels:
-            port = EXPORTER_PORT
+            port, labels = EXPORTER_PORT, HOST.sub(f'Hostname="{scenario}"', labels)
         else:
             if instance and instance[1] not in instances:
                 instances.append(instance[1])

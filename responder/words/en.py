@@ -365,7 +365,7 @@ SIGNALS: dict[str, str] = {
     "restarts": "Restarts in a minute",
     "drained": "Nothing left to do",
     "recent_resets": "Restarts in ten minutes",
-    "running_ratio": "Batch size against the last hour",
+    "token_rate_ratio": "Tokens per second against the last hour",
     "unfinished_share": "Share of requests clients gave up",
     "ttft_slow_p50": "TTFT p50 over a minute",
     "ttft_slow_mean": "TTFT over a minute, mean",

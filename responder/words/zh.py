@@ -359,7 +359,7 @@ SIGNALS: dict[str, str] = {
     "restarts": "一分钟内的重启",
     "drained": "已没有任何请求",
     "recent_resets": "十分钟内的重启",
-    "running_ratio": "批大小与过去一小时之比",
+    "token_rate_ratio": "每秒 token 数与过去一小时之比",
     "unfinished_share": "被客户端放弃的比例",
     "ttft_slow_p50": "一分钟内的 TTFT p50",
     "ttft_slow_mean": "一分钟内的 TTFT，平均",
