@@ -67,7 +67,7 @@ footer{font-size:.88rem;padding:4px 18px 24px}
 h1{font-size:1.15rem}header{padding:7px 12px;margin-bottom:6px}header .faint{font-size:.88rem;line-height:1.35}
 section{padding:10px 12px}.lead{font-size:1rem;line-height:1.35}.answers li{font-size:.92rem;line-height:1.35}
 .answers h2{font-size:.75rem;margin-bottom:.1em}.answers .more{display:none}.again{display:block}
-.answers ul,.answers ol{padding-left:1.1em;margin:.1em 0}
+.answers ul,.answers ol{padding-left:1.1em;margin:.1em 0}.answers .actions{padding:0}
 table,tbody,tr,td{display:block}thead{display:none}
 tr{border-top:1px solid var(--rule);padding:.5em 0}td{border:0;padding:.1em 0}
 td:empty{display:none}td[data-label]::before{content:attr(data-label) ": ";color:var(--faint)}}
