@@ -29,8 +29,8 @@ class Condition:
     """At which moments (numbers of the grid)."""
     nearest: float | None = None
     """The value that came closest; None: no data at all."""
-    needs: tuple[str, ...] = ()
-    """Metrics it reads that the case does not give."""
+    needs: str = ""
+    """Metrics it reads that the case does not give, in words."""
 
     def told(self) -> str:
         """`queue_seconds > 1: no data (needs …)`."""
@@ -38,7 +38,7 @@ class Condition:
         if self.held:
             return f"{said} yes"
         if self.nearest is None:
-            return f"{said} no data" + (f" (needs {', '.join(self.needs)})" if self.needs else "")
+            return f"{said} no data" + (f" (needs {self.needs})" if self.needs else "")
         word = {">": "at most ", ">=": "at most ", "<": "at least ", "<=": "at least "}.get(self.term.op, "")
         return f"{said} no ({word}{self.nearest:.3g})"
 
@@ -105,7 +105,7 @@ class _Asking:
         return f"; all of it at once for {max(longest - 1, 0) * self.step:g} s, and it takes {rule.for_s:g} s"
 
 
-def _condition(term: Comparison, points: Mapping[int, Sequence[float]], needs: tuple[str, ...]) -> Condition:
+def _condition(term: Comparison, points: Mapping[int, Sequence[float]], needs: str) -> Condition:
     compare = COMPARE[term.op]
     held = frozenset(at for at, values in points.items() if any(compare(value, term.number) for value in values))
     every = [value for values in points.values() for value in values]
@@ -114,6 +114,8 @@ def _condition(term: Comparison, points: Mapping[int, Sequence[float]], needs: t
     return Condition(term, held, min(every, key=lambda value: abs(value - term.number)), needs)
 
 
-def _needs(expr: str, given: Collection[str]) -> tuple[str, ...]:
-    """Metrics an expression reads that are not given. Of those joined by `or` one would do; all are named."""
-    return tuple(name for name in dict.fromkeys(METRIC.findall(expr)) if name not in given)
+def _needs(expr: str, given: Collection[str]) -> str:
+    """Metrics an expression reads that are not given; where it joins any by `or`, not all of them are needed."""
+    names = [name for name in dict.fromkeys(METRIC.findall(expr)) if name not in given]
+    some = len(names) > 1 and re.search(r"\bor\b", expr)
+    return ("some of " if some else "") + ", ".join(names)
