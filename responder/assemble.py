@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -66,9 +66,14 @@ class Found:
             self.tests += [(source, tests)] if tests else []
         else:
             wrong = [source.problem(("kind",), "`kind` must be Playbook, Cause or PlaybookTest")]
-        self.problems += wrong
+        self.problems += of_test(wrong) if kind == "PlaybookTest" else wrong
         if wrong:
             self.broken |= _names(source.root)
+
+
+def of_test(problems: Iterable[Problem]) -> list[Problem]:
+    """Those of a playbook test: its author must know them, and no daemon must stand still for them."""
+    return [problem.model_copy(update={"in_test": True}) for problem in problems]
 
 
 def assemble(
@@ -106,7 +111,7 @@ def assemble(
     metrics = metrics_of(signals.values(), alerts.values())
     # Tests of the first layer are of what is shipped, and hold whatever a site has put over it.
     for layer in [layer for layer in layers if layer.books or layer.tests][1:] or layers:
-        problems += [p for source, tests in layer.tests for p in wrong_names(source, tests, names, metrics)]
+        problems += of_test(p for source, tests in layer.tests for p in wrong_names(source, tests, names, metrics))
     problems += [
         Problem(file="disable_alerts", what=f"no rule defines the alert `{name}`", instead=did_you_mean(name, alerts))
         for name in sorted(set(disable_alerts) - set(alerts) - broken)

@@ -51,6 +51,8 @@ class Problem(Noun):
     """What to write instead; empty when nothing sensible can be proposed."""
     excerpt: str = ""
     """The offending source line, for the caret."""
+    in_test: bool = Field(False, exclude=True)
+    """In a playbook test: what is in force is as good without it."""
 
 
 # ----------------------------------------------------------------------------------------------- what is watched

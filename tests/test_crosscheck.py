@@ -9,6 +9,9 @@ from typer.testing import CliRunner
 
 from responder.__main__ import app
 from responder.authoring import scaffold
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import ContentRefused, load
 
 pytestmark = pytest.mark.usefixtures("read_once")
 BOOK = scaffold.playbook("disk_full", "high_ttft", "VLLMTTFTHigh")
@@ -84,3 +87,14 @@ def test_a_series_no_rule_reads_makes_nothing_happen(tmp_path: Path) -> None:
     (said,) = checked(tmp_path, test=TEST + case)
     assert "no rule reads a metric `vllm:num_request_waiting`" in said
     assert "did you mean `vllm:num_requests_waiting`?" in said
+
+
+def test_a_wrong_playbook_test_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    """Its author is told by `check`; what is in force is as good without it. A wrong playbook is refused."""
+    wrong = TEST.replace("VLLMTTFTHigh", "VLLMTTFTHihg")
+    assert any("VLLMTTFTHihg" in line for line in checked(tmp_path, test=wrong))
+    config = Config(playbooks=[tmp_path])
+    assert "disk_full" in {book.id for book in load(config, STEPS).playbooks}
+    (tmp_path / "disk_full.yaml").write_text(BOOK.replace("step: command", "step: comand"))
+    with pytest.raises(ContentRefused, match="comand"):
+        load(config, STEPS)
