@@ -106,7 +106,7 @@ def test_a_route_as_an_operator_writes_it(tmp_path: Path) -> None:
     ("route", "words"),
     [
         ({"receivers": ["pagr"]}, "no receiver 'pagr'"),
-        ({"receivers": []}, "at least 1"),
+        ({"receivers": []}, "must not be empty"),
         ({"receivers": ["pager"], "match": {"class": "("}}, "not a regular expression"),
         ({"receivers": ["pager"], "hours": [{"zone": "Mars/Olympus"}]}, "no time zone"),
         ({"receivers": ["pager"], "hours": [{"from": 1320}]}, "not a time of day"),
