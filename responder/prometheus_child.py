@@ -65,10 +65,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Looked up before there are threads: between fork and exec as little as possible may be asked of Python."""
+
+
 def _die_with_parent() -> None:
     # Without this a SIGKILLed daemon leaves a scraping orphan behind.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class PrivatePrometheus:
