@@ -68,6 +68,8 @@ class Fleet:
         self._brought: dict[str, float] = {}
         self._new: set[int] = set()
         self._old: set[int] = set()
+        self._terms: dict[int, int] = {}
+        """Share -> the term in which its memory was read here."""
         self._watch: Watch | None = None
         self._responder: Responder | None = None
         self._local: Local | None = None
@@ -103,10 +105,13 @@ class Fleet:
 
     def looks_after(self, target: str) -> bool:
         """Whether this target is ours and has been taken up: what was gained a moment ago waits for the next round."""
-        return share_of(target) in self._taken_up() and self.holds(target)
+        share = share_of(target)
+        return self.holds(target) and self._taken_up().get(share) == self.leases.holdings.term(share)
 
-    def _taken_up(self) -> set[int]:
-        return (self._watch.shares or set()) if self._watch else set()
+    def _taken_up(self) -> dict[int, int]:
+        """Share -> the term in which its memory was read."""
+        known = (self._watch.shares or set()) if self._watch else set()
+        return {share: term for share, term in self._terms.items() if share in known}
 
     def holds(self, target: str) -> bool:
         """Whether this target is ours, as far as we have heard."""
@@ -158,8 +163,11 @@ class Fleet:
             await self._responder.drop(self._of(old), wait=True)
             self._watch.forget(old)
         if new:
+            # The term before the memory: lost and held again meanwhile, it is in another one, and is taken up again.
+            terms = {share: term for share in new if (term := self.leases.holdings.term(share)) is not None}
             self._watch.forget(new)
             await self._watch.restore(new)
+            self._terms.update(terms)
             await self._duties(self._of(new))
             await self._take_up(new)
 

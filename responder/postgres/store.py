@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -40,8 +40,9 @@ class PostgresStore(Store):
         self.database = ThreadedDatabase(url)
         self.leases: Leases | None = None
         self.split: Callable[[Any], Mapping[str, Any]] = lambda payload: {"": payload}
-        self.taken_up: Callable[[], Collection[int]] | None = None
-        """Shares whose memory has been read here: alerts of the others wait."""
+        self.taken_up: Callable[[], Mapping[int, int]] | None = None
+        """Share -> the term in which its memory was read here. Lost and held again within one round, another replica
+        may have been at it: until its memory is read anew nothing is written of it, and its alerts wait."""
         self._targets: dict[str, str] = {}
         """Incident -> its target, which never changes."""
         self._read_in: dict[int, int] = {}
@@ -69,12 +70,17 @@ class PostgresStore(Store):
             return await self.database.ask(work, patience_s=PATIENCE_S)
 
         def fenced(db: Translated) -> T:
-            term = leases.holdings.term(share)
+            term = self._term(share)
             if term is None or not db.execute(FENCE, (share, leases.name, term)).fetchone():
                 raise LeaseLost(f"share {share} is another replica's")
             return work(db)
 
         return await self.database.ask(fenced, patience_s=PATIENCE_S)
+
+    def _term(self, share: int) -> int | None:
+        """The term to write of a share with; None: not ours, or not as we know it."""
+        held = self.leases.holdings.term(share) if self.leases else None
+        return held if self.taken_up is None or self.taken_up().get(share) == held else None
 
     # ------------------------------------------------------------------------------------- written in our term
 
@@ -158,8 +164,7 @@ class PostgresStore(Store):
     async def intake(self) -> list[tuple[int, float, object]]:
         """See Store; of our shares."""
         claims = {} if self.leases is None else self.leases.holdings.claims
-        ready = set(claims) if self.taken_up is None else self.taken_up()
-        self._read_in = {share: claim.term for share, claim in claims.items() if share in ready}
+        self._read_in = {share: claim.term for share, claim in claims.items() if self._term(share) == claim.term}
         mine = None if self.leases is None else sorted(self._read_in)
         rows = await self._do(
             lambda db: db.execute(

@@ -253,3 +253,31 @@ def test_a_database_that_is_not_there_is_said_without_the_password(monkeypatch: 
     with pytest.raises(StoreRefused, match="db at 127.0.0.1:1") as refused:
         PostgresStore("postgresql://u:hunter22@127.0.0.1:1/db").open()
     assert "hunter22" not in str(refused.value)
+
+
+async def test_a_share_held_again_is_written_only_after_its_memory_was_read_again(
+    replica: Any, cluster: Cluster, database: str
+) -> None:
+    """Lost and back within one of our rounds: another replica was at it meanwhile, and what we know is old. What it
+    has put down must not be written over, and new alerts wait until its memory has been read."""
+    a, b = await replica("a"), await replica("b")
+    await a.beat()
+    known = {share: a.leases.holdings.term(share) for share in a.held}
+    a.store.taken_up = lambda: known
+    await a.store.save_timers({"told/0": '{"old": 1}'}, ())
+    silence(cluster, database, "a")
+    await b.beat()
+    await b.store.save_timers({"told/0": '{"new": 1}'}, ())
+    silence(cluster, database, "b")
+    await a.beat()
+    assert 0 in a.held
+    assert await a.store.add_intake({"alerts": []}, 1.0, limit=10)
+    assert await a.store.intake() == []
+    await a.store.save_timers({"told/0": '{"old": 2}'}, ())
+    with pytest.raises(LeaseLost):
+        await a.store.save_incident(incident("i", next(f"t{n}" for n in range(999) if share_of(f"t{n}") == 0)))
+    assert (await a.store.timers())["told/0"] == '{"new": 1}'
+    known.update({share: a.leases.holdings.term(share) for share in a.held})
+    assert len(await a.store.intake()) == 1
+    await a.store.save_timers({"told/0": '{"newest": 1}'}, ())
+    assert (await a.store.timers())["told/0"] == '{"newest": 1}'
