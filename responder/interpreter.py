@@ -20,8 +20,11 @@ MIDDLE_EVERY, ALL_EVERY = 10, 200
 ARENAS = 2
 """glibc keeps a heap of its own for each thread, and what a thread frees in it stays: in a storm of alerts 207 MB were
 resident with all of them, 182 MB with two."""
-M_ARENA_MAX = -8
-"""The name of that limit in glibc's malloc.h."""
+LARGE = 128 * 1024
+"""Bytes from which on a piece of memory goes back to the system when it is freed. glibc raises this by itself to the
+size of what it sees: reports of megabytes."""
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""The names of these limits in glibc's malloc.h."""
 
 
 def settle() -> None:
@@ -29,7 +32,9 @@ def settle() -> None:
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(*UNATTENDED)
     with contextlib.suppress(OSError, AttributeError):  # another C library has no such limit, and none of these heaps
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, ARENAS)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 _rounds = itertools.count(1)
