@@ -21,6 +21,8 @@ MOST = 500
 2,400 alerts for each of 25 servers the daemon came to 548 MB, and to seconds until it acknowledged one."""
 BEYOND = "MoreAlerts"
 """The alert that stands for all others of its target; its value is how often one of them was told."""
+COUNTED = "counted"
+"""Its source. Somebody's own alert may have its name: it is no stand-in, and stays."""
 
 
 class Over(Noun):
@@ -128,13 +130,13 @@ def _beyond(symptom: Symptom, before: Symptom | None) -> Symptom:
     one, was = symptom.severity, (before.value or 0.0) if before else 0.0
     loudest = max(one, before.severity if before else one, key=LOUDNESS.index)
     return symptom.model_copy(update={"alert": BEYOND, "labels": {}, "summary": says, "unit": "", "value": was + 1,
-                                      "threshold": None, "severity": loudest})  # fmt: skip
+                                      "threshold": None, "severity": loudest, "source": COUNTED})  # fmt: skip
 
 
 def _less(firing: dict[Key, Symptom]) -> None:
     """Where there is room again, nothing stands for others any more: they are told again while they fire."""
     kept = Counter(symptom.target for symptom in firing.values())
-    for target in [s.target for s in firing.values() if s.alert == BEYOND]:
+    for target in [s.target for s in firing.values() if s.source == COUNTED]:
         if kept[target] <= MOST:
             del firing[key_of(BEYOND, target, {})]
 

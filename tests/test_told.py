@@ -137,3 +137,9 @@ def test_what_is_remembered_of_the_past_of_a_server_has_an_end() -> None:
     assert len(told.over) == MOST
     assert len(told.passing) == MOST
     assert {item.at for item in told.over} == {NOW + 2}
+
+
+def test_somebodys_own_alert_of_that_name_is_an_alert() -> None:
+    """A name that others chose must not make an acknowledged alert disappear."""
+    told = hear(Told(), [firing(symptom().model_copy(update={"alert": BEYOND}))], NOW)
+    assert [s.alert for s in hear(told.seen(), [], NOW + 1).shown] == [BEYOND]
