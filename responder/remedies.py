@@ -39,7 +39,9 @@ def _filled(remedy: Remedy, known: dict[str, Scalar]) -> Remedy | None:
     if attempt is None or isinstance(start, str | bool) or start is None or not math.isfinite(start):
         return remedy.model_copy(update={"found": now})
     number = reckoned(start, attempt)
-    if number == now:
+    wanted = start * attempt.times + attempt.plus - start
+    # A limit that lies on the other side of what is set would turn "lower" into higher.
+    if number == now or (start == now and (number - start) * wanted <= 0):
         return None
     # A function, so that nothing in the number means anything to the expression.
     option = BLANK.sub(lambda _: f"{number:g}" if isinstance(number, float) else str(number), remedy.option, count=1)

@@ -139,3 +139,16 @@ def test_a_mistake_in_a_remedy_is_found_with_its_line(tmp_path: Path, option: st
     found = [problem for problem in problems if said in problem.what]
     assert found, [problem.what for problem in problems]
     assert all(problem.line >= 9 for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("start", "attempt"),
+    [
+        (0.98, Attempt(plus=0.03, at_most=0.96)), (256, Attempt(times=0.5, at_least=512)),
+        (0.45, Attempt(plus=-0.05, at_least=0.5)),
+    ],
+)  # fmt: skip
+def test_a_limit_never_turns_a_remedy_into_its_contrary(start: float, attempt: Attempt) -> None:
+    """More memory for the KV cache, where 0.98 is set, is not 0.96: that would make the trouble worse."""
+    remedy = LOWER.model_copy(update={"attempt": attempt})
+    assert applicable([remedy], [look(max_num_seqs=start)]) == ()
