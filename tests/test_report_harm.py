@@ -108,7 +108,7 @@ def test_what_is_over_is_told_in_the_past_and_without_contradiction() -> None:
     broken, _, cause, *_ = answers(over())
     assert "the first token came late: TTFT p99 up to 15 s, usually about 30 ms; limit 2 s." in broken.lead
     assert "At most at a time: 4 running, 37 waiting." in broken.lead
-    assert all(" UTC: " in item for item in broken.items)
+    assert all(" UTC on, as last measured: " in item for item in broken.items)
     assert cause.lead.startswith("While it lasted: ")
     assert "It would have been wrong if" in cause.items[-1]
     assert "Check:" not in cause.items[-1]

@@ -97,7 +97,7 @@ WORDS: dict[str, str] = {
     "broken.running": "{value} running",
     "broken.waiting": "{value} waiting",
     "symptom.value": "{alert}: {value}",
-    "symptom.then": "{at} UTC: {words}",
+    "symptom.then": "from {at} UTC on, as last measured: {words}",
     "symptom.limit": ", limit {value}",
     "symptom.engine": " (engine {engine})",
     "since.began": "{at} (estimated from the data)",

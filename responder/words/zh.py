@@ -95,7 +95,7 @@ WORDS: dict[str, str] = {
     "broken.running": "{value} 个请求在运行",
     "broken.waiting": "{value} 个在等待",
     "symptom.value": "{alert}：{value}",
-    "symptom.then": "{at} UTC：{words}",
+    "symptom.then": "自 {at} UTC 起，最后一次测得：{words}",
     "symptom.limit": "，限值 {value}",
     "symptom.engine": "（引擎 {engine}）",
     "since.began": "{at}（由数据推算）",
