@@ -28,6 +28,8 @@ TERM_PATIENCE_S = 20.0
 LOG_TAIL = 4000
 _PR_SET_PDEATHSIG = 1
 _TELLING = re.compile(r"\b(\w*Error|\w*Exception|error): .*|unrecognized arguments.*|invalid choice.*")
+_POINTS_ELSEWHERE = re.compile(r"root cause")
+"""How the front end and the engine say that the error to read is that of another process, further up."""
 
 
 class NotStarted(Exception):
@@ -122,8 +124,9 @@ def last_words(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return "no log"
-    told = [line for line in lines if _TELLING.search(line)]
-    return (told or lines or ["an empty log"])[-1].strip()[:300] + f" (log: {log})"
+    told = [found[0] for line in lines if (found := _TELLING.search(line))]
+    causes = [line for line in told if not _POINTS_ELSEWHERE.search(line)]
+    return (causes or told or lines or ["an empty log"])[-1].strip()[:300] + f" (log: {log})"
 
 
 def free_port() -> int:

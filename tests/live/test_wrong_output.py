@@ -18,7 +18,7 @@ from responder.canaries.stored import Shelf
 from responder.model import Target
 from tests.live.harness import find, scenarios
 from tests.live.harness.planted import write_plugin
-from tests.live.harness.vllm_server import ENVIRONMENT, SERVED_AS, VllmServer
+from tests.live.harness.vllm_server import DEVICES, ENVIRONMENT, SERVED_AS, VllmServer, fair
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
@@ -56,18 +56,15 @@ async def test_damaged_weights_of_a_running_server_are_found_and_told_apart(
             await until((False, False))
 
 
-async def test_bisection_names_the_option_that_a_planted_defect_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_bisection_names_the_option_that_a_planted_defect_needs(tmp_path: Path) -> None:
     """Cached prefixes are mixed up: the original is wrong, prefix caching off heals, and both are checked again.
     Hugging Face transformers says what is right."""
-    monkeypatch.setenv("PYTHONPATH", str(write_plugin(tmp_path / "plugin")))
     argv = (find.vllm_python(), "-m", "vllm.entrypoints.openai.api_server", "--model", str(find.model()),
             "--served-model-name", SERVED_AS, "--enforce-eager", "--max-model-len", "2048", "--block-size", "32",
             "--max-num-seqs", "16")  # fmt: skip
-    launch = Launch(
-        argv=argv, environment={**ENVIRONMENT, "PLANTED": "prefix_blocks", "VLLM_CPU_OMP_THREADS_BIND": "0"}
-    )
+    planted = {"PLANTED": "prefix_blocks", "PYTHONPATH": str(write_plugin(tmp_path / "plugin"))}
+    environment = {**ENVIRONMENT, **DEVICES["cpu"][0], "VLLM_CPU_OMP_THREADS_BIND": "0", **planted}
+    launch = Launch(argv=argv, environment=fair(environment))
     state = State(id="x", command=argv, reference="Hugging Face transformers", began_at=time.time())
     told: list[str] = []
     verdict = await Bisection(
