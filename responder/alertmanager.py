@@ -126,7 +126,7 @@ def _alert(alert: Any, targets: Names, now: float, book: Mapping[str, Rule], sou
     """The symptom, or why it cannot be one."""
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
         return "an alert without labels"
-    labels = {str(k): str(v)[:MAX_TEXT] for k, v in alert["labels"].items()}
+    labels = {_text(k): _text(v) for k, v in alert["labels"].items()}
     name = labels.get("alertname", "")
     if not name:
         return "an alert without alertname"
@@ -140,7 +140,7 @@ def _alert(alert: Any, targets: Names, now: float, book: Mapping[str, Rule], sou
     if incident_class not in PRECEDENCE:
         return f"{name}: label `class` must be one of {', '.join(PRECEDENCE)}"
     said = alert.get("annotations")
-    notes = {str(k): str(v)[:MAX_TEXT] for k, v in said.items()} if isinstance(said, dict) else {}
+    notes = {_text(k): _text(v) for k, v in said.items()} if isinstance(said, dict) else {}
     started = _time(alert.get("startsAt"))
     return Symptom(
         alert=name,
@@ -160,6 +160,11 @@ def _severity(label: str, rule: Rule | None) -> Severity:
     """`page` and `critical` wake people; what nobody knows is a warning."""
     known = {**{str(s): s for s in Severity}, "page": Severity.CRITICAL, "none": Severity.INFO}
     return known.get(label.lower(), rule.severity if rule else Severity.WARNING)
+
+
+def _text(value: object) -> str:
+    """Not too long, and none that JSON may carry and nobody can write down: half of a surrogate pair."""
+    return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _time(text: object) -> float | None:

@@ -120,6 +120,15 @@ class Case:
     grew: asyncio.Event = field(default_factory=asyncio.Event)
     resolved: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def take(self, incident: Incident) -> None:
+        """The incident as detection knows it now; what people did and what we noted stays."""
+        seen, ours = set(self.incident.timeline), self.incident
+        both = (*ours.timeline, *(entry for entry in incident.timeline if entry not in seen))
+        self.incident = incident.model_copy(
+            update={"timeline": tuple(sorted(both, key=lambda entry: entry.at)),
+                    "acknowledged": ours.acknowledged or incident.acknowledged}
+        )  # fmt: skip
+
     def remember(self, new: Plan) -> None:
         """Add a plan to what was planned so far."""
         refused = {(r.call.step, r.why): r for r in (*self.plan.refused, *new.refused)}

@@ -252,13 +252,13 @@ def _continue(known: Incident, heard: list[Symptom], calm_since: float | None, n
         says = f"no symptom for {now - calm_since:.0f} s"
         return Decision(Change.RESOLVED, _noted(over, now, "resolved", says), says)
     merged = _merged(known, heard, now)
-    worse = _worse(known, merged)
-    if worse:
-        return Decision(Change.GREW, _noted(merged, now, "grew", worse), worse)
+    news = worse(known, merged)
+    if news:
+        return Decision(Change.GREW, _noted(merged, now, "grew", news), news)
     return Decision(Change.UNCHANGED, merged, "calm" if calm_since is not None else "same symptoms")
 
 
-def _worse(before: Incident, after: Incident) -> str:
+def worse(before: Incident, after: Incident) -> str:
     """In words, what is new; empty when nothing is."""
     news = []
     known = {s.alert for s in before.symptoms}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 
 async def first_of(*events: asyncio.Event) -> asyncio.Event:
@@ -23,3 +25,14 @@ async def quiet(unless: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+@contextlib.contextmanager
+def taken(event: asyncio.Event) -> Iterator[None]:
+    """Something is done about an event: cleared before, so that the next one counts, and set again where it fails."""
+    event.clear()
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise

@@ -35,6 +35,8 @@ class Known:
         self.incidents: dict[str, Incident] = {}
         self._unsaved: dict[str, _Unsaved] = {}
         self._untold: list[Changed] = []
+        self.no_room = False
+        """Whether something this round has decided was not kept: what it rests on must be shown to the next one."""
 
     async def put(self, change: Change, incident: Incident) -> None:
         """What a round has decided. Raises what the store raises; then `again` goes on with it."""
@@ -46,6 +48,7 @@ class Known:
 
     async def again(self) -> None:
         """Before a round: write what the last one could not."""
+        self.no_room = False
         for name in list(self._unsaved):
             await self._save(name)
 
@@ -73,6 +76,7 @@ class Known:
         except StoreFull:
             # Nothing of it was kept. As if this round had not been: the next one decides it again.
             log.error("incident.no_room", incident=name)
+            self.no_room = True
             del self._unsaved[name]
             self.incidents.pop(name, None)
             if was is not None:

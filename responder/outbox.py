@@ -15,7 +15,7 @@ import structlog
 from responder.folder import folder_of
 from responder.killpoint import reach
 from responder.model import Button, Delivery
-from responder.notify.notifier import Message, Notifier
+from responder.notify.notifier import LONGEST_WAIT_S, Message, Notifier
 from responder.shares import LeaseLost
 from responder.store import Store
 
@@ -24,6 +24,8 @@ FIRST_RETRY_S = 2.0
 MAX_RETRY_S = 900.0
 GIVE_UP_S = 75 * 3600.0
 """A receiver that is dead over a long weekend still gets its messages."""
+LEAST_ATTEMPTS = 10
+"""Before anything is given up: after a long outage of ours, or a clock set forward, the first failure is no proof."""
 IN_DOUBT = "ambiguous: the responder ended while it was sent"
 SEND_TIMEOUT_S = 60.0
 
@@ -113,9 +115,10 @@ class Outbox:
 
     async def _round(self, name: str) -> float:
         """Send what is due, in order per incident; returns seconds until something is due again."""
-        rest = self._rests_until.get(name, 0.0) - self.clock()
+        rest = self._left(self._rests_until.get(name, 0.0))
         if rest > 0:
             return rest
+        self._rests_until.pop(name, None)
         soonest = 30.0
         blocked: set[str] = set()
         pending = await self.store.deliveries(receiver=name, state="pending")
@@ -130,7 +133,7 @@ class Outbox:
                 # A newer revision says everything this one says: telling people twice late helps nobody.
                 await self.store.save_delivery(item.model_copy(update={"state": "superseded"}))
                 continue
-            wait = item.next_at - self.clock()
+            wait = self._left(item.next_at)
             if wait <= 0 and not self.may_tell(item.incident):
                 wait = 1.0
             if wait <= 0:
@@ -144,13 +147,21 @@ class Outbox:
                 return max(self._rests_until[name] - self.clock(), 0.05)
         return max(min(soonest, again_at - self.clock()), 0.05)
 
+    def _left(self, until: float) -> float:
+        """Seconds until then; none where it is further away than anything is ever put off: the clock was set back."""
+        left = until - self.clock()
+        return left if left <= LONGEST_WAIT_S else 0.0
+
     async def _send(self, notifier: Notifier, item: Delivery) -> float | None:
         """One attempt. None when this delivery has ended, else seconds until the next attempt."""
-        message = await self._message(item)
+        try:
+            message = await self._message(item)
+        except OSError as error:  # no file left to open, a disk that fails: it may be there the next time
+            doubt = "ambiguous: " if item.error.startswith("ambiguous") else ""
+            return await self._later(notifier, item, f"{doubt}its report cannot be read: {error}", None, "")
         if message is None:
             await self._end(item, "dead", "its report is no longer there")
             return None
-        self._rests_until.pop(item.receiver, None)
         # In doubt on disk before it leaves: if we end now, the next attempt looks whether this one has arrived.
         await self.store.save_delivery(item.model_copy(update={"error": IN_DOUBT}))
         reach("outbox.sending")
@@ -169,13 +180,26 @@ class Outbox:
         if outcome == "delivered":
             await self._end(item, "delivered", "", receipt)
             return None
-        if outcome == "dead" or (item.queued_at and self.clock() - item.queued_at > GIVE_UP_S):
-            await self._end(item, "dead", reason)
-            await self._fall_back(notifier, item, for_good=True)
+        if outcome == "dead":
+            await self._give_up(notifier, item, reason)
+            return None
+        return await self._later(notifier, item, f"{outcome}: {reason}", after, receipt)
+
+    async def _give_up(self, notifier: Notifier, item: Delivery, reason: str) -> None:
+        await self._end(item, "dead", reason)
+        await self._fall_back(notifier, item, for_good=True)
+
+    async def _later(
+        self, notifier: Notifier, item: Delivery, reason: str, after: float | None, receipt: str
+    ) -> float | None:
+        """An attempt has failed: seconds until the next one; None when it is given up."""
+        old = item.queued_at and self.clock() - item.queued_at > GIVE_UP_S
+        if old and item.attempts + 1 >= LEAST_ATTEMPTS:
+            await self._give_up(notifier, item, reason)
             return None
         wait = max(after or 0.0, backoff_s(item.attempts + 1, random.random()))  # noqa: S311
         log.warning("delivery.retry", delivery=item.id, reason=reason, wait_s=round(wait, 1))
-        update = {"attempts": item.attempts + 1, "next_at": self.clock() + wait, "error": f"{outcome}: {reason}"}
+        update = {"attempts": item.attempts + 1, "next_at": self.clock() + wait, "error": reason}
         await self.store.save_delivery(item.model_copy(update=update), receipt)
         await self._fall_back(notifier, item, for_good=False)
         if after is not None:  # it says itself when it wants to hear of us again: everything waits, in order
@@ -212,7 +236,7 @@ class Outbox:
         for last in (self.fetch is None, True):
             try:
                 return await asyncio.to_thread(read_message, folder.path, item, receipt, language)
-            except (OSError, ValueError, KeyError):
+            except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
                 if last:
                     return None
             if self.fetch is not None:

@@ -52,6 +52,8 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     experience = await kit.experience(case) if kit.experience and not quick else Experience()
     # No await from here to the report: what is said and what was weighed must be of one moment.
     weigh(kit, case)
+    if stage == "resolved" and case.incident.state == "open":
+        stage = "update"  # it came back while this was prepared
     case.revision += 1
     case.told_class = case.incident.incident_class
     if case.timings.detected_s is None:

@@ -11,24 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
 import structlog
 
 from responder.asking import ask_people, take_answers, wait_for_answers
-from responder.capture.step import Brief, Scene, Step
+from responder.capture.step import Brief, Scene
 from responder.carefully import carefully
 from responder.case import Case, Kit
 from responder.collect import Collected, numbered
-from responder.first import first_of, quiet
+from responder.first import first_of, quiet, taken
 from responder.folder import folder_of
 from responder.model import (
     Acknowledged,
     CapturePolicy,
     Change,
-    Evidence,
     Incident,
-    Outcome,
     Plan,
     Status,
     StepCall,
@@ -37,7 +35,7 @@ from responder.model import (
 )
 from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, weigh
-from responder.resume import begin, end, recall
+from responder.resume import begin, cut_off, end, recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
 from responder.store_db import StoreFull, StoreSilent
@@ -48,6 +46,8 @@ FIRST_WORD_S = 4.0
 """The first message leaves after this long, with whatever has been seen by then."""
 SECOND_LOOK_S = 15.0
 FULL_AGAIN_S = 5.0
+FAILED_AGAIN_S = (5.0, 60.0, 600.0)
+"""A flow that failed is taken up again after these, as after a restart; then only when its incident changes."""
 GREW_SETTLES_S = 10.0
 """New symptoms come in flocks; one more look serves them all."""
 STEPS_AT_ONCE = 6
@@ -75,10 +75,9 @@ class Responder:
             self._tasks[incident.id] = asyncio.create_task(self._work(case), name=f"respond {incident.id}")
             if change is not Change.RESOLVED:
                 return
-        taken = case.incident.acknowledged or incident.acknowledged
-        case.incident = incident.model_copy(
-            update={"timeline": _merged(case.incident, incident), "acknowledged": taken}
-        )
+        case.take(incident)
+        if incident.state == "open":
+            case.resolved.clear()  # it may have come back while its end was being told
         if change is Change.GREW:
             case.grew.set()
         elif change is Change.RESOLVED:
@@ -119,32 +118,33 @@ class Responder:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _work(self, case: Case) -> None:
+        waits = iter(FAILED_AGAIN_S)
+        wait: float | None = 0.0
         try:
-            while not await self._responded(case):  # noqa: ASYNC110 - a disk tells nobody that it has room
-                await asyncio.sleep(FULL_AGAIN_S)
-        except asyncio.CancelledError:
-            raise
-        except LeaseLost as lost:
-            log.info("incident.handed_over", incident=case.incident.id, reason=str(lost))
-        except Exception:  # a bug in the flow must cost one report, never the daemon; it is loud in the log
-            log.exception("incident.failed", incident=case.incident.id)
+            while wait is not None:
+                await asyncio.sleep(wait)
+                wait = await self._responded(case, waits)
         finally:
             self._cases.pop(case.incident.id, None)
             self._tasks.pop(case.incident.id, None)
 
-    async def _responded(self, case: Case) -> bool:
-        """False when the disk was full or the database away: the flow is taken up again from what is there."""
+    async def _responded(self, case: Case, waits: Iterator[float]) -> float | None:
+        """None when the flow has ended; else in how many seconds it is to be taken up again from what is there."""
         try:
             await self.respond(case)
-        except (StoreSilent, StoreFull, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            away = isinstance(error, StoreSilent)
-            if not away:
+        except LeaseLost as lost:
+            log.info("incident.handed_over", incident=case.incident.id, reason=str(lost))
+        except Exception as error:  # a bug, or no file left to open, must not cost the daemon, nor this report
+            full = isinstance(error, StoreFull) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            if full:
                 self.kit.store.out_of_room()
-            log.error(f"incident.no_{'memory' if away else 'room'}", incident=case.incident.id, reason=str(error))
-            return False
-        return True
+            if full or isinstance(error, StoreSilent):
+                log.error(f"incident.no_{'room' if full else 'memory'}", incident=case.incident.id, reason=str(error))
+                return FULL_AGAIN_S
+            self.kit.telemetry.incidents_failed.inc()
+            log.exception("incident.failed", incident=case.incident.id)
+            return next(waits, None)
+        return None
 
     async def respond(self, case: Case) -> None:
         """The flow."""
@@ -155,35 +155,46 @@ class Responder:
         if stage == "final":
             await self._ask_about_the_rest(case, self._disturbing_already(case))
         else:
-            async with self._slots:
-                await self._climb(case, () if stage == "reopened" else self._disturbing_already(case), speak=True)
-                await self._look_again(case)
-            await publish(self.kit, case, "final")
-        answers = asyncio.create_task(wait_for_answers(self.kit, case), name=f"answers {case.incident.id}")
-        try:
-            await self._until_resolved(case)
-        finally:
-            answers.cancel()
-        await self._look_back(case)
-        await publish(self.kit, case, "resolved")
+            await self._report(case, () if stage == "reopened" else self._disturbing_already(case))
+        while True:
+            answers = asyncio.create_task(wait_for_answers(self.kit, case), name=f"answers {case.incident.id}")
+            try:
+                await self._until_resolved(case)
+            finally:
+                answers.cancel()
+            await self._look_back(case)
+            if not case.resolved.is_set():
+                continue  # it came back before anybody was told that it was over
+            await publish(self.kit, case, "resolved")
+            if case.resolved.is_set():
+                return
+            case.grew.clear()
+            await self._report(case, ())  # it came back while they were told: as one that is taken up again
+
+    async def _report(self, case: Case, done: Collection[str]) -> None:
+        """The whole ladder without the steps in `done`, and the final report."""
+        async with self._slots:
+            await self._climb(case, done, speak=True)
+            await self._look_again(case)
+        await publish(self.kit, case, "final")
 
     async def _until_resolved(self, case: Case) -> None:
         while not case.resolved.is_set():
             news = await first_of(case.grew, case.answered, case.resolved, case.news)
             if news is case.news:
-                case.news.clear()
-                await publish(self.kit, case, "update")
+                with taken(case.news):
+                    await publish(self.kit, case, "update")
             elif news is case.answered:
-                case.answered.clear()
-                await self._run_approved(case)
+                with taken(case.answered):
+                    await self._run_approved(case)
             elif news is case.grew:
                 worse = case.told_class != case.incident.incident_class
                 if not worse:
                     await quiet(case.resolved, GREW_SETTLES_S)
-                case.grew.clear()
-                # Another class is another trouble: look everywhere again, and say so at once.
-                await self._climb(case, done=() if worse else self._disturbing_already(case), speak=worse)
-                await publish(self.kit, case, "update")
+                with taken(case.grew):
+                    # Another class is another trouble: look everywhere again, and say so at once.
+                    await self._climb(case, done=() if worse else self._disturbing_already(case), speak=worse)
+                    await publish(self.kit, case, "update")
 
     async def _run_approved(self, case: Case) -> None:
         """What a person has allowed runs now, within what is left of all budgets but rung and pause."""
@@ -286,7 +297,7 @@ class Responder:
                     clock=kit.clock, sentry=case.sentry, allowance=kit.allowance,
                 )  # fmt: skip
             except asyncio.CancelledError:
-                self._interrupted(case, step, call, evidence_id)
+                cut_off(kit, case, call, evidence_id)
                 raise
             self._keep(case, got, brief)
             await end(kit, case, got.evidence)
@@ -314,14 +325,6 @@ class Responder:
         for kind, count in got.redactions.items():
             tell.redactions.labels(kind).inc(count)
         log.info("step.ended", step=item.step, outcome=item.outcome.value, seconds=item.seconds, reason=item.reason)
-
-    def _interrupted(self, case: Case, step: Step, call: StepCall, evidence_id: str) -> None:
-        now = self.kit.clock()
-        item = Evidence(id=evidence_id, step=step.name, rung=step.rung, outcome=Outcome.INTERRUPTED,
-                        reason="the time for captures was over, or the responder was stopped", started_at=now,
-                        seconds=0.0, params=dict(call.params))  # fmt: skip
-        case.evidence.append(item)
-        case.manifest[evidence_id] = {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}}
 
     # ------------------------------------------------------------------------------------- what a step gets
 
@@ -393,8 +396,3 @@ class Responder:
             await self._run(case, call, asyncio.Semaphore(1))
             # The verdict stays what it was while the fault was there: afterwards the metrics show health.
             case.set_aside |= set(case.manifest) - before
-
-
-def _merged(old: Incident, new: Incident) -> tuple[TimelineEntry, ...]:
-    seen = set(old.timeline)
-    return tuple(sorted((*old.timeline, *(e for e in new.timeline if e not in seen)), key=lambda e: e.at))

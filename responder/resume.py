@@ -13,8 +13,9 @@ from typing import Any
 import structlog
 
 from responder.case import Case, Kit, show_others
+from responder.correlate import worse
 from responder.killpoint import reach
-from responder.model import CapturePolicy, Evidence, Outcome, Plan, StepCall, TimelineEntry, Timings
+from responder.model import CapturePolicy, Evidence, Incident, Outcome, Plan, StepCall, TimelineEntry, Timings
 from responder.replay import evidence_again
 
 log = structlog.get_logger()
@@ -43,6 +44,15 @@ def _allowed(kit: Kit, case: Case, call: StepCall) -> str:
         return f"{asked.who}, by approval"
     policy = case.target.capture or CapturePolicy(max_rung=kit.max_rung)
     return f"policy: up to rung {policy.max_rung}"
+
+
+def cut_off(kit: Kit, case: Case, call: StepCall, evidence_id: str) -> None:
+    """A step was cancelled in the middle: that is evidence, too."""
+    item = Evidence(id=evidence_id, step=call.step, rung=call.rung, outcome=Outcome.INTERRUPTED,
+                    reason="the time for captures was over, or the responder was stopped", started_at=kit.clock(),
+                    seconds=0.0, params=dict(call.params))  # fmt: skip
+    case.evidence.append(item)
+    case.manifest[evidence_id] = {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}}
 
 
 async def end(kit: Kit, case: Case, item: Evidence) -> None:
@@ -80,11 +90,21 @@ async def recall(kit: Kit, case: Case) -> str:
         case.told = set(manifest.get("told", ()))
         weighed = set(manifest["weighed"])
         case.set_aside = {entry["evidence"]["id"] for entry in manifest["evidence"]} - weighed
+    if stage == "final" and told:
+        _owed(case, Incident.model_validate(told["incident"]), int(told["revision"]) > revision)
     if stage != "reopened":
         note = TimelineEntry(at=kit.clock(), kind="note", says="the responder was restarted and went on")
         case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
     case.final_told = stage == "final"
     return stage
+
+
+def _owed(case: Case, told: Incident, never_left: bool) -> None:
+    """What happened after the last report, or after one that was written and never sent, has still to be told."""
+    if worse(told, case.incident):
+        case.grew.set()
+    elif never_left or told.acknowledged != case.incident.acknowledged:
+        case.news.set()
 
 
 async def _settled(kit: Kit, case: Case, evidence_id: str, state: str, entry: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,10 @@ from responder.store_db import Db, StoreFull
 from responder.store_look import Look
 from responder.store_work import Work, put_deliveries
 
+NO_LIMIT = (1 << 63) - 1
+READ_AT_ONCE = 4 << 20
+"""Characters of waiting payloads; as objects they are some ten times as much. One may be as large by itself."""
+
 
 class Store(Look, Work):
     """The daemon's memory. What a method wrote is on disk when it returns."""
@@ -26,7 +30,11 @@ class Store(Look, Work):
     async def incidents(
         self, *, only_open: bool = False, untold: bool = False, limit: int = 1000
     ) -> list[tuple[Incident, str, int]]:
-        """(incident, stage of the last report, its revision), newest first; `untold`: not closed or not told."""
+        """(incident, stage of the last report, its revision), newest first; `untold`: not closed or not told.
+
+        `limit` is for all there ever were: of those that somebody has still to work on none is left out.
+        """
+        limit = NO_LIMIT if only_open or untold else limit
         where = "WHERE state='open' OR stage<>'resolved'" if untold else "WHERE state='open'" if only_open else ""
 
         def work(db: Db) -> list[tuple[str, str, int]]:
@@ -87,11 +95,12 @@ class Store(Look, Work):
             return False
 
     async def intake(self) -> list[tuple[int, float, object]]:
-        """Waiting payloads, oldest first: (id, received at, payload)."""
-        sql = "SELECT id, received_at, body FROM intake ORDER BY id LIMIT 2000"
+        """Waiting payloads, oldest first: (id, received at, payload). As many as fit into memory many times over."""
 
         def work(db: Db) -> list[tuple[int, float, object]]:
-            return [(row[0], row[1], json.loads(row[2])) for row in db.execute(sql).fetchall()]
+            last = fitting(db.execute("SELECT id, length(body) FROM intake ORDER BY id LIMIT 2000").fetchall())
+            sql = "SELECT id, received_at, body FROM intake WHERE id<=? ORDER BY id"
+            return [(row[0], row[1], json.loads(row[2])) for row in db.execute(sql, (last,)).fetchall()]
 
         return await self._do(work)
 
@@ -161,6 +170,17 @@ class Store(Look, Work):
         """Raise if the file cannot be written."""
         put = "INSERT INTO meta VALUES ('ping', '1') ON CONFLICT (key) DO UPDATE SET value=excluded.value"
         await self._do(lambda db: db.execute(put))
+
+
+def fitting(sizes: Iterable[tuple[int, int]]) -> int:
+    """Of (id, length) in order: the last id of what is read at once, at least the first one's; 0 for none."""
+    last = total = 0
+    for name, size in sizes:
+        total += size
+        if last and total > READ_AT_ONCE:
+            break
+        last = name
+    return last
 
 
 def _save_incident(db: Db, incident: Incident, stage: str, revision: int) -> None:

@@ -86,6 +86,10 @@ class Telemetry:
         self._worst_lag = 0.0
 
     def _messages(self) -> None:
+        self.incidents_failed = Counter(
+            "responder_incidents_failed", "Work on an incident that broke off for a fault of ours.",
+            registry=self.registry,
+        )  # fmt: skip
         self.notifications = Counter(
             "responder_notifications", "Attempts.", ["receiver", "outcome"], registry=self.registry
         )

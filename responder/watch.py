@@ -163,7 +163,8 @@ class Watch:
         self.states, self.memory = judged.states, judged.memory
         for change, incident, _ in (*judged.decisions, *self._abandoned(everywhere, now)):
             await self._adopt(change, incident, content)
-        await self._forget_seen()
+        if not self._book.no_room:
+            await self._forget_seen()
         await self._remember(now)
         self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
         return self._book.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,3 +270,65 @@ async def test_what_is_queued_while_others_are_sent_is_not_slept_over(scene: Sce
         while len(receiver.told) < 2:
             await asyncio.sleep(0.01)
     await box.stop()
+
+
+async def test_a_report_that_cannot_be_read_for_a_moment_is_not_given_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file left to open is no proof that the message has gone; a doubt about an earlier attempt stays."""
+    receiver = Receiver("a", Sent("ambiguous", "cut off"))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box._round("a")
+    whole, fails = module.read_message, iter((True,))
+
+    def read(*what: Any) -> Message:
+        if next(fails, False):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(*what)
+
+    monkeypatch.setattr(module, "read_message", read)
+    for _ in range(2):
+        scene.now += 60
+        await box._round("a")
+    assert [d.state for d in await scene.store.deliveries()] == ["delivered"]
+    assert receiver.told[-1].possible_duplicate
+
+
+async def test_nothing_is_given_up_for_its_age_alone(scene: Scene) -> None:
+    """We were off for a week, or the clock was set forward: the first failure afterwards is an attempt like any."""
+    receiver = Receiver("a", Sent("retry", "the network is not up yet"))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    scene.now += 7 * 86400
+    await box._round("a")
+    scene.now += 60
+    await box._round("a")
+    assert [d.state for d in await scene.store.deliveries()] == ["delivered"]
+
+
+async def test_a_clock_set_back_does_not_hold_messages_up(scene: Scene) -> None:
+    """Two hours earlier by the clock: what was to be tried in seconds is not tried in two hours."""
+    receiver = Receiver("a", Sent("retry", "down"), Sent("retry", "busy", 5.0))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    for _ in range(3):
+        await box._round("a")
+        scene.now -= 7200
+    assert [d.state for d in await scene.store.deliveries()] == ["delivered"]
+
+
+async def test_a_rest_that_is_over_holds_nobody_up(scene: Scene) -> None:
+    """The oldest message waits long for its next attempt; one of another incident goes out when the rest is over."""
+    scene.write_for("j", 1)
+    receiver = Receiver("a", Sent("retry", "down"), Sent("retry", "busy", 1.0))
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    await box._round("a")
+    (late,) = await scene.store.deliveries()
+    await scene.store.save_delivery(late.model_copy(update={"next_at": scene.now + 900}))
+    await box.add("j", 1, "first")
+    for _ in range(2):
+        await box._round("a")
+        scene.now += 5
+    assert {d.incident: d.state for d in await scene.store.deliveries()} == {"i": "pending", "j": "delivered"}

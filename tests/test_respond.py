@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -243,3 +244,83 @@ async def test_a_database_that_is_away_for_longer_costs_no_report(flow: Any, mon
     responder.handle(Change.OPENED, incident())
     await listener.until("final")
     assert touched == [1]
+
+
+async def test_what_comes_back_while_its_end_is_told_is_told_again(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is on its way out when the trouble returns: that it is back is told, and later that it is over."""
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    whole = parts.store.publish
+
+    async def comes_back_meanwhile(*what: Any, **how: Any) -> None:
+        if how["stage"] == "resolved" and len(listener.stages) == 2:
+            responder.handle(Change.GREW, incident())
+        await whole(*what, **how)
+
+    monkeypatch.setattr(parts.store, "publish", comes_back_meanwhile)
+    over = incident(state="resolved", resolved_at=NOW + 60)
+    responder.handle(Change.RESOLVED, over)
+    told = json.loads((await listener.until("final", 2)).body)
+    assert told["incident"]["state"] == "open"
+    responder.handle(Change.RESOLVED, over)
+    await listener.until("resolved", 2)
+    assert await parts.store.incidents(untold=True) == []
+
+
+async def test_what_comes_back_before_its_end_is_told_is_not_told_as_over(flow: Any) -> None:
+    """It returns while the last look at its metrics is taken: nobody hears that it is over until it is."""
+    looks = 0
+
+    async def look(_: Scene) -> Fetched:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            responder.handle(Change.GREW, incident())
+        return Fetched({"facts.json": b"{}"})
+
+    _, responder, listener = flow(step("look", brings({"busy": True})), step("metrics_window", look))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    over = incident(state="resolved", resolved_at=NOW + 60)
+    responder.handle(Change.RESOLVED, over)
+    told = json.loads((await listener.until("update")).body)
+    assert (told["incident"]["state"], "resolved" in listener.stages) == ("open", False)
+    responder.handle(Change.RESOLVED, over)
+    assert json.loads((await listener.until("resolved")).body)["incident"]["state"] == "resolved"
+
+
+async def test_an_update_that_could_not_be_kept_is_made_again(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full, or the database away, just when it had grown: people hear of it as soon as there is room."""
+    monkeypatch.setattr(module, "FULL_AGAIN_S", 0.01)
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    whole, away = parts.store.publish, iter((True,))
+
+    async def sometimes(*what: Any, **how: Any) -> None:
+        if next(away, False):
+            raise StoreSilent("no answer")
+        await whole(*what, **how)
+
+    monkeypatch.setattr(parts.store, "publish", sometimes)
+    responder.handle(Change.GREW, incident(symptoms=(symptom(), symptom("B"))))
+    told = json.loads((await listener.until("update")).body)
+    assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}
+
+
+async def test_a_flow_that_fails_is_taken_up_again_and_counted(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file could be opened for a moment, in the middle of a storm: that costs no report."""
+    monkeypatch.setattr(module, "FAILED_AGAIN_S", (0.01, 0.01), raising=False)
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    whole, fails = parts.store.steps, iter((True, True))
+
+    async def steps(name: str) -> Any:
+        if next(fails, False):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await whole(name)
+
+    monkeypatch.setattr(parts.store, "steps", steps)
+    responder.handle(Change.OPENED, incident())
+    await listener.until("final")
+    assert b"responder_incidents_failed_total 2.0" in parts.telemetry.page()

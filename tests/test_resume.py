@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
 from responder.resume import begin
-from tests.flow import Listener, brings, incident, kit, step
+from tests.flow import Listener, brings, incident, kit, step, symptom
 
 TARGET = Target(name="t", url="")
 
@@ -44,6 +45,7 @@ async def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     """life(*steps): begin a life on the same folder."""
     monkeypatch.setattr(module, "SECOND_LOOK_S", 0.01)
     monkeypatch.setattr(module, "FIRST_WORD_S", 0.05)
+    monkeypatch.setattr(module, "GREW_SETTLES_S", 0.01)
     lives: list[Life] = []
     async with aiohttp.ClientSession() as http:
 
@@ -129,3 +131,43 @@ async def test_unfinished_writes_are_swept_away(life: Any) -> None:
     first.responder.handle(Change.OPENED, incident())
     await first.listener.until("final")
     assert not (folder.path / ".tmp-abc").exists()
+
+
+async def test_what_grew_before_we_were_killed_is_told_after_the_restart(life: Any) -> None:
+    """The alert was acknowledged and is on disk, the update had not left: it does not wait for the end."""
+    first = life(step("look", brings({"busy": True})))
+    first.responder.handle(Change.OPENED, incident())
+    await first.listener.until("final")
+    await first.kit.store.save_incident(incident(symptoms=(symptom(), symptom("B"))))
+    await first.die()
+    second = life(step("look", brings({"busy": True})))
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.UNCHANGED, known)
+    told = json.loads((await second.listener.until("update")).body)
+    assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}
+
+
+async def test_an_update_that_was_written_and_not_queued_is_told_after_the_restart(
+    life: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the folder and the store: what lies in the folder is no proof that anybody heard of it."""
+    written = asyncio.Event()
+
+    async def killed(*_: Any, **__: Any) -> None:
+        written.set()
+        await asyncio.Event().wait()
+
+    first = life(step("look", brings({"busy": True})))
+    first.responder.handle(Change.OPENED, incident())
+    await first.listener.until("final")
+    grown = incident(symptoms=(symptom(), symptom("B")))
+    await first.kit.store.save_incident(grown)
+    monkeypatch.setattr(first.kit.store, "publish", killed)
+    first.responder.handle(Change.GREW, grown)
+    await written.wait()
+    await first.die()
+    second = life(step("look", brings({"busy": True})))
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.UNCHANGED, known)
+    told = json.loads((await second.listener.until("update")).body)
+    assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}

@@ -262,3 +262,24 @@ async def test_what_is_asked_before_the_end_is_done(tmp_path: Path) -> None:
     again.open()
     assert len(await again.intake()) == 600
     again.close()
+
+
+async def test_none_that_somebody_has_still_to_work_on_is_left_out(tmp_path: Path) -> None:
+    """More servers than a page has rows are down at once, and the daemon starts anew."""
+    store = SqliteStore(tmp_path)
+    store.open()
+    await asyncio.gather(*(store.save_incident(incident(f"i{n}", opened=float(n))) for n in range(1010)))
+    found = [await store.incidents(only_open=True), await store.incidents(untold=True), await store.incidents()]
+    assert [len(rows) for rows in found] == [1010, 1010, 1000]
+    store.close()
+
+
+async def test_large_payloads_are_read_a_few_at_a_time(store: Store) -> None:
+    """What waits after a storm of large ones must not fill our memory; one that is too large by itself is read."""
+    for size in (5 << 20, 1 << 20, 1 << 20, 3 << 20):
+        assert await store.add_intake({"alerts": ["x" * size]}, 0.0, limit=100)
+    sizes = []
+    while rows := await store.intake():
+        sizes.append([len(row[2]["alerts"][0]) >> 20 for row in rows])
+        await store.drop_intake(row[0] for row in rows)
+    assert sizes == [[5], [1, 1], [3]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from responder.correlate import Policy
 from responder.metrics import PrometheusSilent
 from responder.model import Change, Content, Incident, Rule, Severity, Signal, Silence, Target
 from responder.rules import parse_expr
-from responder.store_db import StoreSilent
+from responder.store_db import StoreFull, StoreSilent
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.watch import Watch
@@ -233,3 +234,36 @@ async def test_one_signal_that_cannot_be_read_does_not_stop_the_others(world: Wo
     world.garbage = {"up"}
     world.waiting = 9
     assert [c for c, _ in await world.rounds(4)] == [Change.OPENED]
+
+
+def told(status: str, name: str = "Other", **more: Any) -> dict[str, Any]:
+    return {"version": "4", "alerts": [
+        {"status": status, "labels": {"alertname": name, **LABELS, "class": "high_ttft"}, "annotations": {},
+         "startsAt": "1970-01-01T00:16:00Z", **more}
+    ]}  # fmt: skip
+
+
+async def test_what_had_passed_is_not_forgotten_while_the_disk_is_full(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was acknowledged, and over before a round saw it; its incident found no room: the next round has it again."""
+    whole, full = world.store.save_incident, iter((True,))
+
+    async def no_room_at_first(incident: Incident, *, stage: str = "", revision: int = 0) -> None:
+        if next(full, False):
+            raise StoreFull("no room")
+        await whole(incident, stage=stage, revision=revision)
+
+    monkeypatch.setattr(world.store, "save_incident", no_room_at_first)
+    await world.store.add_intake(told("firing"), world.now, limit=10)
+    await world.store.add_intake(told("resolved"), world.now, limit=10)
+    assert await world.rounds(1) == []
+    assert [change for change, _ in await world.rounds(1)] == [Change.OPENED]
+
+
+async def test_a_payload_that_cannot_be_written_down_does_not_end_detection(world: World) -> None:
+    """JSON may carry half of a surrogate pair, UTF-8 may not: every round would have failed on it, for ever."""
+    payload = json.loads(json.dumps(told("firing", annotations={"summary": "\ud800"})))
+    await world.store.add_intake(payload, world.now, limit=10)
+    assert [change for change, _ in await world.rounds(1)] == [Change.OPENED]
+    assert await world.store.intake() == []

@@ -17,7 +17,7 @@ from responder.postgres.database import DatabaseSilent, ThreadedDatabase, Transl
 from responder.postgres.leases import Leases
 from responder.postgres.schema import CLASS_OF, bring_up_to_date
 from responder.shares import LeaseLost, share_of
-from responder.store import Store
+from responder.store import Store, fitting
 from responder.store_db import Db, StoreRefused, T
 from responder.store_work import Audit
 
@@ -166,13 +166,14 @@ class PostgresStore(Store):
         claims = {} if self.leases is None else self.leases.holdings.claims
         self._read_in = {share: claim.term for share, claim in claims.items() if self._term(share) == claim.term}
         mine = None if self.leases is None else sorted(self._read_in)
-        rows = await self._do(
-            lambda db: db.execute(
-                "SELECT id, received_at, body FROM intake WHERE ?::int[] IS NULL OR share = ANY(?) "
-                "ORDER BY id LIMIT 500", (mine, mine),
-            ).fetchall()
-        )  # fmt: skip
-        return [(row[0], row[1], json.loads(row[2])) for row in rows]
+        ours = "FROM intake WHERE (?::int[] IS NULL OR share = ANY(?))"
+
+        def work(db: Db) -> list[tuple[int, float, str]]:
+            sizes = db.execute(f"SELECT id, length(body) {ours} ORDER BY id LIMIT 500", (mine, mine)).fetchall()
+            sql = f"SELECT id, received_at, body {ours} AND id<=? ORDER BY id"
+            return db.execute(sql, (mine, mine, fitting(sizes))).fetchall()
+
+        return [(row[0], row[1], json.loads(row[2])) for row in await self._do(work)]
 
     async def drop_intake(self, ids: Iterable[int]) -> None:
         """See Store; only what is ours in the term it was read in. Otherwise what it meant was not written either, and

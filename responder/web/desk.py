@@ -200,6 +200,7 @@ async def body_of(request: web.Request) -> dict[str, Any]:
         raise web.HTTPUnsupportedMediaType(text="send application/json\n")
     try:
         body = json.loads(await request.read())
+        json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair: no report could be written with it
     except (ValueError, RecursionError):
         raise web.HTTPBadRequest(text="not JSON\n") from None
     if not isinstance(body, dict):

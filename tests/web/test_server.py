@@ -154,6 +154,8 @@ async def test_a_person_s_answer_is_taken_once_and_from_no_browser(tmp_path: Pat
         assert (await client.post(path, json=good, headers={**key, "Origin": "http://evil"})).status == 403
         assert (await client.post(path, json={"decision": "maybe", "who": "ann"}, headers=key)).status == 400
         assert (await client.post(path, json={"decision": "deny"}, headers=key)).status == 400
+        half_a_pair = {"decision": "deny", "who": "\ud800"}  # no report could be written with it
+        assert (await client.post(path, json=half_a_pair, headers=key)).status == 400
         assert (await client.post(path, data="x", headers=key)).status == 415
         assert (await (await client.post(path, json=good, headers=key)).json()) == {"decision": "approved"}
         again = await client.post(path, json=good, headers=key)
