@@ -106,6 +106,8 @@ class Part(BaseModel):
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 FactName = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$")]
 ClauseText = Annotated[str, AfterValidator(_valid_clause)]
+Ways = Annotated[list[Text], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(min_length=1)]
+"""One id, or several of which one is enough."""
 Clauses = Annotated[list[ClauseText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Decibans = Annotated[
     float,
@@ -235,7 +237,7 @@ class CauseBody(Part):
     says: Text
     prior: Prior = 0.05
     evidence: Annotated[list[WeightPart], Field(min_length=1)]
-    confirm: Annotated[list[Text], Field(min_length=1)]
+    confirm: Annotated[list[Ways], Field(min_length=1)]
     disproved_by: list[AnyTest] = []
     explains: list[Text] = []
     why: WhyPart | None = None

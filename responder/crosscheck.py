@@ -178,13 +178,13 @@ def _check_weights(written: Written[Cause]) -> Iterator[Problem]:
         if part.id in seen:
             yield source.problem((*base, "evidence", index, "id"), f"evidence `{part.id}` is given twice")
         seen[part.id] = part.yes
-    for index, name in enumerate(body.confirm):
+    for place, name in ((("confirm", i, j), name) for i, ways in enumerate(body.confirm) for j, name in enumerate(ways)):
         if name not in seen:
             near = did_you_mean(name, seen)
-            yield source.problem((*base, "confirm", index), f"no evidence of this cause has the id `{name}`", near)
+            yield source.problem((*base, *place), f"no evidence of this cause has the id `{name}`", near)
         elif seen[name] <= 0:
             what = f"evidence `{name}` does not speak for the cause, so it cannot confirm it"
-            yield source.problem((*base, "confirm", index), what)
+            yield source.problem((*base, *place), what)
 
 
 def check_playbook(written: Written[Playbook], names: Names) -> Iterator[Problem]:

@@ -172,7 +172,7 @@ def _judge(
         missing=absent.of(cause, findings),
         unexplained=unexplained,
         proof=proof,
-        confirm=cause.confirm,
+        confirm=tuple(way for ways in _proofs(cause) for way in ways),
         would_confirm=tuple(w.says for w in cause.evidence if w.id in _unproven(cause, findings)),
         why_unknown=why_unknown(cause, looks),
         would_disprove=cause.would_disprove,
@@ -185,14 +185,28 @@ def _proof(cause: Cause, findings: Sequence[Finding]) -> Truth:
     proof: the group as a whole says no."""
     against = {f.group for f in findings if f.counted and f.decibans < 0}
     truths = {f.weight: Truth.NO if f.group in against else f.truth for f in findings}
-    wanted = [truths.get(name, Truth.UNKNOWN) for name in cause.confirm]
+    wanted = [_any_of([truths.get(name, Truth.UNKNOWN) for name in ways]) for ways in _proofs(cause)]
     if Truth.NO in wanted:
         return Truth.NO
     return Truth.YES if wanted and Truth.UNKNOWN not in wanted else Truth.UNKNOWN
 
 
+def _proofs(cause: Cause) -> tuple[tuple[str, ...], ...]:
+    """What `confirm` names, each with the others of which one is enough."""
+    return tuple((way,) if isinstance(way, str) else way for way in cause.confirm)
+
+
+def _any_of(truths: Sequence[Truth]) -> Truth:
+    if Truth.YES in truths:
+        return Truth.YES
+    return Truth.UNKNOWN if Truth.UNKNOWN in truths else Truth.NO
+
+
 def _unproven(cause: Cause, findings: Sequence[Finding]) -> set[str]:
-    return {f.weight for f in findings if f.weight in cause.confirm and f.truth is not Truth.YES}
+    """Of each proof that is wanted still, the first way to it that was not found to be closed."""
+    truths = {f.weight: f.truth for f in findings}
+    open_ones = (ways for ways in _proofs(cause) if all(truths.get(way) is not Truth.YES for way in ways))
+    return {next((way for way in ways if truths.get(way) is not Truth.NO), ways[0]) for ways in open_ones}
 
 
 def _loudness(finding: Finding) -> tuple[bool, float, str]:

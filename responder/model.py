@@ -488,8 +488,8 @@ class Cause(Noun):
     """One sentence, plain words: what is going on inside the server."""
     prior: float = 0.05
     evidence: tuple[Weight, ...] = ()
-    confirm: tuple[str, ...] = ()
-    """Ids of weights; `confirmed` needs every one of them to hold."""
+    confirm: tuple[str | tuple[str, ...], ...] = ()
+    """Ids of weights; `confirmed` needs every one of them to hold, of an inner group any one."""
     disproved_by: tuple[Test, ...] = ()
     """If any of these holds the cause is out, whatever else speaks for it."""
     explains: tuple[str, ...] = ()

@@ -27,6 +27,11 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
     folder = IncidentFolder(path)
     try:
         manifest = folder.read_json("manifest.json")
+        if content is None and not (path / "content.json").exists():
+            raise NotAnIncident(
+                f"{path} holds no content.json: the playbooks in force then were not kept. Add --today to have the "
+                "stored bytes judged by today's"
+            )
         in_force = content or Content.model_validate(folder.read_json("content.json"))
         told = manifest["report"]
         incident = Incident.model_validate(told["incident"])

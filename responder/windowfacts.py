@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from statistics import median
 
 from responder.window import Window
@@ -20,6 +21,7 @@ BASELINE_POINTS = 5
 RECENT_S = 30.0
 NEAR_ZERO = 1e-9
 SAME_LOAD = 0.25
+GROWTH = 1.1
 GROUP_POINTS = 3
 PINNED = 0.93
 USUAL_PREFILL = 2.0
@@ -188,6 +190,16 @@ def prefill_mix_ratio(window: Window) -> float | None:
     if computed.ratio is None or not generated.ratio:
         return None
     return computed.ratio / generated.ratio
+
+
+def growth_by_length(window: Window) -> float | None:
+    """Of the growth in prompt tokens per second, the share that longer prompts make up and not more requests, on a
+    logarithmic scale: 1 is longer prompts alone, 0 more requests alone. None where neither grew by GROWTH."""
+    length, arrivals = summary(window, "prompt_tokens_mean").ratio, summary(window, "arrival_rate").ratio
+    if length is None or arrivals is None or max(length, arrivals) < GROWTH:
+        return None
+    longer, more = max(0.0, log(max(length, NEAR_ZERO))), max(0.0, log(max(arrivals, NEAR_ZERO)))
+    return longer / (longer + more)
 
 
 def itl_with_prefill(window: Window) -> float | None:

@@ -97,7 +97,7 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
             )
             for index, part in enumerate(body.evidence)
         ),
-        confirm=tuple(body.confirm),
+        confirm=tuple(tuple(ways) if len(ways) > 1 else ways[0] for ways in body.confirm),
         disproved_by=tuple(tests["disproved_by", index] for index in range(len(body.disproved_by))),
         explains=tuple(body.explains),
         why=tuple(

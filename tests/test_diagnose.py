@@ -210,6 +210,21 @@ def test_confirmed_needs_its_own_proof() -> None:
     assert judge((strong,), {"x.a": 1, "x.b": 1, "gpu.idle": 1}).hypotheses[0].status is Status.CONFIRMED
 
 
+def test_of_several_ways_to_prove_it_one_is_enough() -> None:
+    """An inner group of `confirm`: any of it; what is wanted names the first that was not found to be closed."""
+    weights = (weigh("w", "x.a > 0", 15), weigh("v", "x.a > 0", 15), weigh("one", "x.b > 0", 1))
+    cause = make_cause("a", *weights, weigh("other", "gpu.idle > 0", 1), confirm=("w", ("one", "other")))
+    for facts, status, wanted in (
+        ({"x.a": 1, "x.b": 1}, Status.CONFIRMED, ()),
+        ({"x.a": 1, "x.b": 0, "gpu.idle": 1}, Status.CONFIRMED, ()),
+        ({"x.a": 1, "x.b": 0, "gpu.idle": 0}, Status.PROBABLE, ("one holds",)),
+        ({"x.a": 1, "x.b": 0}, Status.PROBABLE, ("other holds",)),
+        ({"x.a": 1}, Status.PROBABLE, ("one holds",)),
+    ):
+        found = of(judge((cause,), facts), "a")
+        assert (found.status, found.would_confirm) == (status, wanted), facts
+
+
 def test_what_something_serious_speaks_against_is_not_confirmed() -> None:
     """However much else speaks for it; a little against it does no harm."""
     for against, expected in ((-12.0, Status.PROBABLE), (-11.0, Status.CONFIRMED)):

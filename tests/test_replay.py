@@ -81,8 +81,16 @@ def test_every_cited_value_is_in_the_folder(name: str, replayed: Callable[[str],
     assert cited > 5
 
 
+def test_a_folder_without_its_playbooks_says_how_to_read_it(tmp_path: Path) -> None:
+    """As those of the fault lab are kept."""
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(NotAnIncident, match="holds no content.json.* Add --today"):
+        replay(tmp_path, STEPS)
+
+
 def test_a_folder_with_a_broken_manifest_is_refused_in_words(tmp_path: Path) -> None:
     """Not an exception of some library."""
     (tmp_path / "manifest.json").write_text('{"report": 3}')
+    (tmp_path / "content.json").write_text("{}")
     with pytest.raises(NotAnIncident, match=str(tmp_path)):
         replay(tmp_path, STEPS)

@@ -14,6 +14,7 @@ from responder.windowfacts import (
     computed_beyond_cache,
     delay_in_decode,
     first_mover,
+    growth_by_length,
     itl_at_equal_batch,
     itl_with_prefill,
     less_done,
@@ -121,6 +122,21 @@ def test_where_prefill_never_ends_nothing_shows_decoding_without_it() -> None:
     busy, slow = [2000.0, 9000.0] * 10, [0.05, 0.05] * 10
     fast: list[float | None] = [0.01] * 20
     assert itl_with_prefill(made(prompt_computed_rate=usual + busy, itl_mean=fast + slow, running=[8.0] * 40)) is None
+
+
+@pytest.mark.parametrize(
+    ("length", "arrivals", "expected"), [(8.0, 1.0, 1.0), (8.0, 0.5, 1.0), (1.0, 4.0, 0.0), (8.0, 2.0, 0.75)]
+)
+def test_what_longer_prompts_make_up_of_the_growth(length: float, arrivals: float, expected: float) -> None:
+    """Eight times as long and twice as many: three of four doublings are length."""
+    before, since = [100.0] * 20, 12
+    usual: list[float | None] = [2.0] * 20
+    lengths = before + [100.0 * length] * since
+    assert growth_by_length(
+        made(prompt_tokens_mean=lengths, arrival_rate=usual + [2.0 * arrivals] * since)
+    ) == pytest.approx(expected)
+    assert growth_by_length(made(prompt_tokens_mean=lengths)) is None
+    assert growth_by_length(made(prompt_tokens_mean=before + [100.0] * since, arrival_rate=[2.0] * 32)) is None
 
 
 @pytest.mark.parametrize(("itl", "ttft", "expected"), [(0.05, 0.1, 1.0), (0.01, 5.1, 0.0), (0.06, 5.1, 0.5)])

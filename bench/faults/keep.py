@@ -1,7 +1,7 @@
 """How does an incident become a test? Its folder without what can be made again, small, without this machine's paths.
 
-The manifest and the raw bytes are kept: `responder replay` needs no more. Paths of the machine are replaced before
-anything is hashed; raw files over a few KiB are xz-compressed, which replay reads as if they were not.
+The manifest and the raw bytes are kept: `responder replay --today` needs no more. Paths of the machine are replaced
+before anything is hashed; raw files over a few KiB are xz-compressed, which replay reads as if they were not.
 """
 
 from __future__ import annotations

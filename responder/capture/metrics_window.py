@@ -22,6 +22,7 @@ from responder.windowfacts import (
     computed_beyond_cache,
     delay_in_decode,
     first_mover,
+    growth_by_length,
     history_s,
     itl_at_equal_batch,
     itl_with_prefill,
@@ -147,6 +148,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
     yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
+    yield fact("growth_by_length", growth_by_length(window), "share")
     mover = first_mover(window)
     if mover is None:
         yield fact("first_mover", None)
@@ -232,6 +234,7 @@ STEP = Step(
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
+        FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(
             "metrics.computed_beyond_cache_ratio", "", "prompt tokens computed, against a cache that answers none"

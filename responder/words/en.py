@@ -419,6 +419,7 @@ SIGNALS: dict[str, str] = {
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
     "fact.metrics.slowed_before_batch_s": "tokens were slow before the batch grew, by",
     "fact.metrics.itl_with_prefill_ratio": "time for a token in steps with prefill, against those without",
+    "fact.metrics.growth_by_length": "Share of the added prompt tokens that is longer prompts",
     "fact.metrics.prefill_mix_ratio": "prefill beside decoding, against before",
     "fact.metrics.computed_beyond_cache_ratio": "prompt tokens computed, against a cache that answers none",
     "fact.metrics.cached_tokens_ratio": "prompt tokens from the cache, against before",

@@ -413,6 +413,7 @@ SIGNALS: dict[str, str] = {
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
     "fact.metrics.itl_with_prefill_ratio": "带 prefill 的步与不带的步每个 token 的时间之比",
+    "fact.metrics.growth_by_length": "增加的 prompt token 中由 prompt 变长造成的部分",
     "fact.metrics.prefill_mix_ratio": "与解码同步的 prefill，与之前相比",
     "fact.metrics.computed_beyond_cache_ratio": "计算的 prompt token，与缓存对平时的请求毫无命中时相比",
     "fact.metrics.cached_tokens_ratio": "来自缓存的 prompt token，与之前相比",
