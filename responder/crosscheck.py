@@ -178,7 +178,8 @@ def _check_weights(written: Written[Cause]) -> Iterator[Problem]:
         if part.id in seen:
             yield source.problem((*base, "evidence", index, "id"), f"evidence `{part.id}` is given twice")
         seen[part.id] = part.yes
-    for place, name in ((("confirm", i, j), name) for i, ways in enumerate(body.confirm) for j, name in enumerate(ways)):
+    proofs = [(("confirm", index, way), name) for index, ways in enumerate(body.confirm) for way, name in enumerate(ways)]
+    for place, name in proofs:
         if name not in seen:
             near = did_you_mean(name, seen)
             yield source.problem((*base, *place), f"no evidence of this cause has the id `{name}`", near)
