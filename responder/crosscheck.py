@@ -178,7 +178,7 @@ def _check_weights(written: Written[Cause]) -> Iterator[Problem]:
         if part.id in seen:
             yield source.problem((*base, "evidence", index, "id"), f"evidence `{part.id}` is given twice")
         seen[part.id] = part.yes
-    proofs = [(("confirm", index, way), name) for index, ways in enumerate(body.confirm) for way, name in enumerate(ways)]
+    proofs = [(("confirm", i, way), name) for i, ways in enumerate(body.confirm) for way, name in enumerate(ways)]
     for place, name in proofs:
         if name not in seen:
             near = did_you_mean(name, seen)
