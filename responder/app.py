@@ -255,9 +255,8 @@ class App:
 
     async def tick(self) -> None:
         """One round of detection; what changed goes to the responder, which never holds this up."""
-        if self.private and await self.private.ensure():
-            log.error("prometheus.restarted", hint=str(self.private.folder / "prometheus.log"))
-            self.prometheus.url = self.private.url
+        if self.private:
+            self.prometheus.url = await self.private.ensured()
         if self.fleet and await self.fleet.change_hands():
             self._adopted = False
         if not self._adopted:
@@ -272,6 +271,7 @@ class App:
             if change is Change.OPENED:
                 self.telemetry.incidents.labels(incident.incident_class, incident.severity.value).inc()
         self.telemetry.incidents_open.set(self.watch.open_count)
+        self.upkeep.round_ended = time.monotonic()
         interpreter.sweep()
 
     def _ours(self) -> dict[str, Target]:

@@ -101,7 +101,8 @@ def correlate(
     incidents: the open ones, and those resolved within `policy.reopen_s`. healthy: targets known to be up and
     answering. stopping: targets whose server logged a shutdown on request.
     """
-    stops = {t: at for t, at in memory.stopping_since.items() if now - at <= policy.restart_grace_s}
+    # What is remembered of a later moment than now was seen before the clock was set back.
+    stops = {t: min(at, now) for t, at in memory.stopping_since.items() if now - at <= policy.restart_grace_s}
     stops.update({t: now for t in stopping})
     incidents = tuple(incidents)
     latest, taken = _latest(incidents), {incident.id for incident in incidents}
@@ -119,7 +120,7 @@ def correlate(
         heard = [s for s in mine if not any(is_silenced(s, silence, target) for silence in muted)]
         known = latest.get(target.name)
         if known is not None and known.state == "open":
-            since = None if _loud(mine) else memory.calm_since.get(known.id, now)
+            since = None if _loud(mine) else min(memory.calm_since.get(known.id, now), now)
             if since is not None:
                 calm[known.id] = since
             decisions.append(_continue(known, heard, since, now, policy))

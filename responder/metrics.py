@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -18,11 +19,14 @@ import structlog
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from responder.model import Target
 
 log = structlog.get_logger()
 ASSUMED_S = 5.0
+LONGER = 3
+"""A whole answer may take so many times as long as one read of it."""
 MAX_BODY = 16 << 20
 """Bytes of one answer; 5,000 series with their labels are about 1 MB."""
 MAX_SERIES = 20_000
@@ -63,13 +67,23 @@ class CappedSession(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["stream"] = True
+        limit = time.monotonic() + LONGER * (kwargs.get("timeout") or ASSUMED_S)
         response = super().request(*args, **kwargs)
         body = bytearray()
-        for chunk in response.iter_content(1 << 16):
-            body += chunk
-            if len(body) > MAX_BODY:
-                response.close()
-                raise PrometheusSilent(f"answer larger than {MAX_BODY >> 20} MiB refused")
+        try:
+            # Piece by piece as it comes: the timeout of a read says nothing of an answer that trickles for hours.
+            while chunk := response.raw.read1(1 << 16, decode_content=True):
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise PrometheusSilent(f"answer larger than {MAX_BODY >> 20} MiB refused")
+                if time.monotonic() > limit:
+                    raise requests.Timeout("the answer does not come to an end")
+        except BaseException as error:
+            response.close()
+            if isinstance(error, HTTPError):  # the library under the library has errors of its own
+                late = isinstance(error, ReadTimeoutError)
+                raise (requests.Timeout if late else requests.ConnectionError)(str(error)) from None
+            raise
         response._content = bytes(body)
         return response
 
@@ -81,17 +95,31 @@ class Prometheus:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 4.0, workers: int = 6, headers: Labels | None = None) -> None:
-        self.url = url.rstrip("/")
         self.timeout_s = timeout_s
+        session = CappedSession(workers)
+        ours = dict(session.adapters)
         self._connect = PrometheusConnect(
-            url=self.url,
+            url=url.rstrip("/"),
             headers=headers or {},
-            session=CappedSession(workers),
+            session=session,
             method="POST",
             timeout=timeout_s,  # type: ignore[arg-type]  # annotated as int, handed to requests as it is
         )
+        # The library puts in one of its own that tries three times more, seconds apart: a dead Prometheus would hold up
+        # a whole round, in which the probes see what it does not.
+        session.adapters.clear()
+        session.adapters.update(ours)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
         self._slots = asyncio.Semaphore(workers)
+
+    @property
+    def url(self) -> str:
+        """Where it answers; a private one that was started again does so somewhere else."""
+        return str(self._connect.url)
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._connect.url = url.rstrip("/")
 
     def close(self) -> None:
         """Give up outstanding queries; their threads end with their timeouts."""
@@ -166,7 +194,11 @@ class Prometheus:
 
         async with self._slots:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                # Whatever holds a thread up, a round of detection goes on without its answer.
+                async with asyncio.timeout(2 * LONGER * self.timeout_s):
+                    return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            except TimeoutError:
+                raise PrometheusSilent("did not answer in time") from None
             except (PrometheusApiClientException, requests.RequestException, ValueError, KeyError, TypeError) as error:
                 raise PrometheusSilent(_words(error)) from None
             except RuntimeError as error:  # the pool was shut down under us

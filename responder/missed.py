@@ -42,7 +42,7 @@ class Missed:
 
     async def round(self, told: Told, now: float, content: Content, targets: Mapping[str, Target]) -> None:
         """Whatever is to be done now; a Prometheus that does not answer is asked again."""
-        if now < self._next:
+        if now < self._next <= now + EVERY_S:  # further away: the clock was set back
             return
         self._next = now + EVERY_S
         try:

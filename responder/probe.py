@@ -25,6 +25,7 @@ FLAT_BEFORE_CANARY_S = 2.0
 """While tokens flow nobody needs a canary: progress proves life. Where the gauges froze at 0 only the canary tells a
 hang, and what is waited here is waited before anybody hears of it."""
 MOVES_MATTER = 1e-9
+SET_BACK_S = 30.0
 
 
 class CanaryAnswer(Protocol):
@@ -62,6 +63,8 @@ class Seen:
     """The latest of everything; None: not known."""
 
     at: float | None = None
+    clock: float | None = None
+    """When anything was noted last."""
     reachable: bool | None = None
     refused: bool | None = None
     health_status: int | None = None
@@ -113,6 +116,7 @@ class Probe:
         """Tell the probe the sum of the server's token and iteration counters at a time; None: not known."""
         if total is None:
             return
+        self._set_back(at)
         seen = self.seen
         if seen.progress_total is None or abs(total - seen.progress_total) > MOVES_MATTER:
             seen.progress_moved_at = at
@@ -198,6 +202,7 @@ class Probe:
 
     def _maybe_canary(self) -> None:
         seen, now = self.seen, self.senses.clock()
+        self._set_back(now)
         if not self.target.canary or not seen.reachable or (self._canary and not self._canary.done()):
             return
         flat = self._flat(now)
@@ -218,6 +223,18 @@ class Probe:
             self.seen.canary_unanswered_since = None
         elif answer.asked and self.seen.canary_unanswered_since is None:
             self.seen.canary_unanswered_since = started
+
+    def _set_back(self, now: float) -> None:
+        """After the clock was set back, everything was seen as long ago as before: nobody is blind until it catches up.
+        A round tells of a moment some seconds past; that is no step."""
+        seen = self.seen
+        gap = 0.0 if seen.clock is None else now - seen.clock
+        if gap < -SET_BACK_S:
+            for name in ("progress_moved_at", "progress_seen_at", "canary_started", "canary_ended",
+                         "canary_unanswered_since"):  # fmt: skip
+                at = getattr(seen, name)
+                setattr(seen, name, None if at is None else at + gap)
+        seen.clock = now
 
     def _stuck(self, now: float) -> float | None:
         seen = self.seen

@@ -15,9 +15,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 
 from responder.model import Target
 
+log = structlog.get_logger()
 RETENTION = "2h"
 READY_TIMEOUT_S = 30.0
 PR_SET_PDEATHSIG = 1
@@ -96,7 +98,7 @@ class PrivatePrometheus:
         config.write_text(configuration(self.targets, self.scrape_interval_s))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        log = (self.folder / "prometheus.log").open("ab")
+        said = (self.folder / "prometheus.log").open("ab")
         try:
             self._child = await asyncio.create_subprocess_exec(
                 binary,
@@ -107,12 +109,12 @@ class PrivatePrometheus:
                 "--web.enable-lifecycle",
                 "--log.level=warn",
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=said,
+                stderr=said,
                 preexec_fn=_die_with_parent,
             )
         finally:
-            log.close()
+            said.close()
         await self._wait_ready()
 
     async def reload(self, targets: Sequence[Target]) -> None:
@@ -122,12 +124,16 @@ class PrivatePrometheus:
         if self._child and self._child.returncode is None:
             self._child.send_signal(signal.SIGHUP)
 
-    async def ensure(self) -> bool:
-        """Start it again if it died; True if it had to be."""
+    async def ensured(self) -> str:
+        """Where it answers; started again if it died. Never raises: rounds of detection go on without it."""
         if self._child is not None and self._child.returncode is not None:
-            await self.start()
-            return True
-        return False
+            hint = str(self.folder / "prometheus.log")
+            try:
+                await self.start()
+                log.error("prometheus.restarted", hint=hint)
+            except (PrometheusMissing, RuntimeError, OSError) as error:
+                log.error("prometheus.not_started", reason=str(error), hint=hint)
+        return self.url
 
     async def stop(self) -> None:
         """End it: TERM, three seconds, KILL."""

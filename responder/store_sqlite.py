@@ -8,6 +8,7 @@ wait for little else: with them only a few pieces of other work are committed, w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -148,6 +149,8 @@ class SqliteStore(Store):
     def _try(self, db: sqlite3.Connection, jobs: list[Job | None]) -> list[Ended]:
         ended: list[Ended] = []
         try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             db.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 if job is not None:
@@ -157,7 +160,9 @@ class SqliteStore(Store):
             reach("store.after_commit")
         except BaseException as error:  # whatever it was: nobody's work is on disk, and everybody is told
             if db.in_transaction:
-                db.execute("ROLLBACK")
+                # Where even that fails the next commit says so again; a thread that ends would answer nobody, ever.
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
             failure = StoreFull(f"no room on the disk of {self.folder}") if _no_room(error) else error
             ended = [(job[1], None, failure) for job in jobs if job is not None]
         return ended
@@ -203,7 +208,8 @@ def _one(db: sqlite3.Connection, work: Callable[[Db], Any]) -> tuple[Any, BaseEx
 
 
 def _no_room(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+    code = getattr(error, "sqlite_errorcode", 0)  # only what SQLite itself has raised has one
+    return isinstance(error, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _schema_of(db: sqlite3.Connection) -> int:

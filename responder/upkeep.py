@@ -29,6 +29,8 @@ LOOKS_IN_FLIGHT = 50
 STOCK_AT_ONCE = 50
 """Targets looked up in /proc in one round: each walks all processes of this host."""
 HEARTBEAT_TIMEOUT_S = 10.0
+ROUND_WITHIN_S = 120.0
+"""Without a round of detection for so long we are as good as dead, however well the rest of us is."""
 
 
 class Turns:
@@ -54,6 +56,8 @@ class Upkeep:
         self.probes = probes
         self.known = known
         self._turns, self._stocked = Turns(), Turns()
+        self.round_ended = time.monotonic()
+        """When the last round of detection did."""
         self.stopping: set[str] = set()
         """Targets whose log tells of a shutdown somebody asked for."""
 
@@ -161,7 +165,12 @@ class Upkeep:
             self.kit.telemetry.dead_letters.labels(name).set(counts.get((name, "dead"), 0))
 
     async def beat(self, url: str) -> None:
-        """Tell the dead man's switch that we live: this runs on the loop, and only after a write to the store."""
+        """Tell the dead man's switch that we live: this runs on the loop, after a write to the store, and only while
+        rounds of detection come to an end."""
+        late = time.monotonic() - self.round_ended
+        if late > ROUND_WITHIN_S:
+            log.error("heartbeat.withheld", reason=f"no round of detection has ended for {late:.0f} s")
+            return
         await self.kit.store.ping()
         answer = await get(self.kit.http, url, timeout=HEARTBEAT_TIMEOUT_S, max_bytes=1 << 16)
         if answer.reach != "ok" or answer.status is None or answer.status >= 400:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
@@ -34,7 +35,7 @@ OURS = "responder_"
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
-STATES, MEMORY, TOLD = "states", "memory", "told"
+STATES, MEMORY, TOLD, MISSED = "states", "memory", "told", "missed"
 FEW = 100
 """Answers so small are read on the loop."""
 TOLD_APART = 100
@@ -76,7 +77,9 @@ class Watch:
         """Target -> names of the models it serves."""
         self.known: frozenset[str] = frozenset()
         """Targets whose metrics Prometheus had in the last round."""
-        self._written: dict[int | None, tuple[str, str, str]] = {}
+        self._written: dict[int | None, tuple[str, ...]] = {}
+        self._onset_within_s = ONSET_TIMEOUT_S
+        """Nothing more in this round once Prometheus was too slow: hundreds may open at once, and all wait."""
         self._match_of: dict[str, dict[str, str]] = {}
         self._absent: dict[tuple[str, str], bool] = {}
         """What our own metrics say already."""
@@ -100,7 +103,10 @@ class Watch:
                 if text := rows.get(_key(STATES, share)):
                     earlier = States.model_validate_json(text)
                     self.states = joined(self.states, earlier, now)
-                    self.missed.since = min(filter(None, (earlier.at, self.missed.since)), default=None)
+                    # What the last life had not looked for, since Prometheus was silent, is looked for now.
+                    pending = float(rows.get(_key(MISSED, share)) or "inf")
+                    since = min(pending, earlier.at or pending, self.missed.since or pending)
+                    self.missed.since = None if since == math.inf else since
                 if text := rows.get(_key(MEMORY, share)):
                     self.memory = self.memory.joined(Memory.model_validate_json(text))
                 if text := rows.get(_key(TOLD, share)):
@@ -160,6 +166,7 @@ class Watch:
         )  # fmt: skip
         # In a thread: a round over a thousand servers must not hold up the loop that answers alerts.
         judged = await asyncio.to_thread(judge, one)
+        self._onset_within_s = ONSET_TIMEOUT_S
         self.states, self.memory = judged.states, judged.memory
         for change, incident, _ in (*judged.decisions, *self._abandoned(everywhere, now)):
             await self._adopt(change, incident, content)
@@ -283,9 +290,12 @@ class Watch:
     async def _adopt(self, change: Change, incident: Incident, content: Content) -> None:
         if change is Change.OPENED:
             match = self._match_of.get(next((s.target for s in incident.symptoms), incident.target), {})
+            began = time.monotonic()
             incident = await with_onset(
-                incident, content, match, self.prometheus.range, self.scrape_interval_s, ONSET_TIMEOUT_S
+                incident, content, match, self.prometheus.range, self.scrape_interval_s, self._onset_within_s
             )
+            if time.monotonic() - began >= ONSET_TIMEOUT_S:
+                self._onset_within_s = 0.0
             if all(s.source == FOUND_LATE for s in incident.symptoms):
                 incident = _found_late(incident)
         await self._book.put(change, incident)
@@ -305,10 +315,12 @@ class Watch:
         for share, mine in self._parts():
             states = self.states if share is None else only(self.states, mine)
             memory = (self.memory if share is None else self.memory.only(mine, owners)).model_dump_json()
-            seen = (states.model_copy(update={"at": None}).model_dump_json(), memory, stamp)
+            pending = str(self.missed.since or "")
+            seen = (states.model_copy(update={"at": None}).model_dump_json(), memory, stamp, pending)
             if self._written.get(share) != seen:
                 written[share] = seen
-                rows.update({_key(STATES, share): states.model_dump_json(), _key(MEMORY, share): memory})
+                rows.update({_key(STATES, share): states.model_dump_json(), _key(MEMORY, share): memory,
+                             _key(MISSED, share): pending})  # fmt: skip
         if rows:
             await self._write(rows)
             self._written = written

@@ -278,3 +278,21 @@ def test_an_incident_lists_no_more_symptoms_than_anybody_can_read() -> None:
     (grown,) = story.at(T0 + 5, *many, symptom("Loud", severity="critical"))
     assert grown.incident.severity is Severity.CRITICAL
     assert sum(entry.says == MORE for entry in grown.incident.timeline) == 1
+
+
+def test_a_clock_set_back_keeps_no_incident_open() -> None:
+    """Calm since a moment that is to come: the hold-down begins now, not when the clock has caught up."""
+    story = Story()
+    story.at(T0, symptom())
+    story.at(T0 + 10)
+    assert changes(story.at(T0 - 3600)) == ["unchanged"]
+    assert changes(story.at(T0 - 3600 + 31)) == ["resolved"]
+
+
+def test_a_clock_set_back_excuses_no_later_crash() -> None:
+    """A stop on request an hour ahead of now is no reason to keep quiet about what happens within this hour."""
+    story = Story((A, OTHER))
+    story.at(T0, stopping={"a:8000"})
+    story.at(T0 - 3600)
+    late = T0 - 3600 + 200
+    assert changes(story.at(late, down(at=late))) == ["opened"]

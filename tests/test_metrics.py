@@ -96,12 +96,27 @@ async def test_a_hanging_prometheus_gives_up_at_its_timeout() -> None:
         prometheus.close()
 
 
-async def test_a_dead_prometheus_is_silence() -> None:
-    """Nobody listens."""
+async def test_a_dead_prometheus_is_silence(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody listens; that is said at once, and not tried three times more, seconds apart, while a round waits."""
     prometheus = Prometheus("http://127.0.0.1:1", timeout_s=1)
     with pytest.raises(PrometheusSilent, match="cannot be reached"):
         await prometheus.instant("up")
     prometheus.close()
+    assert [record.message for record in caplog.records if "Retrying" in record.message] == []
+
+
+async def test_a_prometheus_that_has_moved_is_asked_where_it_is() -> None:
+    """A private one that was started again answers at another port, and all questions go there."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return body([])
+
+    async with serving(answer) as url:
+        prometheus = Prometheus("http://127.0.0.1:1", timeout_s=1)
+        prometheus.url = url
+        assert await prometheus.instant("up") == []
+        assert await prometheus.range("up", 0, 1, 1) == []
+        prometheus.close()
 
 
 async def test_an_oversized_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +160,51 @@ async def test_the_scrape_interval_of_our_target_is_found() -> None:
         assert await prometheus.scrape_interval([{"instance": "h:8000"}]) == 90.0
         assert await prometheus.scrape_interval([{"instance": "y"}]) is None
         prometheus.close()
+
+
+async def test_an_answer_that_trickles_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps every single read within its timeout; a round of detection must not wait for all."""
+    monkeypatch.setattr(metrics, "LONGER", 1)
+    gone = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100000"})
+        await response.prepare(request)
+        try:
+            while not gone.is_set():
+                await response.write(b" ")
+                await asyncio.sleep(0.02)
+        except ConnectionError:
+            gone.set()
+        return response
+
+    async with serving(answer) as url:
+        prometheus = Prometheus(url, timeout_s=0.3)
+        try:
+            async with asyncio.timeout(10):
+                with pytest.raises(PrometheusSilent, match="in time"):
+                    await prometheus.instant("up")
+                await gone.wait()
+        finally:
+            gone.set()
+            prometheus.close()
+
+
+async def test_connections_are_used_again() -> None:
+    """Reading an answer to its end gives the connection back, whether its length is said or it comes in chunks."""
+    peers = set()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        whole = body([{"metric": {}, "value": [1.5, "2"]}])
+        if len(peers) % 2:
+            whole.enable_chunked_encoding()
+        return whole
+
+    async with serving(answer) as url:
+        prometheus = Prometheus(url)
+        for _ in range(6):
+            assert await prometheus.instant("up") == [({}, 1.5, 2.0)]
+        prometheus.close()
+    assert len(peers) == 1

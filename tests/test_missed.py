@@ -101,6 +101,20 @@ async def test_what_was_found_firing_is_followed_until_it_is_gone(store: SqliteS
     assert hear(told, [from_alertmanager(payload, [TARGET], at)], NOW + 41).shown == ()
 
 
+async def test_a_clock_set_back_does_not_keep_us_from_looking(store: SqliteStore) -> None:
+    """An hour earlier by the clock: what has ended is known to have ended now, not in an hour."""
+    prometheus = Memory(every(NOW - 300, NOW))
+    missed = Missed(prometheus, store)  # type: ignore[arg-type]
+    await missed.look(NOW - 600, NOW, Content(), {"t": TARGET})
+    ((number, at, payload),) = await store.intake()
+    told = hear(Told(), [from_alertmanager(payload, [TARGET], at)], NOW).seen()
+    await store.drop_intake([number])
+    await missed.round(told, NOW + 3600, Content(), {"t": TARGET})
+    prometheus.firing = False
+    await missed.round(told, NOW + 20, Content(), {"t": TARGET})
+    assert len(await store.intake()) == 1
+
+
 @pytest.mark.prometheus
 def test_alerts_of_an_outage_are_recovered_from_a_real_prometheus_and_alertmanager() -> None:
     """The receiver is dead while six servers are sick, three of them only for a moment: all have an incident."""

@@ -197,3 +197,24 @@ async def test_samples_of_all_probes_come_as_answers_by_signal(scene: tuple[Worl
     assert answers["responder_log_running"] == (), "asked, and nothing known: no silence"
     (sample,) = answers["responder_expected_generation_rate"]
     assert (sample.value, sample.labels) == (100.0, {"target": "t"})
+
+
+async def test_a_clock_set_back_blinds_nobody(scene: tuple[World, Probe]) -> None:
+    """The engine freezes, and the clock goes back an hour: the next canary is asked now, and it is known to be flat."""
+    world, probe = scene
+    world.answer = Answer(False)
+    for moment in (0.0, 5.0):
+        world.now = 1_000_000.0 + moment
+        probe.progress(5.0, world.now)
+        await probe.look()
+        await settle(probe)
+    assert world.asked == 1
+    world.now -= 3600
+    for _ in range(2):
+        world.now += 11
+        probe.progress(5.0, world.now)
+        await probe.look()
+        await settle(probe)
+    assert world.asked == 2
+    flat, stuck = (value(probe, f"responder_probe_{name}_seconds", world.now) for name in ("flat", "canary_stuck"))
+    assert (flat, stuck) == (16.0, 11.0)

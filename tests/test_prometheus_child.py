@@ -36,7 +36,8 @@ def test_without_a_binary_the_message_says_how_to_get_one(monkeypatch: pytest.Mo
 
 @pytest.mark.prometheus
 async def test_it_scrapes_and_comes_back_after_a_kill(tmp_path: Path) -> None:
-    """Series of the target arrive; after SIGKILL `ensure` starts it again; `stop` leaves nothing."""
+    """Series of the target arrive; after SIGKILL it is started again, and asked where it answers now; `stop` leaves
+    nothing."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(text="vllm:num_requests_running 3\n")
@@ -57,13 +58,30 @@ async def test_it_scrapes_and_comes_back_after_a_kill(tmp_path: Path) -> None:
         assert rows[0][0]["instance"] == address
         assert rows[0][2] == 3.0
         assert await prometheus.scrape_interval([{"instance": address}]) == 1.0
-        prometheus.close()
         assert child._child is not None
         os.kill(child._child.pid, signal.SIGKILL)
         await child._child.wait()
-        assert await child.ensure()
+        before, prometheus.url = child.url, await child.ensured()
+        assert child.url != before
+        assert await prometheus.instant("vector(1)")
+        prometheus.close()
         pid = child._child.pid
     finally:
         await child.stop()
         await runner.cleanup()
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_one_that_cannot_be_started_again_ends_no_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its disk is full, say: the probes and others' alerts go on without it, and it is tried again."""
+    starts = tmp_path / "starts"
+    binary = tmp_path / "prometheus"
+    binary.write_text(f"#!/bin/sh\necho x >> {starts}\nexit 1\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("RESPONDER_PROMETHEUS", str(binary))
+    child = PrivatePrometheus(tmp_path, [], 1.0)
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        await child.start()
+    assert await child.ensured() == child.url
+    assert await child.ensured() == child.url
+    assert starts.read_text() == "x\n" * 3

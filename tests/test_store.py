@@ -283,3 +283,33 @@ async def test_large_payloads_are_read_a_few_at_a_time(store: Store) -> None:
         sizes.append([len(row[2]["alerts"][0]) >> 20 for row in rows])
         await store.drop_intake(row[0] for row in rows)
     assert sizes == [[5], [1, 1], [3]]
+
+
+async def test_a_commit_that_cannot_even_be_undone_answers_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails twice in a row: who waits is told, and the thread lives on for whoever comes next."""
+    fails = {"COMMIT": 1, "ROLLBACK": 1}
+
+    class Frail(sqlite3.Connection):
+        def execute(self, sql: str, *args: object) -> sqlite3.Cursor:
+            if fails.get(sql, 0) > 0:
+                fails[sql] -= 1
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *args)  # type: ignore[arg-type]
+
+    store = SqliteStore(tmp_path)
+    monkeypatch.setattr(store, "_open_file", lambda whole=store._open_file: frail(whole(), tmp_path, Frail))
+    store.open()
+    async with asyncio.timeout(10):
+        with pytest.raises(sqlite3.OperationalError):
+            await store.save_incident(incident("i1"))
+        await store.save_incident(incident("i2"))
+        assert [i.id for i, _, _ in await store.incidents()] == ["i2"]
+    store.close()
+
+
+def frail(made: sqlite3.Connection, folder: Path, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+    """The same file through another kind of connection."""
+    made.close()
+    return sqlite3.connect(folder / "responder.db", isolation_level=None, factory=kind)

@@ -19,7 +19,7 @@ from responder.config import RetentionPart
 from responder.folder import folder_of
 from responder.model import Delivery, Inventory, ProcessInfo, Target
 from responder.store_db import StoreRefused
-from responder.upkeep import Turns, Upkeep
+from responder.upkeep import ROUND_WITHIN_S, Turns, Upkeep
 from tests.flow import NOW, Listener, incident, kit
 
 
@@ -77,6 +77,19 @@ async def test_the_heartbeat_says_that_we_can_still_write(kept: Kit, switch: Any
     kept.store.close()
     with pytest.raises(StoreRefused):
         await upkeep.beat(url)
+    assert heard == ["GET"]
+
+
+async def test_the_heartbeat_stops_where_detection_has_stopped(kept: Kit, switch: Any) -> None:
+    """Everything runs but the rounds that find trouble: that is what a dead man's switch is for."""
+    url, heard = switch
+    upkeep = Upkeep(kept, {}, lambda: frozenset())
+    upkeep.round_ended -= ROUND_WITHIN_S + 1
+    with structlog.testing.capture_logs() as said:
+        await upkeep.beat(url)
+    assert (heard, [line["event"] for line in said]) == ([], ["heartbeat.withheld"])
+    upkeep.round_ended += ROUND_WITHIN_S
+    await upkeep.beat(url)
     assert heard == ["GET"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from responder import watch as module
 from responder.correlate import Policy
 from responder.metrics import PrometheusSilent
 from responder.model import Change, Content, Incident, Rule, Severity, Signal, Silence, Target
@@ -267,3 +269,43 @@ async def test_a_payload_that_cannot_be_written_down_does_not_end_detection(worl
     await world.store.add_intake(payload, world.now, limit=10)
     assert [change for change, _ in await world.rounds(1)] == [Change.OPENED]
     assert await world.store.intake() == []
+
+
+async def test_a_slow_prometheus_holds_up_a_storm_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told before the round ends: when looking for one onset took all its time, the others are not looked
+    for."""
+    monkeypatch.setattr(module, "ONSET_TIMEOUT_S", 0.01)
+    spent: list[float] = []
+
+    async def slow(incident: Incident, *_: object) -> Incident:
+        spent.append(_[-1])  # type: ignore[arg-type]
+        await asyncio.sleep(spent[-1])
+        return incident
+
+    monkeypatch.setattr(module, "with_onset", slow)
+    targets = {f"t{n}": Target(name=f"t{n}", url="http://h:1", match={"instance": f"h:{n}"}) for n in range(5)}
+    for n in range(5):
+        payload = told("firing")
+        payload["alerts"][0]["labels"]["instance"] = f"h:{n}"
+        await world.store.add_intake(payload, world.now, limit=10)
+    assert len(await world.watch.tick(CONTENT, targets, {}, ())) == 5
+    assert spent == [0.01, 0.0, 0.0, 0.0, 0.0]
+
+
+async def test_what_was_missed_is_looked_for_by_a_second_life_too(world: World) -> None:
+    """Prometheus was silent all through the first one: the outage before it is not forgotten."""
+    await world.rounds(1)
+    world.now += 600
+    labels = {"alertname": "Other", **LABELS, "class": "high_ttft"}
+    world.remembered = [(labels, [world.now - 300.0, world.now - 285.0])]
+    world.silent = True
+    for _ in range(2):
+        world.watch = world.new()
+        await world.watch.restore()
+        await world.rounds(10)
+    world.silent = False
+    assert [change for change, _ in await world.rounds(10)][:1] == [Change.OPENED]
+    world.watch = world.new()
+    await world.watch.restore()
+    assert world.watch.missed.since is not None
+    assert world.watch.missed.since > world.now - 60
