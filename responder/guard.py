@@ -21,6 +21,7 @@ COMES_BACK_S = 1.0
 """A daemon that is restarted takes longer than this to come up on a busy host; the server should not wait for it. If it
 is faster, the lock lets one of us through and the other one finds it done."""
 LOOK_EVERY_S = 0.25
+AGAIN_S = 5.0
 STOP_TIMEOUT_S = 1800.0
 """The answer to a stop comes when the trace is written; it has taken minutes."""
 REFUSED_FOR_S = 60.0
@@ -40,7 +41,11 @@ def main(path: str) -> int:
             return 0
         now = time.monotonic()
         if now >= due or (died is not None and now - died >= COMES_BACK_S):
-            done = settle(path, key)
+            try:
+                done = settle(path, key)
+            except OSError:  # no room to write down what we are about to do: then it is done when there is
+                time.sleep(AGAIN_S)
+                continue
             if done is not None:
                 return done
         if died is None and select.select([0], [], [], LOOK_EVERY_S)[0]:

@@ -36,6 +36,8 @@ REFUSED_FOR_S = 60.0
 OTHERS_GRACE_S = 15.0
 """How long after it is due another host's guard is left to end what it watches over."""
 TRY_EVERY_S = 1.0
+AGAIN_S = 5.0
+"""When we could not write down what we are about to do."""
 START_TIME = re.compile(rb"^process_start_time_seconds ([0-9.e+]+)", re.MULTILINE)
 GUARD = Path(__file__).with_name("guard.py")
 GUARD_START_S = 10.0
@@ -156,7 +158,14 @@ class Obligations:
 
     async def _settle(self, obligation: str) -> Obligation:
         try:
-            return await self._until_settled(obligation)
+            while True:
+                try:
+                    return await self._until_settled(obligation)
+                except KeyError:  # nothing of this name is owed
+                    raise
+                except Exception as error:  # a full disk, a database that is away: what is owed stays owed
+                    log.error("obligation.unsettled", id=obligation, reason=f"{type(error).__name__}: {error}"[:200])
+                await asyncio.sleep(AGAIN_S)
         finally:
             self._tasks.pop(obligation, None)
 

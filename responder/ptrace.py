@@ -7,19 +7,24 @@ hit another process under a recycled number.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+
+import structlog
 
 from responder import proc
 from responder.aside import aside
 from responder.model import Inventory, ProcessInfo
 
+log = structlog.get_logger()
 SETTLE_S = 0.5
 """A detach takes effect within milliseconds; what is stopped after this long stays so."""
 LOOK_S = 5.0
@@ -76,6 +81,17 @@ def candidates(inventory: Inventory, roles: Iterable[str], rank: int | None = No
         if process.role in wanted and (rank is None or process.rank == rank) and state_of(process) != "gone"
     ]
     return sorted(found, key=lambda process: (order.get(process.role, 3), process.rank or 0, process.pid))
+
+
+@contextlib.asynccontextmanager
+async def looked_after(process: ProcessInfo) -> AsyncIterator[None]:
+    """Around the run of a tracer: where it is broken off, the tracer is killed, and nobody else looks what it left."""
+    try:
+        yield
+    except BaseException:
+        if note := await asyncio.shield(left_stopped(process)):
+            log.warning("target.continued", says=note)
+        raise
 
 
 async def left_stopped(process: ProcessInfo) -> str:

@@ -86,7 +86,8 @@ async def _dump(
             if left < 0.1:
                 return done | {"error": "no time left for it"}
             argv = [how.tool, "dump", *how.flags, "--pid", str(process.pid)]
-            said = await how.runner.run(argv, timeout=min(how.timeout_s, left), max_bytes=1 << 20)
+            async with ptrace.looked_after(process):
+                said = await how.runner.run(argv, timeout=min(how.timeout_s, left), max_bytes=1 << 20)
             done["killed"] = done["killed"] or said.code is None
             if said.code is None or how.stops:
                 # At once: a target that a killed tracer left stopped must not stand until the last round is over.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,6 +20,7 @@ from responder import guard
 from responder.capture.step import DutyRefused
 from responder.model import Obligation, Target
 from responder.obligations import Obligations
+from responder.store_db import StoreFull
 from responder.store_sqlite import SqliteStore
 from tests.profiled import Fake, fake_vllm, life, until
 
@@ -216,3 +221,41 @@ def guards(data: Path) -> list[int]:
             if b"guard.py" in line and str(data).encode() in line:
                 found.append(int(entry.name))
     return found
+
+
+async def test_what_could_not_be_written_down_is_owed_all_the_same(
+    duties: Obligations, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the end is due: it is tried again, and sent when there is room."""
+    monkeypatch.setattr("responder.obligations.AGAIN_S", 0.01, raising=False)
+    item = await owe(duties, fake)
+    whole, full = duties.shelf.save_obligation, iter((True,))
+
+    async def save(changed: Obligation) -> None:
+        if next(full, False):
+            raise StoreFull("no room")
+        await whole(changed)
+
+    monkeypatch.setattr(duties.shelf, "save_obligation", save)
+    assert (await duties.settle(item.id)).note == "stopped: HTTP 200"
+    assert len(fake.asked("stop")) == 1
+
+
+def test_the_guard_outlives_a_full_disk(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes down that it stops before it does; where there is no room for that, it waits for some."""
+    item = Obligation(id="o", target="t", url=fake.url, step="s", opened_at=1.0, due_at=2.0, repeat_safe=True)
+    path = tmp_path / "o.json"
+    path.write_text(item.model_dump_json())
+    whole, full = guard.write, iter((True,))
+
+    def write(*what: Any) -> None:
+        if next(full, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(*what)
+
+    monkeypatch.setattr(guard, "write", write)
+    monkeypatch.setattr(guard, "detach", lambda: None)
+    monkeypatch.setattr(guard, "AGAIN_S", 0.01, raising=False)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"{}\n")))
+    assert guard.main(str(path)) == 0
+    assert len(fake.asked("stop")) == 1

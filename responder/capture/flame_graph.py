@@ -66,7 +66,8 @@ async def _record(scene: Scene, tool: str, process: ProcessInfo, what: What, fil
     argv += ["--duration", str(what.seconds), "--rate", str(what.rate), "--threads"]
     argv += ["--nonblocking"] if not (what.blocking or what.native) else []
     argv += ["--native"] if what.native else []
-    said = await scene.runner.run(argv, timeout=what.seconds + START_S, max_bytes=1 << 16)
+    async with ptrace.looked_after(process):
+        said = await scene.runner.run(argv, timeout=what.seconds + START_S, max_bytes=1 << 16)
     note = await ptrace.left_stopped(process)
     try:
         raw = await aside(lambda: _head(file), timeout=5.0)

@@ -7,6 +7,7 @@ where. Refused when the disk could not hold it twice over.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -100,7 +101,12 @@ async def _write(
     core = Path(f"{prefix}.{process.pid}")
     # Made beforehand, so that what gdb then fills is its owner's alone to read.
     await aside(lambda: os.close(os.open(core, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)), timeout=5.0)
-    said = await scene.runner.run([gcore, "-o", str(prefix), str(process.pid)], timeout=what.deadline_s)
+    try:
+        async with ptrace.looked_after(process):
+            said = await scene.runner.run([gcore, "-o", str(prefix), str(process.pid)], timeout=what.deadline_s)
+    except BaseException:  # broken off in the middle: gigabytes of half a core help nobody
+        await asyncio.shield(aside(lambda: core.unlink(missing_ok=True), timeout=5.0))
+        raise
     note = await ptrace.left_stopped(process)
     size = await aside(lambda: core.stat().st_size if core.exists() else 0, timeout=5.0)
     meta |= {"path": str(core), "bytes": size, "seconds": round(said.seconds, 3)}

@@ -92,7 +92,8 @@ async def _backtraces(scene: Scene, gdb: str, process: ProcessInfo, deadline: fl
     argv = [gdb, "-nx", "-batch", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
     argv += ["-ex", "set pagination off", "-ex", "set print frame-arguments none", "-ex", "set backtrace limit 64"]
     argv += ["-ex", f"attach {process.pid}", "-ex", "thread apply all bt", "-ex", "detach"]
-    said = await scene.runner.run(argv, timeout=deadline, max_bytes=4 << 20)
+    async with ptrace.looked_after(process):
+        said = await scene.runner.run(argv, timeout=deadline, max_bytes=4 << 20)
     text = said.stdout
     if said.code is None:
         return text, said.seconds, f"gdb had not ended after {deadline:g} s and was killed"

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
+from responder import proc
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Outcome, ProcessInfo
 from responder.waiting import Dump, Frame, Thread, process_waits
@@ -24,6 +25,7 @@ ANSWER_S = 2.0
 MAX_STACKS = 1 << 20
 ROLES = ("api_server", "engine_core", "worker")
 CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-fA-F]+)", re.MULTILINE)
+BOOTED = re.compile(rb"^btime (\d+)$", re.MULTILINE)
 STATE = re.compile(r"^State:\s*(\S)", re.MULTILINE)
 THREAD = re.compile(
     r"^(?:Current thread|Thread) 0x([0-9a-fA-F]+)(?: \[(.*?)\])? \(most recent call first\):", re.MULTILINE
@@ -61,6 +63,8 @@ async def _ask(scene: Scene, process: ProcessInfo, number: signal.Signals, folde
         return b"", f"does not catch {number.name}, which would kill it: not asked"
     if state is not None and state[1] in "Tt":
         return b"", "is stopped and cannot answer"
+    if not await _the_same(scene, process):
+        return b"", "is gone, and its number is another process's: not asked"
     path = f"/proc/{process.pid}/root{folder}/stacks-{_inner(status, process.pid)}.txt"
     before = len(await _stacks(scene, path))
     await scene.runner.run(["kill", f"-{number.value}", str(process.pid)], timeout=2.0)
@@ -72,6 +76,19 @@ async def _ask(scene: Scene, process: ProcessInfo, number: signal.Signals, folde
             return now, ""
         said = now
     return said, "" if said else "did not answer the signal"
+
+
+async def _the_same(scene: Scene, process: ProcessInfo) -> bool:
+    """Whether the number still means this process: to somebody else's the signal may mean anything."""
+    try:
+        seen = proc.parse_stat(await scene.runner.read(f"/proc/{process.pid}/stat", max_bytes=1 << 12))
+        shift = 0.0
+        if scene.inventory is None or not scene.inventory.local:  # start times are told by the clock of that host
+            booted = BOOTED.search(await scene.runner.read("/proc/stat", max_bytes=1 << 20))
+            shift = float(booted[1]) - proc.BOOT_AT if booted else 0.0
+    except OSError:
+        return False
+    return seen is not None and abs(seen.started_at + shift - process.started_at) < proc.SAME_START_S
 
 
 async def _stacks(scene: Scene, path: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,15 +11,16 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from responder import flame, proc
+from responder import flame, proc, ptrace, pyspy
 from responder.capture import flame_graph, gcore, gdb
-from responder.capture.step import Fetched
+from responder.capture.step import Command, Fetched, Scene
 from responder.model import Inventory, Outcome, ProcessInfo
 from responder.runner import LocalRunner
 from tests.doubles import BRIEF, scene
@@ -215,3 +217,62 @@ def test_shares_of_a_recording() -> None:
 def test_a_broken_recording_is_none(raw: bytes) -> None:
     """No picture of nothing."""
     assert flame.read_speedscope(raw) is None
+
+
+# ------------------------------------------------------------------------------------------------------- broken off
+
+
+class Cut:
+    """A runner whose tracer is killed in the middle: its target stands still, and half a core lies there."""
+
+    def __init__(self, known: Inventory, folder: Path) -> None:
+        self.pid, self.folder = known.processes[0].pid, folder
+        self.begun = asyncio.Event()
+
+    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 0) -> Command:
+        if "--nonblocking" in argv and "dump" in argv:
+            return Command(1, b"", b"no", 0.0, False)
+        os.kill(self.pid, signal.SIGSTOP)
+        while all(thread.state not in proc.STOPPED for thread in proc.threads(self.pid).values()):
+            await asyncio.sleep(0.001)
+        for core in self.folder.glob("responder-core-*"):
+            core.write_bytes(b"half of it")
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def dumped(where: Scene, _: object) -> object:
+    assert where.inventory is not None
+    how = pyspy.Dumping(where.runner, "py-spy", (), rounds=1, apart_s=0.0, budget_s=9.0, timeout_s=9.0)
+    return await pyspy.dump_all(how, where.inventory.processes)
+
+
+@pytest.mark.parametrize(
+    ("fetching", "params"),
+    [
+        (gdb.fetch, gdb.Whom()),
+        (flame_graph.fetch, flame_graph.What(role="worker")),
+        (gcore.fetch, gcore.CoreOf(role="worker")),
+        (dumped, None),
+    ],
+)
+async def test_a_tracer_that_is_broken_off_leaves_its_target_running(
+    waiting: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetching: Any, params: Any
+) -> None:
+    """The capture is ended because it hurts, or we are stopped: nothing stands still, and no half a core is left."""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(ptrace, "find_tool", lambda: "/usr/bin/py-spy")
+    monkeypatch.setattr(gcore, "refusal", lambda *_: "")
+    if params is not None and "folder" in type(params).model_fields:
+        params = params.model_copy(update={"folder": str(tmp_path)})
+    runner = Cut(waiting, tmp_path)
+    async with scene(inventory=waiting, runner=runner) as where:
+        work = asyncio.create_task(fetching(where, params))
+        async with asyncio.timeout(30):
+            await runner.begun.wait()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+    assert work.cancelled()
+    assert runs(waiting)
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from responder import proc
 from responder.capture.signal_stacks import fetch, parse, read
 from responder.capture.step import NoParams
 from responder.model import Inventory, Outcome, ProcessInfo
@@ -33,8 +34,10 @@ stuck_here()
 
 
 def process(pid: int, role: str) -> ProcessInfo:
-    """A process of a server."""
-    return ProcessInfo(pid=pid, ppid=1, started_at=0.0, role=role, name=f"VLLM::{role}")  # type: ignore[arg-type]
+    """A process of a server, as it runs now."""
+    seen = proc.stat(pid)
+    began = seen.started_at if seen else 0.0
+    return ProcessInfo(pid=pid, ppid=1, started_at=began, role=role, name=f"VLLM::{role}")  # type: ignore[arg-type]
 
 
 def child(how: str, folder: Path) -> subprocess.Popen[str]:
@@ -65,6 +68,20 @@ async def test_those_that_catch_it_answer_and_the_others_live(tmp_path: Path) ->
     assert b"stuck_here" in got.files[f"engine_core-{good.pid}.txt"]
     assert "would kill it: not asked" in got.reason
     assert "is gone" in got.reason
+
+
+async def test_another_process_under_the_number_gets_no_signal(tmp_path: Path) -> None:
+    """The engine has died and its number came round: to whoever has it now the signal may mean anything."""
+    with child("catches", tmp_path) as other:
+        gone = process(other.pid, "engine_core").model_copy(update={"started_at": 5.0})
+        environment = {"RESPONDER_RECORDER": str(tmp_path), "RESPONDER_STACKS_SIGNAL": "SIGUSR2"}
+        inventory = Inventory(at=0.0, local=True, processes=(gone,), environment=environment)
+        async with make_scene(inventory=inventory) as scene:
+            got = await fetch(dataclasses.replace(scene, runner=LocalRunner()), NoParams())
+        other.kill()
+    assert (got.outcome, got.files) == (Outcome.FAILED, {})
+    assert "another process's: not asked" in got.reason
+    assert [path for path in tmp_path.rglob("stacks-*") if path.stat().st_size] == []
 
 
 @pytest.mark.parametrize("value", ["", "SIGKILL", "SIGTERM"])
