@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from bench.faults.__main__ import choose
-from bench.faults.feeling import judge
+from bench.faults.feeling import judge, words
 from bench.faults.history import parsed
 from bench.faults.keep import keep
 from bench.faults.pool import LONG, Pool
@@ -112,6 +112,15 @@ def test_a_fault_counts_only_when_clients_felt_it(ttft: float, felt: bool) -> No
     wanted = [Feels(measure="ttft_p50", at_least=3)]
     found = judge(wanted, calls(0.1), 10, calls(ttft, at=100), 100, 110, None)
     assert [item.holds for item in found] == [felt]
+
+
+@pytest.mark.parametrize(("ttft", "holds"), [(1.9, True), (10.0, False)])
+def test_a_control_whose_clients_wait_is_none(ttft: float, holds: bool) -> None:
+    """Seconds and not a ratio: what was usual does not matter where the limit is reached."""
+    wanted = [Feels(measure="ttft_p99", at_most_s=2.0)]
+    found = judge(wanted, calls(0.1), 10, calls(ttft, at=100), 100, 110, None)
+    assert found[0].holds is holds
+    assert ("OVER THE LIMIT" in words(found)) is not holds
 
 
 def test_answers_after_the_fault_do_not_count_as_answers() -> None:

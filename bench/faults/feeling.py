@@ -52,6 +52,8 @@ def _one(wanted: Feels, usual: float | None, value: float | None) -> Measured:
             found = float("inf")  # nobody got a first token at all
     holds = found is not None and (wanted.at_least is None or found >= wanted.at_least)
     holds = holds and (wanted.at_most is None or (found is not None and found <= wanted.at_most))
+    if wanted.at_most_s is not None:
+        holds = value is not None and value <= wanted.at_most_s
     return Measured(wanted, None if wanted.measure in SHARES else usual, value, holds)
 
 
@@ -61,5 +63,6 @@ def words(measured: Sequence[Measured]) -> str:
     for item in measured:
         usual = "" if item.usual is None else f" (usual {item.usual:.3g})"
         value = "none" if item.value is None else f"{item.value:.3g}"
-        out.append(f"{item.wanted.measure} {value}{usual}{'' if item.holds else ' NOT FELT'}")
+        wrong = " NOT FELT" if item.wanted.at_most_s is None else " OVER THE LIMIT"
+        out.append(f"{item.wanted.measure} {value}{usual}{'' if item.holds else wrong}")
     return ", ".join(out)

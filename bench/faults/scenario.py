@@ -71,6 +71,8 @@ class Feels(Part):
     ]  # fmt: skip
     at_least: float | None = None
     at_most: float | None = None
+    at_most_s: float | None = None
+    """Seconds, whatever was usual: clients that wait longer than the shipped limits are no control."""
 
 
 class Variant(Part):
