@@ -6,6 +6,7 @@ by the daemon's HTTP. An answer counts only before the expiry; nobody's answer m
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from responder.folder import safe_name, write_atomic
@@ -61,6 +62,13 @@ class Approvals:
         """Open questions, oldest first."""
         found = [self.of(*path.stem.rsplit(".", 1)) for path in self.folder.glob("*.json")]
         return tuple(sorted((i for i in found if i and i.decision == "pending"), key=lambda i: i.asked_at))
+
+    def forget(self, before: float, keep: Collection[str]) -> None:
+        """Remove what was asked and answered before then (unix seconds), but of the incidents in `keep`."""
+        kept = {safe_name(name) for name in keep}
+        for path in [p for p in self.folder.glob("*.*") if p.suffix in (".json", ".answer")]:
+            if path.stem.rpartition(".")[0] not in kept and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
 
     def _answer(self, item: Approval, decision: str, who: str, now: float) -> Approval:
         item = item.model_copy(update={"decision": decision, "who": who, "decided_at": now})

@@ -11,7 +11,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from responder.folder import write_atomic
@@ -45,6 +45,13 @@ class Buttons:
         got = ID.fullmatch(button_id)
         row = self._read(got[1]).get(got[2]) if got else None
         return Button.model_validate(row) if row else None
+
+    def forget(self, before: float, keep: Collection[str]) -> None:
+        """Remove what was last shown before then (unix seconds), but of the incidents in `keep`."""
+        kept = {self._token(name) for name in keep}
+        for path in self.folder.glob("*.json"):
+            if path.stem not in kept and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
 
     def _read(self, token: str) -> dict[str, dict[str, object]]:
         try:

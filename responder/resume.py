@@ -16,6 +16,7 @@ from responder.case import Case, Kit, show_others
 from responder.correlate import worse
 from responder.killpoint import reach
 from responder.model import CapturePolicy, Evidence, Incident, Outcome, Plan, StepCall, TimelineEntry, Timings
+from responder.ptrace import left_stopped
 from responder.replay import evidence_again
 
 log = structlog.get_logger()
@@ -115,9 +116,19 @@ async def _settled(kit: Kit, case: Case, evidence_id: str, state: str, entry: di
         await kit.store.drop_step(case.incident.id, evidence_id)
         return None
     log.warning("step.interrupted", incident=case.incident.id, step=entry["evidence"]["step"])
+    await _set_going(kit, case, entry["evidence"]["step"])
     audit = {"what": "step interrupted", "step": entry["evidence"]["step"], "target": case.target.name}
     await kit.store.end_step(case.incident.id, evidence_id, entry, (kit.clock(), audit))
     return entry
+
+
+async def _set_going(kit: Kit, case: Case, step: str) -> None:
+    """A tracer that was killed together with us may have left the server standing, and nobody else knows of it."""
+    known, ran = kit.inventories.get(case.target.name), kit.steps.get(step)
+    if known is None or not known.local or ran is None or not any("PTRACE" in need for need in ran.needs):
+        return
+    for note in filter(None, [await left_stopped(process) for process in known.processes]):
+        log.warning("target.continued", incident=case.incident.id, step=step, says=note)
 
 
 def _entry(item: Evidence) -> dict[str, Any]:

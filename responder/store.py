@@ -14,6 +14,7 @@ from responder.store_look import Look
 from responder.store_work import Work, put_deliveries
 
 NO_LIMIT = (1 << 63) - 1
+FORGOTTEN_AT_ONCE = 500
 READ_AT_ONCE = 4 << 20
 """Characters of waiting payloads; as objects they are some ten times as much. One may be as large by itself."""
 
@@ -58,6 +59,24 @@ class Store(Look, Work):
             put_deliveries(db, deliveries)
 
         await self._do(work)
+
+    async def forget(self, before: float) -> int:
+        """Forget incidents that were over by then (unix seconds) and of which everybody has been told, with their steps
+        and messages; how many. The audit log and engineers' words stay."""
+        found = (
+            "SELECT id, body FROM incidents WHERE state='resolved' AND stage='resolved' AND opened_at<? AND NOT EXISTS "
+            "(SELECT 1 FROM deliveries WHERE incident=incidents.id AND state='pending') LIMIT ?"
+        )
+
+        def work(db: Db) -> int:
+            rows = db.execute(found, (before, FORGOTTEN_AT_ONCE)).fetchall()
+            ids = [(name,) for name, body in rows if (json.loads(body).get("resolved_at") or before) < before]
+            for sql in ("DELETE FROM steps WHERE incident=?", "DELETE FROM deliveries WHERE incident=?",
+                        "DELETE FROM incidents WHERE id=?"):  # fmt: skip
+                db.executemany(sql, ids)
+            return len(ids)
+
+        return await self._do(work)
 
     # ---------------------------------------------------------------------------------------- rule timers
 

@@ -13,10 +13,11 @@ from responder import inventory as inventories
 from responder import logwatch
 from responder.artifacts import ArtifactsSilent
 from responder.ask import get
+from responder.buttons import Buttons
 from responder.case import Kit
 from responder.config import RetentionPart
 from responder.folder import expire
-from responder.model import Inventory, Target
+from responder.model import Inventory, Silence, Target
 from responder.probe import Probe
 from responder.where import discover_there
 
@@ -29,6 +30,10 @@ LOOKS_IN_FLIGHT = 50
 STOCK_AT_ONCE = 50
 """Targets looked up in /proc in one round: each walks all processes of this host."""
 HEARTBEAT_TIMEOUT_S = 10.0
+FORGOTTEN_AFTER_S = 86_400.0
+"""At the earliest: what comes back soon goes on under its number, and with it the ids of messages."""
+SILENCES_KEPT_S = 86_400.0
+"""After their end: of many old files the newest would not be read any more."""
 ROUND_WITHIN_S = 120.0
 """Without a round of detection for so long we are as good as dead, however well the rest of us is."""
 
@@ -134,12 +139,15 @@ class Upkeep:
         """Delete the oldest closed incidents past age or size, here and where all replicas see them; none that is open
         or that somebody has still to be told of."""
         store, now = self.kit.store, self.kit.clock()
+        unfinished = await store.unfinished()
         gone = await asyncio.to_thread(
-            expire, self.kit.data_dir, open_ids=await store.unfinished(), now=now, max_age_s=part.age,
-            max_bytes=part.size,
-        )  # fmt: skip
+            expire, self.kit.data_dir, open_ids=unfinished, now=now, max_age_s=part.age, max_bytes=part.size
+        )
         if gone:
             log.info("folders.expired", incidents=gone)
+        await asyncio.to_thread(self._clear_beside, unfinished, now, part.age)
+        if forgotten := await store.forget(now - max(part.age, FORGOTTEN_AFTER_S)):
+            log.info("incidents.forgotten", count=forgotten)
         if self.kit.mirror is not None:
             try:
                 gone = await self.kit.mirror.expire(
@@ -150,6 +158,19 @@ class Upkeep:
             else:
                 if gone:
                     log.info("artifacts.expired", incidents=gone)
+
+    def _clear_beside(self, unfinished: Collection[str], now: float, age_s: float) -> None:
+        """What piles up beside the folders: questions, buttons, and silences that are over."""
+        Buttons(self.kit.data_dir / "buttons").forget(now - age_s, unfinished)
+        if self.kit.approvals is not None:
+            self.kit.approvals.forget(now - age_s, unfinished)
+        for path in (self.kit.data_dir / "silences").glob("*.json"):
+            try:
+                over = Silence.model_validate_json(path.read_bytes()).ends_at < now - SILENCES_KEPT_S
+            except (OSError, ValueError):
+                continue
+            if over:
+                path.unlink(missing_ok=True)
 
     async def count_queues(self) -> None:
         """How many messages wait for each receiver, how many have been given up, and whether the disk is full."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from responder import proc
 from responder import respond as module
 from responder.capture.step import Fetched, Scene
 from responder.case import Case, Kit
 from responder.folder import folder_of
-from responder.model import Change, StepCall, Target
+from responder.model import Change, Inventory, ProcessInfo, StepCall, Target
 from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
@@ -171,3 +177,27 @@ async def test_an_update_that_was_written_and_not_queued_is_told_after_the_resta
     second.responder.handle(Change.UNCHANGED, known)
     told = json.loads((await second.listener.until("update")).body)
     assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}
+
+
+async def test_a_server_that_a_tracer_of_ours_left_standing_is_set_going(life: Any) -> None:
+    """Tracer and daemon were killed together in the middle: the next life knows from the journal where to look."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        seen = proc.stat(server.pid)
+        assert seen is not None
+        process = ProcessInfo(pid=server.pid, ppid=1, started_at=seen.started_at, role="worker", name="W")
+        tracer = dataclasses.replace(counted("deep", 1, []), needs=("root or CAP_SYS_PTRACE",))
+        first = life(tracer)
+        await first.kit.store.save_incident(incident())
+        await begin(first.kit, case_of(first.kit), StepCall(step="deep", rung=1), "deep")
+        await first.die()
+        os.kill(server.pid, signal.SIGSTOP)
+        while proc.stat(server.pid).state not in proc.STOPPED:  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+        second = life(tracer)
+        second.kit.inventories["t"] = Inventory(at=0.0, local=True, processes=(process,))
+        second.responder.handle(Change.UNCHANGED, incident())
+        await second.listener.until("final")
+        after = proc.stat(server.pid)
+        server.kill()
+    assert after is not None
+    assert after.state not in proc.STOPPED

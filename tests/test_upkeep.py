@@ -13,11 +13,13 @@ import pytest
 import structlog
 from aiohttp import web
 
+from responder.approvals import Approvals
 from responder.artifacts import WORK_KEPT_S, FolderArtifacts, Mirror
+from responder.buttons import Buttons
 from responder.case import Kit
 from responder.config import RetentionPart
-from responder.folder import folder_of
-from responder.model import Delivery, Inventory, ProcessInfo, Target
+from responder.folder import folder_of, write_atomic
+from responder.model import Approval, Button, Delivery, Inventory, ProcessInfo, Silence, Target
 from responder.store_db import StoreRefused
 from responder.upkeep import ROUND_WITHIN_S, Turns, Upkeep
 from tests.flow import NOW, Listener, incident, kit
@@ -120,6 +122,43 @@ async def test_what_all_replicas_see_expires_like_what_lies_here(kept: Kit, tmp_
     for root in (tmp_path / "incidents", tmp_path / "shared" / "incidents"):
         assert sorted(path.name for path in root.iterdir()) == ["new", "open", "untold"]
     assert await shared.names("work") == []
+
+
+async def test_what_piles_up_beside_the_folders_goes_with_them(kept: Kit) -> None:
+    """Rows, questions, buttons and silences of what is long over; never of what is open, untold or still holds."""
+    long_ago, day = NOW - 40 * 86400, 86400.0
+    kept.approvals = Approvals(kept.data_dir / "approvals")
+    buttons = Buttons(kept.data_dir / "buttons")
+    stories = {"old": {"state": "resolved", "resolved_at": long_ago + 5}, "open": {},
+               "untold": {"state": "resolved", "resolved_at": long_ago + 5},
+               "long": {"state": "resolved", "resolved_at": NOW - day}}  # fmt: skip
+    ids = {}
+    for name, over in stories.items():
+        stage = "resolved" if over else "final"
+        await kept.store.save_incident(incident(id=name, opened_at=long_ago, **over), stage=stage, revision=1)
+        await kept.store.begin_step(
+            name, "look", {"evidence": {"started_at": long_ago}}, (long_ago, {"what": "begins"})
+        )
+        state = "pending" if name == "untold" else "delivered"
+        await kept.store.add_deliveries(
+            [Delivery(id=name, incident=name, revision=1, receiver="listener", stage="final", state=state)]
+        )
+        question = Approval(incident=name, step="gcore", target="t", rung=3, asked_at=long_ago, expires_at=long_ago + 9)
+        kept.approvals.ask(question)
+        (ids[name],) = buttons.offer(name, [Button(action="right", incident=name, target="t", cause="c")])
+    for path in [*(kept.data_dir / "approvals").iterdir(), *(kept.data_dir / "buttons").iterdir()]:
+        os.utime(path, (long_ago, long_ago))
+    for name, ends in (("over", NOW - 2 * day), ("lately", NOW - day / 2), ("holds", NOW + day)):
+        silence = Silence(id=name, match={"target": "t"}, starts_at=long_ago, ends_at=ends)
+        write_atomic(kept.data_dir / "silences" / f"{name}.json", silence.model_dump_json().encode())
+    await Upkeep(kept, {}, lambda: frozenset()).clear_up(RetentionPart())
+    assert sorted(i.id for i, _, _ in await kept.store.incidents()) == ["long", "open", "untold"]
+    assert {d.id for d in await kept.store.deliveries()} == {"long", "open", "untold"}
+    assert (await kept.store.steps("old"), len(await kept.store.steps("open"))) == ([], 1)
+    assert len(await kept.store.audit("old")) == 1
+    assert sorted(path.stem for path in (kept.data_dir / "silences").iterdir()) == ["holds", "lately"]
+    assert {name for name in stories if kept.approvals.of(name, "gcore")} == {"open", "untold"}
+    assert {name for name, button in ids.items() if buttons.meant(button.id)} == {"open", "untold"}
 
 
 @pytest.mark.parametrize(("found", "kept_pids"), [([11], [11, 12]), ([21], [21]), ([21, 22], [21, 22]), ([], [11, 12])])

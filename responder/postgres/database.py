@@ -92,6 +92,8 @@ class Database:
                             pass
             except (*LOST, TimeoutError) as error:
                 log.debug("database.again", channel=channel, reason=str(error)[:200])
+            except Exception:  # whatever it was about this once: who waits to be told waits for ever without us
+                log.exception("database.not_attended", channel=channel)
             await asyncio.sleep(AGAIN_S)
 
 

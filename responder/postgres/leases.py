@@ -68,10 +68,11 @@ class Leases:
         while True:
             await asyncio.sleep(self.patience.beat_s)
             try:
-                await self.beat(patience_s=0.0)
-            except DatabaseSilent as error:
-                log.warning("leases.silent", reason=str(error))
-                await self._drop_stale()
+                try:
+                    await self.beat(patience_s=0.0)
+                except DatabaseSilent as error:
+                    log.warning("leases.silent", reason=str(error))
+                    await self._drop_stale()
             except Exception:  # whatever goes wrong in here, the next beat must come: without it all is lost
                 log.exception("leases.failed")
 

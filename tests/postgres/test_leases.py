@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import pytest
 
 from responder.model import Delivery, Incident, Severity
-from responder.postgres.database import Database, ThreadedDatabase, Translated
+from responder.postgres.database import Connection, Database, DatabaseSilent, ThreadedDatabase, Translated
 from responder.postgres.leases import Leases
 from responder.postgres.store import PostgresStore
-from responder.shares import SHARES, LeaseLost, share_of
+from responder.shares import SHARES, LeaseLost, Patience, share_of
 from responder.store_db import StoreRefused
 from responder.store_tables import SCHEMA
 from tests.cluster import Cluster
@@ -281,3 +282,51 @@ async def test_a_share_held_again_is_written_only_after_its_memory_was_read_agai
     assert len(await a.store.intake()) == 1
     await a.store.save_timers({"told/0": '{"newest": 1}'}, ())
     assert (await a.store.timers())["told/0"] == '{"newest": 1}'
+
+
+async def test_a_beat_comes_after_whatever_went_wrong_with_the_last_one() -> None:
+    """Also when letting go of what is stale fails: a replica that is heard of no more loses everything."""
+
+    class Away:
+        """A database that does not answer."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+            self.often = asyncio.Event()
+
+        async def ask(self, *_: Any, **__: Any) -> None:
+            self.asked += 1
+            if self.asked >= 3:
+                self.often.set()
+            raise DatabaseSilent("no answer")
+
+    async def gained(_: Collection[int]) -> None:
+        raise AssertionError
+
+    async def lost(_: Collection[int]) -> None:
+        raise RuntimeError("somebody else's fault")
+
+    away = Away()
+    leases = Leases(away, "a", gained=gained, lost=lost, patience=Patience(0.01))  # type: ignore[arg-type]
+    leases.holdings.confirm([(1, 1)], 0.0)
+    leases._task = asyncio.create_task(leases._beats())
+    async with asyncio.timeout(10):
+        await away.often.wait()
+    await leases.stop()
+
+
+async def test_whatever_goes_wrong_while_attending_it_is_attended_again(database: str) -> None:
+    """A mistake of ours, once, must not leave everybody waiting who waits to be told."""
+    times = iter((True,))
+    again = asyncio.Event()
+
+    async def work(_: Connection) -> None:
+        if next(times, False):
+            raise KeyError("a mistake")
+        again.set()
+
+    task = asyncio.create_task(Database(database).attend("x", 0.1, work))
+    async with asyncio.timeout(20):
+        await again.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
