@@ -313,3 +313,20 @@ def frail(made: sqlite3.Connection, folder: Path, kind: type[sqlite3.Connection]
     """The same file through another kind of connection."""
     made.close()
     return sqlite3.connect(folder / "responder.db", isolation_level=None, factory=kind)
+
+
+async def test_what_is_long_over_is_forgotten_and_nothing_else(store: Store) -> None:
+    """Not what is open, untold, still to be delivered, or was over only lately."""
+    for name, over_at, stage in (("old", 5.0, "resolved"), ("open", None, "final"), ("untold", 5.0, "final"),
+                                 ("queued", 5.0, "resolved"), ("late", 50.0, "resolved")):  # fmt: skip
+        state = "resolved" if over_at else "open"
+        await store.save_incident(
+            incident(name, state, 1.0).model_copy(update={"resolved_at": over_at}), stage=stage, revision=1
+        )
+        sent = "pending" if name == "queued" else "delivered"
+        await store.add_deliveries(
+            [Delivery(id=name, incident=name, revision=1, receiver="r", stage="final", state=sent)]
+        )
+    assert [await store.forget(20.0), await store.forget(20.0)] == [1, 0]
+    assert sorted(i.id for i, _, _ in await store.incidents()) == ["late", "open", "queued", "untold"]
+    assert sorted(d.id for d in await store.deliveries()) == ["late", "open", "queued", "untold"]
