@@ -49,7 +49,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     series = await asyncio.to_thread(_series, case)
     traces = await asyncio.to_thread(stored_traces, case.folder, tuple(case.evidence))
     series = charts.with_limits(series, case.incident.symptoms, kit.content.rules)
-    experience = await kit.experience(case) if kit.experience and not quick else Experience()
+    experience = await _experience(kit, case) if kit.experience and not quick else Experience()
     # No await from here to the report: what is said and what was weighed must be of one moment.
     weigh(kit, case)
     if stage == "resolved" and case.incident.state == "open":
@@ -100,6 +100,16 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     kit.outbox.wake()
     top = report.verdict.hypotheses[0]
     log.info("report.published", stage=stage, revision=report.revision, cause=top.cause, status=top.status.value)
+
+
+async def _experience(kit: Kit, case: Case) -> Experience:
+    """What earlier incidents say. A fault in it, or in what they left, costs these lines and not the report."""
+    assert kit.experience is not None
+    try:
+        return await kit.experience(case)
+    except Exception:  # whatever it is: somebody waits for the rest
+        log.exception("experience.failed", incident=case.incident.id)
+        return Experience()
 
 
 async def _draw(kit: Kit, report: Report, case: Case) -> dict[str, str]:

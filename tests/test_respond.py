@@ -324,3 +324,15 @@ async def test_a_flow_that_fails_is_taken_up_again_and_counted(flow: Any, monkey
     responder.handle(Change.OPENED, incident())
     await listener.until("final")
     assert b"responder_incidents_failed_total 2.0" in parts.telemetry.page()
+
+
+async def test_what_earlier_incidents_left_costs_no_report(flow: Any) -> None:
+    """A fault in what is only told beside it: the report is told without."""
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+
+    async def fails(_: Any) -> Any:
+        raise ZeroDivisionError
+
+    parts.experience = fails
+    responder.handle(Change.OPENED, incident())
+    assert cause_of(await listener.until("final")) == ("c", "confirmed")

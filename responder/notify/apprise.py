@@ -44,7 +44,7 @@ class AppriseUrls:
 
     async def send(self, http: aiohttp.ClientSession, message: Message) -> Sent:
         """One attempt. Apprise says only whether all went well, so a failure is in doubt."""
-        if message.stage == "update" and message.earlier.get("cause") == message.cause and message.earlier:
+        if message.stage == "update" and not message.news:
             return Sent("delivered", "not sent: nothing new for a receiver that cannot edit", receipt=message.receipt)
         try:
             urls = (secret_text(self.settings.urls, self.settings.urls_file) or "").split()
@@ -59,7 +59,7 @@ class AppriseUrls:
             return Sent("dead", f"URL number {bad} is not one that Apprise knows", receipt=message.receipt)
         if not fine:
             return Sent("ambiguous", "Apprise could not tell all of its services", receipt=message.receipt)
-        return Sent("delivered", receipt=receipt_of({"cause": message.cause}))
+        return Sent("delivered", receipt=receipt_of(message.told))
 
 
 def _tell(urls: list[str], message: Message) -> tuple[int, bool]:

@@ -70,8 +70,8 @@ class Digest:
         return bool(self.ts) and self.told.get(message.incident) == self.rows.get(message.incident)
 
     def due(self, now: float) -> bool:
-        """Whether it may be written now."""
-        return not self.ts or now - self.edited_at >= EDIT_GAP_S
+        """Whether it may be written now; also when the clock was set back since."""
+        return not self.ts or not 0 <= now - self.edited_at < EDIT_GAP_S
 
     def written(self, ts: str, now: float) -> None:
         """It was written as it is."""

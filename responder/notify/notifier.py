@@ -70,6 +70,23 @@ class Message:
         hypotheses = self.report.get("hypotheses") or []
         return f"{hypotheses[0]['cause']} {hypotheses[0]['status']}" if hypotheses else ""
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What of this message later ones are measured by; for the receipt of a receiver that cannot edit."""
+        incident = self.report.get("incident") or {}
+        return {
+            "cause": self.cause,
+            "class": str(incident.get("class", "")),
+            "severity": str(incident.get("severity", "")),
+        }
+
+    @property
+    def news(self) -> bool:
+        """Whether people must hear of an update where nothing can be edited: another cause, or it has become worse."""
+        earlier = self.earlier
+        worse = any(earlier.get(name, value) != value for name, value in self.told.items())
+        return not earlier or "cause" not in earlier or worse
+
 
 @dataclass(frozen=True)
 class Sent:

@@ -81,7 +81,7 @@ class SlackWebhook:
 
     async def send(self, http: aiohttp.ClientSession, message: Message) -> Sent:
         """One attempt."""
-        if message.stage == "update" and message.earlier and message.earlier.get("cause") == message.cause:
+        if message.stage == "update" and not message.news:
             return Sent("delivered", "not posted: nothing new and this webhook cannot edit", receipt=message.receipt)
         try:
             url = web_address(secret_text(self.settings.url, self.settings.url_file) or "")
@@ -103,10 +103,10 @@ class SlackWebhook:
         """Part of a storm: one message for all, and another one only a while later, since it cannot be edited."""
         digest, now = self.digest, self._clock()
         digest.take(message)
-        receipt = receipt_of({"digest": "told", "cause": message.cause})
+        receipt = receipt_of({"digest": "told", **message.told})
         if digest.shown(message):
             return Sent("delivered", COVERED, receipt=receipt)
-        if digest.ts and not digest.over_now and now - digest.edited_at < digest.within_s:
+        if digest.ts and not digest.over_now and 0 <= now - digest.edited_at < digest.within_s:
             return Sent("retry", "waits for the next message about the storm", receipt=receipt)
         payload = {"text": digest.words(), "blocks": digest.blocks(self.settings.link), "unfurl_links": False,
                    "unfurl_media": False}  # fmt: skip
@@ -132,7 +132,7 @@ class SlackWebhook:
 
     def _verdict(self, answer: aiohttp.ClientResponse, words: str, message: Message) -> Sent:
         if answer.status == 200:
-            return Sent("delivered", receipt=receipt_of({"cause": message.cause}))
+            return Sent("delivered", receipt=receipt_of(message.told))
         reason = f"HTTP {answer.status}: {words.strip()[:80]}"
         if answer.status in (408, 429):
             return Sent("retry", reason, retry_after(answer.headers.get("Retry-After"), self._clock()))

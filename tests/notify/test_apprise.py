@@ -7,6 +7,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from responder.notify.apprise import AppriseReceiver, AppriseUrls
+from tests.notify.conftest import message_of
+from tests.sample_report import sample
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ async def test_an_update_with_nothing_new_is_not_sent(service, http, message):
     final = await notifier.send(http, message("final"))
     await notifier.send(http, message("update", receipt=final.receipt))
     assert len(seen) == 1
+
+
+async def test_what_has_become_worse_is_sent(service, http):
+    """The same cause, another class: a pager must hear of it."""
+    notifier, seen, _ = service
+    report = sample("update")
+    before = report.incident.model_copy(update={"incident_class": "slow_decode"})
+    first = await notifier.send(http, message_of(report.model_copy(update={"incident": before})))
+    assert report.incident.incident_class != "slow_decode"
+    await notifier.send(http, message_of(report, receipt=first.receipt))
+    assert len(seen) == 2
 
 
 async def test_a_failure_is_in_doubt(service, http, message):

@@ -207,3 +207,12 @@ async def test_a_webhook_tells_a_storm_now_and_then(slack, http, clock, tmp_path
     texts = [message["text"] for message in slack.messages.values()]
     assert texts[-1] == "55 incidents at once: 0 open, 55 resolved"
     assert len(texts) < 5 + 5 + 6
+
+
+async def test_a_clock_set_back_does_not_silence_a_storm(bot, slack, http, clock):
+    """An hour earlier by the clock: what is new is in the digest now, not when the clock has caught up."""
+    notifier, receipts = bot(), {}
+    await tell(notifier, http, clock, "first", range(8), receipts)
+    clock.now -= 3600
+    sent = await notifier.send(http, message(9, "first", ""))
+    assert sent.outcome == "delivered"

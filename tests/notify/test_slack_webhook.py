@@ -4,6 +4,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
+from responder.model import Severity
 from responder.notify.slack_webhook import SlackWebhook, SlackWebhookReceiver
 from tests.notify.conftest import message_of
 from tests.sample_report import CAPACITY, KV, sample
@@ -36,6 +37,19 @@ async def test_another_leading_cause_is_news(http, slack, message):
     await notifier(slack).send(http, changed)
     assert len(slack.messages) == 2
     assert all(m["unfurl_links"] is False and m["unfurl_media"] is False for m in slack.messages.values())
+
+
+async def test_what_has_become_worse_is_news(http, slack):
+    """The same cause, but it wakes people now: where nothing can be edited it would be seen nowhere else."""
+    as_it_was, critical = sample("update"), Severity.CRITICAL
+    mild = as_it_was.model_copy(
+        update={"incident": as_it_was.incident.model_copy(update={"severity": Severity.WARNING})}
+    )
+    assert as_it_was.incident.severity is critical
+    first = await notifier(slack).send(http, message_of(mild))
+    same = await notifier(slack).send(http, message_of(mild, receipt=first.receipt))
+    await notifier(slack).send(http, message_of(as_it_was, receipt=same.receipt))
+    assert len(slack.messages) == 2
 
 
 @pytest.mark.parametrize(
