@@ -295,6 +295,9 @@ class App:
 
     async def reload(self) -> str:
         """Take the configuration anew; on any problem the old one stays. Returns '' or the problems in words."""
+        if self.missing:
+            log.warning("config.not_reloaded", reason=self.missing)
+            return f"not now, we are {self.missing}: send it again"
         try:
             fresh = await asyncio.to_thread(self.again)
         except ContentRefused as error:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
+import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+log = structlog.get_logger()
+CLOCK_EVERY_S = 1.0
+STEP_S = 1.0
+"""A smaller step of the clock makes a round no later than this."""
 
 
 class Rounds:
@@ -23,6 +31,7 @@ class Rounds:
         )
         self._running: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._clock: asyncio.Task[None] | None = None
 
     def add(self, work: Callable[..., Awaitable[Any]], seconds: float, args: Sequence[Any] = ()) -> None:
         """Do it every so many seconds, never twice at once."""
@@ -33,15 +42,29 @@ class Rounds:
     def start(self) -> None:
         """The first round of each comes after its interval."""
         self._scheduler.start()
+        self._clock = asyncio.create_task(self._mind_the_clock(), name="clock")
 
     async def stop(self) -> None:
         """No further round; those that run are cancelled and waited for. Idempotent."""
         self._stopping = True
+        if self._clock is not None:
+            self._clock.cancel()
         if self._scheduler.running:
             self._scheduler.pause()
             await asyncio.sleep(0)  # a round that was begun a moment ago enters `_round`, which knows why it is ended
             self._scheduler.shutdown(wait=False)
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _mind_the_clock(self) -> None:
+        """The library goes by the clock on the wall: set back by an hour, it would begin no round for an hour."""
+        ahead = time.time() - time.monotonic()
+        while True:
+            await asyncio.sleep(CLOCK_EVERY_S)
+            before, ahead = ahead, time.time() - time.monotonic()
+            if ahead < before - STEP_S:
+                log.warning("clock.set_back", seconds=round(before - ahead))
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(self._scheduler.timezone))
 
     async def _round(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
         task = asyncio.current_task()

@@ -154,6 +154,15 @@ async def test_a_bad_reload_leaves_the_running_configuration(tmp_path: Path) -> 
             await app.stop()
 
 
+async def test_a_reload_before_everything_is_there_changes_nothing(tmp_path: Path) -> None:
+    """A hangup while we start: said in words, not half of it in force."""
+    loaded = load_all(settings("http://127.0.0.1:1", tmp_path, free_port()))
+    other = load_all(settings("http://127.0.0.1:2", tmp_path, free_port()))
+    app = App(loaded, lambda: other)
+    assert "starting" in await app.reload()
+    assert app.loaded is loaded
+
+
 async def test_a_second_daemon_on_the_same_data_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     """The first one goes on."""
     async with served(Pretender()) as url:

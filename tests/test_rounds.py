@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from datetime import datetime, timedelta, tzinfo
 
+import apscheduler.schedulers.base as schedulers
+import apscheduler.triggers.interval as intervals
 import pytest
 
+from responder import rounds as module
 from responder.rounds import Rounds
 
 SOON_S = 0.01
@@ -86,6 +91,34 @@ async def test_a_round_that_fails_is_told_and_the_next_one_comes(caplog: pytest.
         await again.wait()
     await rounds.stop()
     assert any("raised an exception" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_clock_set_back_stops_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an hour: the next round comes now, not in an hour."""
+    behind = 0.0
+
+    class Wall(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(seconds=behind)
+
+    for part in (schedulers, intervals, module):
+        monkeypatch.setattr(part, "datetime", Wall, raising=False)
+    real = time.time
+    monkeypatch.setattr(module, "CLOCK_EVERY_S", 0.01, raising=False)
+    monkeypatch.setattr(time, "time", lambda: real() - behind)
+    work, rounds = Work(), Rounds()
+    work.go.set()
+    rounds.add(work.round, SOON_S)
+    rounds.start()
+    async with asyncio.timeout(20):
+        await work.entered.wait()
+        behind = 3600.0
+        for _ in range(3):
+            await asyncio.sleep(0)
+            work.entered.clear()
+            await work.entered.wait()
+    await rounds.stop()
 
 
 class _Other:

@@ -79,7 +79,8 @@ class Patrol:
         now, kept = self.clock(), self.shelf.targets()
         for name, target in targets.items():
             state = self.watched.setdefault(name, Watched())
-            if not target.canary or now < state.due_at or (state.task and not state.task.done()):
+            waits = now < state.due_at <= now + self.interval_s  # longer: the clock was set back
+            if not target.canary or waits or (state.task and not state.task.done()):
                 continue
             records = self.shelf.of(name) if kept(name) else ()
             if not records:

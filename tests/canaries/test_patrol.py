@@ -100,6 +100,16 @@ async def test_corruption_is_told_within_five_minutes_at_a_probe_a_minute(watch:
     assert watch.alerts() == set()
 
 
+async def test_a_clock_set_back_lets_nobody_go_unasked(watch: Watch) -> None:
+    """An hour earlier by the clock: the next canary is asked now, not in an hour."""
+    watch.patrol.shelf.keep(record())
+    await watch.pass_time(10)
+    asked = watch.patrol.watched["t"].probes
+    watch.now -= 3600
+    await watch.pass_time(4)
+    assert watch.patrol.watched["t"].probes == asked + 1
+
+
 async def test_one_odd_answer_alarms_nobody(watch: Watch) -> None:
     """It is asked again ten seconds later, and that one is right."""
     watch.patrol.shelf.keep(record())
