@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from responder.capture import gcore
 from responder.case import Case, Kit, show_others
 from responder.correlate import worse
 from responder.killpoint import reach
@@ -116,19 +117,25 @@ async def _settled(kit: Kit, case: Case, evidence_id: str, state: str, entry: di
         await kit.store.drop_step(case.incident.id, evidence_id)
         return None
     log.warning("step.interrupted", incident=case.incident.id, step=entry["evidence"]["step"])
-    await _set_going(kit, case, entry["evidence"]["step"])
+    await _tidy(kit, case, Evidence.model_validate(entry["evidence"]))
     audit = {"what": "step interrupted", "step": entry["evidence"]["step"], "target": case.target.name}
     await kit.store.end_step(case.incident.id, evidence_id, entry, (kit.clock(), audit))
     return entry
 
 
-async def _set_going(kit: Kit, case: Case, step: str) -> None:
-    """A tracer that was killed together with us may have left the server standing, and nobody else knows of it."""
-    known, ran = kit.inventories.get(case.target.name), kit.steps.get(step)
+async def _tidy(kit: Kit, case: Case, item: Evidence) -> None:
+    """A tracer that was killed together with us may have left the server standing, or gigabytes of half a core, and
+    nobody else knows of it."""
+    known, ran = kit.inventories.get(case.target.name), kit.steps.get(item.step)
     if known is None or not known.local or ran is None or not any("PTRACE" in need for need in ran.needs):
         return
-    for note in filter(None, [await left_stopped(process) for process in known.processes]):
-        log.warning("target.continued", incident=case.incident.id, step=step, says=note)
+    notes = [await left_stopped(process) for process in known.processes]
+    if item.step == gcore.STEP.name:
+        pids = {process.pid for process in known.processes}
+        notes += [f"{path} removed" for path in await asyncio.to_thread(
+            gcore.remove_half, item.params, pids, item.started_at)]  # fmt: skip
+    for note in filter(None, notes):
+        log.warning("step.tidied", incident=case.incident.id, step=item.step, says=note)
 
 
 def _entry(item: Evidence) -> dict[str, Any]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
+import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +37,8 @@ STOCK_AT_ONCE = 50
 HEARTBEAT_TIMEOUT_S = 10.0
 FORGOTTEN_AFTER_S = 86_400.0
 """At the earliest: what comes back soon goes on under its number, and with it the ids of messages."""
+SCRATCH = re.compile(r"responder-(?:doctor|flame|fr|nsys|trace)-[a-z0-9_]{8}")
+SCRATCH_KEPT_S = 3600.0
 SILENCES_KEPT_S = 86_400.0
 """After their end: of many old files the newest would not be read any more."""
 ROUND_WITHIN_S = 120.0
@@ -171,6 +178,13 @@ class Upkeep:
                 continue
             if over:
                 path.unlink(missing_ok=True)
+
+        for path in Path(tempfile.gettempdir()).glob("responder-*-*"):
+            # Working folders of captures and charts are gone with them, unless we were killed meanwhile.
+            if SCRATCH.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                status = path.stat()
+                if status.st_uid == os.getuid() and status.st_mtime < now - SCRATCH_KEPT_S:
+                    shutil.rmtree(path, ignore_errors=True)
 
     async def count_queues(self) -> None:
         """How many messages wait for each receiver, how many have been given up, and whether the disk is full."""

@@ -36,6 +36,7 @@ ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
 STATES, MEMORY, TOLD, MISSED = "states", "memory", "told", "missed"
+MUTED_AT_MOST_S = 60.0
 FEW = 100
 """Answers so small are read on the loop."""
 TOLD_APART = 100
@@ -80,6 +81,8 @@ class Watch:
         self._written: dict[int | None, tuple[str, ...]] = {}
         self._onset_within_s = ONSET_TIMEOUT_S
         """Nothing more in this round once Prometheus was too slow: hundreds may open at once, and all wait."""
+        self._unanswered: Mapping[str, str] = {}
+        """Signals nobody answered about in the last round, and why."""
         self._match_of: dict[str, dict[str, str]] = {}
         self._absent: dict[tuple[str, str], bool] = {}
         """What our own metrics say already."""
@@ -160,7 +163,7 @@ class Watch:
         one = Round(
             now=now, content=content, targets=targets, everywhere=everywhere, answers=answers,
             responsive=frozenset(name for name, probe in probes.items() if probe.responsive(now)),
-            sound=frozenset(sound), muted=frozenset(name for name, until in self.muted.items() if now < until),
+            sound=frozenset(sound), muted=frozenset(name for name, until in self.muted.items() if is_muted(until, now)),
             stopping=frozenset(stopping), silences=silences, told=self.told.shown,
             incidents=tuple(self.incidents.values()), states=self.states, memory=self.memory, policy=self.policy,
         )  # fmt: skip
@@ -194,17 +197,24 @@ class Watch:
         """One query per signal the rules compare (and per rule of another shape), for all targets at once."""
         wanted = queries(content.rules, content.signals, ALWAYS)
         names = list(wanted)
-        got = await asyncio.gather(*(self._one(name, wanted[name]) for name in names))
+        why: dict[str, str] = {}
+        got = await asyncio.gather(*(self._one(name, wanted[name], why) for name in names))
+        if news := sorted(set(why) - set(self._unanswered)):
+            # Said once: a signal nobody answers about makes no rule true, for ever.
+            log.warning("prometheus.silent", signals=news[:10], count=len(news), of=len(names), reason=why[news[0]])
+        if back := sorted(set(self._unanswered) - set(why)):
+            log.info("prometheus.answers", signals=back[:10], count=len(back), of=len(names))
+        self._unanswered = why
         silent = sum(answer is None for answer in got)
         self.telemetry.evaluations.labels("ok" if silent == 0 else "partial" if silent < len(got) else "silent").inc()
         self.telemetry.prometheus_up.set(float(silent < len(got)))
         return dict(zip(names, got, strict=True))
 
-    async def _one(self, name: str, expr: str) -> tuple[Sample, ...] | None:
+    async def _one(self, name: str, expr: str, why: dict[str, str]) -> tuple[Sample, ...] | None:
         try:
             rows = await self.prometheus.instant(widen(expr, self.scrape_interval_s))
         except PrometheusSilent as error:
-            log.debug("prometheus.silent", signal=name, reason=str(error))
+            why[name] = str(error)
             return None
         if len(rows) < FEW:
             return _samples(name, rows)
@@ -333,6 +343,12 @@ class Watch:
 
     async def _write(self, rows: dict[str, str]) -> None:
         await self.store.save_timers(rows, ())
+
+
+def is_muted(until: float, now: float) -> bool:
+    """Whether metrics still show a capture of ours: while it runs (no end yet), and shortly after it; an end further
+    away was set before the clock went back."""
+    return now < until <= now + MUTED_AT_MOST_S or math.isinf(until)
 
 
 def _progress(

@@ -26,7 +26,7 @@ from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
 from responder.resume import begin
-from tests.flow import Listener, brings, incident, kit, step, symptom
+from tests.flow import NOW, Listener, brings, incident, kit, step, symptom
 
 TARGET = Target(name="t", url="")
 
@@ -201,3 +201,21 @@ async def test_a_server_that_a_tracer_of_ours_left_standing_is_set_going(life: A
         server.kill()
     assert after is not None
     assert after.state not in proc.STOPPED
+
+
+async def test_half_a_core_that_a_killed_life_left_is_removed(life: Any, tmp_path: Path) -> None:
+    """Gigabytes beside the server that no report will ever name."""
+    half = tmp_path / f"responder-core-{int(NOW) + 1}.4000000"
+    core = dataclasses.replace(counted("gcore", 3, []), needs=("root or CAP_SYS_PTRACE",))
+    first = life(core)
+    await first.kit.store.save_incident(incident())
+    call = StepCall(step="gcore", rung=3, params={"folder": str(tmp_path)})
+    await begin(first.kit, case_of(first.kit), call, "gcore")
+    await first.die()
+    half.write_bytes(b"half of it")
+    second = life(core)
+    process = ProcessInfo(pid=4000000, ppid=1, started_at=1.0, role="engine_core", name="E")
+    second.kit.inventories["t"] = Inventory(at=0.0, local=True, processes=(process,))
+    second.responder.handle(Change.UNCHANGED, incident())
+    await second.listener.until("final")
+    assert not half.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,6 +160,18 @@ async def test_what_piles_up_beside_the_folders_goes_with_them(kept: Kit) -> Non
     assert sorted(path.stem for path in (kept.data_dir / "silences").iterdir()) == ["holds", "lately"]
     assert {name for name in stories if kept.approvals.of(name, "gcore")} == {"open", "untold"}
     assert {name for name, button in ids.items() if buttons.meant(button.id)} == {"open", "untold"}
+
+
+async def test_what_a_killed_capture_left_beside_us_goes(
+    kept: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A working folder nobody works in any more; not one of now, nor somebody else's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, now, other = (Path(tempfile.mkdtemp(prefix=p)) for p in ("responder-flame-", "responder-trace-", "other-"))
+    for path, age in ((old, 7200), (now, 5), (other, 7200)):
+        os.utime(path, (NOW - age, NOW - age))
+    await Upkeep(kept, {}, lambda: frozenset()).clear_up(RetentionPart())
+    assert (old.exists(), now.exists(), other.exists()) == (False, True, True)
 
 
 @pytest.mark.parametrize(("found", "kept_pids"), [([11], [11, 12]), ([21], [21]), ([21, 22], [21, 22]), ([], [11, 12])])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from responder import watch as module
 from responder.correlate import Policy
@@ -309,3 +310,25 @@ async def test_what_was_missed_is_looked_for_by_a_second_life_too(world: World) 
     await world.watch.restore()
     assert world.watch.missed.since is not None
     assert world.watch.missed.since > world.now - 60
+
+
+async def test_who_does_not_answer_is_said_once_and_when_it_answers_again(world: World) -> None:
+    """An answer that is refused for its size is no 'all is well': somebody must be able to see it."""
+    world.garbage = {"w"}
+    with structlog.testing.capture_logs() as said:
+        await world.rounds(3)
+        world.garbage = set()
+        await world.rounds(2)
+    assert [(line["event"], line["signals"]) for line in said if line["event"].startswith("prometheus.")] == [
+        ("prometheus.silent", ["waiting"]), ("prometheus.answers", ["waiting"]),
+    ]  # fmt: skip
+
+
+async def test_a_clock_set_back_mutes_nothing_for_longer(world: World) -> None:
+    """A capture had just ended: its shadow is seconds long, not an hour and some seconds."""
+    world.now = 1_000_000.0
+    world.watch.muted = {"t": world.now + 20}
+    world.waiting = 9
+    assert await world.rounds(3) == []
+    world.now -= 3600
+    assert [change for change, _ in await world.rounds(4)] == [Change.OPENED]

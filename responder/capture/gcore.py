@@ -11,9 +11,9 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,7 @@ from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skippe
 from responder.model import Fact, Outcome, ProcessInfo
 
 META = "gcore.json"
+BEGUN_WITHIN_S = 30.0
 SPARE = 2.0
 """Free disk must be this many times the core: the server itself writes there, too."""
 KEEP_FREE = 1 << 30
@@ -92,6 +93,18 @@ def _free(folder: str) -> int | None:
     except OSError:
         return None
     return there.f_bavail * there.f_frsize
+
+
+def remove_half(params: Mapping[str, Any], pids: Collection[int], began: float) -> list[str]:
+    """Cores begun at about `began` (unix seconds) whose end nobody saw: we were killed meanwhile. Blocks."""
+    gone = []
+    for path in Path(CoreOf.model_validate(params).folder).glob("responder-core-*.*"):
+        stamp, _, pid = path.name.removeprefix("responder-core-").partition(".")
+        ours = stamp.isdigit() and pid.isdigit() and int(pid) in pids
+        if ours and -BEGUN_WITHIN_S <= int(stamp) - began <= BEGUN_WITHIN_S:
+            path.unlink(missing_ok=True)
+            gone.append(str(path))
+    return gone
 
 
 async def _write(

@@ -163,6 +163,16 @@ async def test_gcore_refused_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_half_a_core_of_an_earlier_life_is_known_by_whose_and_when(tmp_path: Path) -> None:
+    """Of this server, begun when the step was; everybody else's and older ones stay."""
+    for name in ("responder-core-1000.7", "responder-core-1000.8", "responder-core-500.7", "core.7"):
+        (tmp_path / name).write_bytes(b"x")
+    assert gcore.remove_half({"folder": str(tmp_path)}, {7}, 998.4) == [str(tmp_path / "responder-core-1000.7")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "core.7", "responder-core-1000.8", "responder-core-500.7",
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------------------------------------------- flame graph
 
 
