@@ -121,6 +121,7 @@ def test_a_control_whose_clients_wait_is_none(ttft: float, holds: bool) -> None:
     found = judge(wanted, calls(0.1), 10, calls(ttft, at=100), 100, 110, None)
     assert found[0].holds is holds
     assert ("OVER THE LIMIT" in words(found)) is not holds
+    assert judge(wanted, calls(0.1), 10, [], 100, 110, None)[0].holds
 
 
 def test_answers_after_the_fault_do_not_count_as_answers() -> None:

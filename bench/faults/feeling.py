@@ -39,12 +39,13 @@ def judge(
         "answers_changed": None if answers_changed is None else float(answers_changed),
     }
     return [
-        _one(want, getattr(before, want.measure, None), shares.get(want.measure, getattr(inside, want.measure, None)))
+        _one(want, getattr(before, want.measure, None), shares.get(want.measure, getattr(inside, want.measure, None)),
+             nobody_came=not during)  # fmt: skip
         for want in wanted
     ]
 
 
-def _one(wanted: Feels, usual: float | None, value: float | None) -> Measured:
+def _one(wanted: Feels, usual: float | None, value: float | None, *, nobody_came: bool) -> Measured:
     found = value
     if wanted.measure not in SHARES:
         found = value / usual if value is not None and usual else None
@@ -53,7 +54,7 @@ def _one(wanted: Feels, usual: float | None, value: float | None) -> Measured:
     holds = found is not None and (wanted.at_least is None or found >= wanted.at_least)
     holds = holds and (wanted.at_most is None or (found is not None and found <= wanted.at_most))
     if wanted.at_most_s is not None:
-        holds = value is not None and value <= wanted.at_most_s
+        holds = nobody_came or (value is not None and value <= wanted.at_most_s)
     return Measured(wanted, None if wanted.measure in SHARES else usual, value, holds)
 
 
