@@ -39,8 +39,12 @@ def judge(
         "answers_changed": None if answers_changed is None else float(answers_changed),
     }
     return [
-        _one(want, getattr(before, want.measure, None), shares.get(want.measure, getattr(inside, want.measure, None)),
-             nobody_came=not during)  # fmt: skip
+        _one(
+            want,
+            getattr(before, want.measure, None),
+            shares.get(want.measure, getattr(inside, want.measure, None)),
+            nobody_came=not during,
+        )  # fmt: skip
         for want in wanted
     ]
 
