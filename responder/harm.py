@@ -20,6 +20,8 @@ TTFT = "vllm:time_to_first_token_seconds"
 ITL = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
 WANTED = {*RUNNING, *TOKENS, *STEPS, "process_start_time_seconds",
           *(f"{name}_{part}" for name in (TTFT, *ITL) for part in ("sum", "count"))}  # fmt: skip
+STOOD_STILL_S = 1.0
+"""A server without a token for so long while requests ran, and without one all the while it was watched, stands still."""
 VISIBLE_S = 0.010
 """Differences below are noise of the measurement, and are called none."""
 
@@ -113,6 +115,7 @@ def cost_of(ticks: Sequence[Tick], beats: Sequence[Beat], window: Window, aborte
     rate = _three(_rate(ticks, span) for span in spans)
     before, during, _ = silences
     pause = max(0.0, during - (before or 0.0)) if during is not None else 0.0
+    pause = 0.0 if stood_still(silences, rate) else pause
     cost = Cost(
         seconds=round(window.until - window.since, 3), pause_s=round(pause, 3), silence_s=silences, gap_p99_s=gaps,
         ttft_s=ttft, itl_s=itl, tokens_per_s=rate, aborted=aborted,
@@ -120,8 +123,16 @@ def cost_of(ticks: Sequence[Tick], beats: Sequence[Beat], window: Window, aborte
     return cost.model_copy(update={"says": in_words(cost)})
 
 
+def stood_still(silences: Three, rates: Three) -> bool:
+    """Whether the server made no token before, during and after: then its silence is what the capture was to look at,
+    and none of it is the capture's. One that goes on afterwards may have been held up by it."""
+    return (silences[0] or 0.0) >= STOOD_STILL_S and rates[0] == 0 and rates[1] == 0 and not rates[2]
+
+
 def in_words(cost: Cost) -> str:
     """'between two tokens (p99) +8 ms for 3 s; longest silence 40 ms more'; says so when nothing could be seen."""
+    if stood_still(cost.silence_s, cost.tokens_per_s) and not cost.aborted:
+        return "the server stood still before it, and all the while"
     parts = []
     for name, (before, during, _) in (
         ("between two tokens (p99)", cost.gap_p99_s), ("between two tokens (mean)", cost.itl_s),

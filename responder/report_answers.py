@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from responder.model import (
+    Fact,
     Finding,
     Hypothesis,
     Record,
@@ -21,7 +22,7 @@ from responder.model import (
     Status,
     Symptom,
 )
-from responder.report_facts import facts_by_name, spoken
+from responder.report_facts import facts_by_name, looks_within, spoken
 from responder.report_harm import felt, sent
 from responder.report_unknown import sure, unknown_items
 from responder.report_words import (
@@ -124,7 +125,7 @@ def _broken(report: Report) -> Answer:
     lead = say("broken.over" if over else "broken.open", who=where, trouble=trouble)
     load, gone = _load(report)
     if load:
-        key = "broken.load_over" if over else "broken.load_last" if gone else "broken.load"
+        key = "broken.load_last" if gone else "broken.load_over" if over else "broken.load"
         lead += say(key, load=say("list").join(load))
     lines = (
         say("symptom.then", at=clock(symptom.fired_at), words=symptom_line(symptom)) if over else symptom_line(symptom)
@@ -135,18 +136,27 @@ def _broken(report: Report) -> Answer:
 
 def _load(report: Report) -> tuple[list[str], bool]:
     """Requests running and waiting in words; of a server that answers no scrape any more, the last it said; of what is
-    over, the most there were."""
-    facts = facts_by_name(report)
-    down = facts.get("metrics.down_s")
-    gone = down is not None and isinstance(down.value, int | float) and down.value > 0
+    over, the most there were at any look - unless it answered none from the first look on."""
+    looks = looks_within(report) or (facts_by_name(report),)
+    over = report.incident.state == "resolved"
+    gone = _silent(looks[0] if over else looks[-1])
     load = []
     for key in ("running", "waiting"):
-        named_ = (f"metrics.{key}.last", f"metrics.{key}.now") if gone else (f"metrics.{key}.now",)
-        named_ = (f"metrics.{key}.max", f"metrics.{key}.now") if report.incident.state == "resolved" else named_
-        fact = next((facts[name] for name in named_ if name in facts and facts[name].value is not None), None)
-        if fact is not None and isinstance(fact.value, int | float):
-            load.append(say(f"broken.{key}", value=_whole(fact.value)))
+        names = ("last", "now") if gone else ("max", "now") if over else ("now",)
+        found = [value for look in looks if (value := _counted(look, key, names)) is not None]
+        if found:
+            load.append(say(f"broken.{key}", value=_whole(found[0] if gone else max(found) if over else found[-1])))
     return load, gone
+
+
+def _silent(look: Mapping[str, Fact]) -> bool:
+    down = look.get("metrics.down_s")
+    return down is not None and isinstance(down.value, int | float) and down.value > 0
+
+
+def _counted(look: Mapping[str, Fact], key: str, names: Iterable[str]) -> int | float | None:
+    values = (look[name].value for aspect in names if (name := f"metrics.{key}.{aspect}") in look)
+    return next((value for value in values if isinstance(value, int | float)), None)
 
 
 def _whole(value: Scalar) -> str:

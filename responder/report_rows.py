@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from responder.harm import stood_still
 from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
 from responder.report_answers import disproof_line, strongest
 from responder.report_facts import facts_by_name, looks_within, raw_path, values_of, when
@@ -148,7 +149,9 @@ def moments(report: Report) -> tuple[Moment, ...]:
         if item.rung >= TOUCHES and item.outcome is not Outcome.SKIPPED:
             words = {"step": plain(item.id, 60), "rung": item.rung, "does": named("rung", item.rung),
                      "outcome": outcome_words(item.outcome)}  # fmt: skip
-            found.append((item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost)))
+            found.append(
+                (item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost + _but(item)))
+            )
     return tuple(
         Moment(at=clock(at), offset=_offset(at - onset), kind=kind, says=says)
         for at, kind, says in sorted(found, key=lambda moment: moment[0])
@@ -164,7 +167,7 @@ def _offset(seconds: float) -> str:
 def captures(report: Report) -> tuple[Capture, ...]:
     """Every capture: run, skipped, refused, and those still to run."""
     for_what = {call.step: phrase(call.why, 300) for call in report.plan.chosen}
-    rows = [replace(_ran(e), why=for_what.get(e.step, "")) for e in report.evidence]
+    rows = [replace(_ran(e), why=for_what.get(e.step, ""), reason=_reason(e)) for e in report.evidence]
     denied = {e.step for e in report.evidence if e.outcome is Outcome.DENIED}
     ran = {e.step for e in report.evidence}
     for refusal in report.plan.refused:
@@ -179,10 +182,35 @@ def captures(report: Report) -> tuple[Capture, ...]:
     return tuple(rows)
 
 
+def _reason(evidence: Evidence) -> str:
+    """Why it ended as it did; of one that ran and got no answer, that it got none."""
+    return phrase(evidence.reason, 300) or phrase(_unanswered(evidence), 300)
+
+
+def _but(evidence: Evidence) -> str:
+    said = phrase(_unanswered(evidence), 300)
+    return say("moment.but", says=said) if said else ""
+
+
+def _unanswered(evidence: Evidence) -> str:
+    """What a request of ours met that was sent and not answered; '' where it was, or where none was sent. That the
+    capture itself ran says nothing of that."""
+    found = next((f for f in evidence.facts if f.name == f"{evidence.step}.ok"), None)
+    return found.says if found is not None and found.value is False else ""
+
+
+def _pause(evidence: Evidence) -> float:
+    """The pause that was the capture's: none where the server stood still already (also told of older records)."""
+    cost = evidence.cost
+    if cost is None or evidence.pause_seconds > cost.pause_s or not stood_still(cost.silence_s, cost.tokens_per_s):
+        return evidence.pause_seconds  # what a capture measured of itself stays
+    return 0.0
+
+
 def _ran(evidence: Evidence) -> Capture:
     parts = [duration(evidence.seconds)]
-    if evidence.pause_seconds:
-        parts.append(say("paused", length=duration(evidence.pause_seconds)))
+    if pause := _pause(evidence):
+        parts.append(say("paused", length=duration(pause)))
     if evidence.bytes:
         parts.append(size(evidence.bytes))
     felt = evidence.cost.says if evidence.cost else ""
@@ -195,7 +223,7 @@ def _ran(evidence: Evidence) -> Capture:
         cost=", ".join(parts),
         reason=phrase(evidence.reason, 300),
         seconds=evidence.seconds,
-        pause_seconds=evidence.pause_seconds,
+        pause_seconds=_pause(evidence),
         bytes=evidence.bytes,
         felt=plain(felt, 300),
     )

@@ -24,7 +24,7 @@ CORE = {
     "told", "store", "store_db", "store_tables", "store_work", "shares", "table", "judge",
     "config_places", "overrides", "units", "authoring", "authoring.testfile", "authoring.series", "authoring.judge",
     "authoring.climb", "authoring.testnames", "authoring.scaffold",
-    "routes", "routing", "words", "words.en", "words.zh",
+    "routes", "routing", "words", "words.en", "words.zh", "fact_words", "fact_words.en", "fact_words.zh",
     "scenes",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",

@@ -44,6 +44,17 @@ def test_a_capture_that_froze_everybody_is_told_in_words() -> None:
     assert cost.tokens_per_s[0] == 50.0
 
 
+def test_a_server_that_stood_still_before_is_not_paused_by_a_capture() -> None:
+    """Two seconds flat before, eight during: no pause. With a token before, or afterwards, all of it may be ours."""
+    still = ticks(*((i / 5, 7.0, 100.0) for i in range(51)))
+    hung = cost_of(still, [], Window(2.0, 10.0))
+    assert (hung.pause_s, hung.says) == (0.0, "the server stood still before it, and all the while")
+    moved = cost_of([*ticks((-0.2, 7.0, 60.0)), *still], [], Window(2.0, 10.0))
+    assert moved.pause_s > 5
+    went_on = cost_of([*still, *ticks((10.2, 7.0, 130.0))], [], Window(2.0, 9.9))
+    assert went_on.pause_s > 5
+
+
 def test_a_harmless_capture_is_called_harmless() -> None:
     """No change, no pause, and no alarming words."""
     cost = cost_of(steady(0, 10), beats(0, 10), Window(4.0, 6.0))
