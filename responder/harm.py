@@ -21,7 +21,7 @@ ITL = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
 WANTED = {*RUNNING, *TOKENS, *STEPS, "process_start_time_seconds",
           *(f"{name}_{part}" for name in (TTFT, *ITL) for part in ("sum", "count"))}  # fmt: skip
 STOOD_STILL_S = 1.0
-"""A server without a token for so long while requests ran, and without one all the while it was watched, stands still."""
+"""So long without a token while requests ran, and without one all the while it was watched: it stands still."""
 VISIBLE_S = 0.010
 """Differences below are noise of the measurement, and are called none."""
 
