@@ -40,7 +40,9 @@ def unit_of(signal: str) -> str:
     if signal.endswith("_rate"):
         return "/s"
     if signal.startswith(("ttft_", "itl_", "queue_", "prefill_", "decode_", "e2e_")):
-        return "" if signal.endswith(("_samples", "_ratio")) else "s"
+        if signal.endswith("_gaps"):
+            return "tokens"
+        return "" if signal.endswith(("_samples", "_ratio", "_settled")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
     if signal == "scrape_seconds":

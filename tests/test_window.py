@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from responder.window import SCRAPED_AT, Window, aggregate_of, decode, encode, gather, grid, series_of
+from responder.signal_words import SIGNALS
+from responder.window import SCRAPED_AT, Window, aggregate_of, decode, encode, gather, grid, series_of, unit_of
 from tests.recorded import window
 
 MATCH = {"instance": "a:8000"}
@@ -48,6 +49,13 @@ def test_the_gpu_exporter_is_found_by_its_host() -> None:
 def test_how_engines_become_one(signal: str, how: str) -> None:
     """Amounts add up; of the rest the worst one counts."""
     assert aggregate_of(signal) == how
+
+
+@pytest.mark.parametrize("signal", sorted(SIGNALS))
+def test_a_unit_is_the_one_the_reference_names(signal: str) -> None:
+    """Or none: a number of tokens is not called seconds because its name begins like a latency."""
+    named, used = SIGNALS[signal].unit, unit_of(signal)
+    assert used in ("", named) or (used == "/s" and named.endswith("/s"))
 
 
 def test_a_window_survives_its_file() -> None:
