@@ -33,6 +33,8 @@ from responder.watch import Watch
 
 log = structlog.get_logger()
 PULLS_AT_ONCE = 8
+ROUND_WITHIN_S = 600.0
+"""A start may take minutes until the first one, with many folders to be brought."""
 FRESH_S = 5.0
 CONFIRMED_SOON_S = 0.1
 
@@ -56,6 +58,7 @@ class Fleet:
         self.database = Database(url)
         self.leases = Leases(self.database, self.name, gained=self._gained, lost=self._lost, busy=self._busy,
                              tell=self._tell, patience=Patience(config.lease))  # fmt: skip
+        self.leases.alive = self._alive
         self.store = PostgresStore(url)
         self.store.leases = self.leases
         self.store.taken_up = self._taken_up
@@ -211,6 +214,10 @@ class Fleet:
         self._new -= set(shares)
         if self._responder is not None:
             await self._responder.drop(self._of(shares), wait=False)
+
+    def _alive(self) -> bool:
+        """Whether rounds of detection end here: a replica that holds its targets and watches none is the worst."""
+        return self._watch is None or time.monotonic() - self._watch.round_ended < ROUND_WITHIN_S
 
     def _of(self, shares: Collection[int]) -> set[str]:
         open_ones = {i.target for i in self._watch.incidents.values()} if self._watch else set()

@@ -147,6 +147,8 @@ def _left(folder: Path) -> Iterator[tuple[Path, Opinion | None]]:
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
             yield path, Opinion.model_validate(json.loads(path.read_bytes()))
-        except (OSError, ValueError):
+        except OSError as error:  # no file left to open: it is a word all the same, and is read the next time
+            log.warning("opinion.unreadable", file=str(path), reason=error.strerror)
+        except ValueError:
             log.warning("opinion.unreadable", file=str(path))
             yield path, None

@@ -66,6 +66,7 @@ class Outbox:
 
     def start(self) -> None:
         """Start one task per receiver; call again after `notifiers` changed."""
+        self.wake()
         for name in self.notifiers:
             if name not in self._tasks or self._tasks[name].done():
                 self._wake.setdefault(name, asyncio.Event())
@@ -95,12 +96,18 @@ class Outbox:
         ]  # fmt: skip
 
     def wake(self) -> None:
-        """Something new is queued."""
+        """Something new is queued, or the receivers are others."""
         for event in self._wake.values():
             event.set()
 
+    async def bury(self) -> None:
+        """End what waits for a receiver that has been taken out of the configuration, once nobody waits for it."""
+        for item in await self.store.deliveries(state="pending"):
+            if item.receiver not in self.notifiers and self.clock() - item.queued_at > GIVE_UP_S:
+                await self._end(item, "dead", "its receiver is no longer configured")
+
     async def _serve(self, name: str) -> None:
-        while True:
+        while name in self.notifiers:
             wait = 30.0
             self._wake[name].clear()  # before the round: what is queued during it must not be slept over
             try:

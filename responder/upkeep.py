@@ -146,6 +146,7 @@ class Upkeep:
         """Delete the oldest closed incidents past age or size, here and where all replicas see them; none that is open
         or that somebody has still to be told of."""
         store, now = self.kit.store, self.kit.clock()
+        await self.kit.outbox.bury()
         unfinished = await store.unfinished()
         gone = await asyncio.to_thread(
             expire, self.kit.data_dir, open_ids=unfinished, now=now, max_age_s=part.age, max_bytes=part.size

@@ -78,6 +78,7 @@ class Watch:
         """Target -> names of the models it serves."""
         self.known: frozenset[str] = frozenset()
         """Targets whose metrics Prometheus had in the last round."""
+        self.round_ended = time.monotonic()
         self._written: dict[int | None, tuple[str, ...]] = {}
         self._onset_within_s = ONSET_TIMEOUT_S
         """Nothing more in this round once Prometheus was too slow: hundreds may open at once, and all wait."""
@@ -176,7 +177,8 @@ class Watch:
         if not self._book.no_room:
             await self._forget_seen()
         await self._remember(now)
-        self.telemetry.evaluation_seconds.observe(time.monotonic() - began)
+        self.round_ended = time.monotonic()
+        self.telemetry.evaluation_seconds.observe(self.round_ended - began)
         return self._book.take()
 
     def _abandoned(self, targets: Mapping[str, Target], now: float) -> list[Decision]:
@@ -346,8 +348,7 @@ class Watch:
 
 
 def is_muted(until: float, now: float) -> bool:
-    """Whether metrics still show a capture of ours: while it runs (no end yet), and shortly after it; an end further
-    away was set before the clock went back."""
+    """Whether metrics still show a capture of ours. An end that is far away was set before the clock went back."""
     return now < until <= now + MUTED_AT_MOST_S or math.isinf(until)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,3 +108,23 @@ async def test_broken_fingerprints_of_the_past_are_passed_over(world: World) -> 
     report = await world.happen("i1")
     assert report["experience"]["nearest"] == []
     await asyncio.sleep(0)
+
+
+async def test_a_word_that_cannot_be_read_for_a_moment_is_not_thrown_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file left to open is no reason to forget what an engineer said."""
+    await world.happen("i1")
+    told = opinion_on(world.kit.data_dir, "i1", right=True, cause="", who="ann", note="", now=NOW)
+    path, whole, fails = leave(world.kit.data_dir, told), Path.read_bytes, iter((True,))
+
+    def read(self: Path) -> bytes:
+        if self == path and next(fails, False):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    await world.ledger.take_in()
+    assert (world.ledger.opinions, path.exists()) == ({}, True)
+    await world.ledger.take_in()
+    assert (list(world.ledger.opinions), path.exists()) == (["i1"], False)

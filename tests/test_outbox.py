@@ -332,3 +332,21 @@ async def test_a_rest_that_is_over_holds_nobody_up(scene: Scene) -> None:
         await box._round("a")
         scene.now += 5
     assert {d.incident: d.state for d in await scene.store.deliveries()} == {"i": "pending", "j": "delivered"}
+
+
+async def test_a_receiver_that_was_taken_out_keeps_nobody_busy(scene: Scene) -> None:
+    """Its task ends; what waits for it stays in case it comes back, and is ended once nobody waits for it."""
+    receiver = Receiver("a", *[Sent("retry", "down")] * 9)
+    box = scene.outbox(None, receiver)
+    await box.add("i", 1, "first")
+    box.start()
+    task = box._tasks["a"]
+    box.notifiers = {}
+    box.start()
+    async with asyncio.timeout(10):
+        await task
+    for later, state in ((0, "pending"), (80 * 3600, "dead")):
+        scene.now += later
+        await box.bury()
+        assert [d.state for d in await scene.store.deliveries()] == [state]
+    await box.stop()

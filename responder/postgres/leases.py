@@ -35,6 +35,8 @@ class Leases:
     ) -> None:  # fmt: skip
         self.database, self.name, self.patience = database, name, patience
         self.gained, self.lost, self.busy, self.tell = gained, lost, busy, tell
+        self.alive: Callable[[], bool] = lambda: True
+        """Whether we do what we hold these for; where not, another replica must be able to."""
         self.holdings = Holdings()
         self.others: dict[str, str] = {}
         """Other live replicas and what they last told."""
@@ -69,7 +71,11 @@ class Leases:
             await asyncio.sleep(self.patience.beat_s)
             try:
                 try:
-                    await self.beat(patience_s=0.0)
+                    if self.alive():
+                        await self.beat(patience_s=0.0)
+                    else:
+                        log.error("leases.withheld", reason="no round of detection has ended for long")
+                        await self._drop_stale()
                 except DatabaseSilent as error:
                     log.warning("leases.silent", reason=str(error))
                     await self._drop_stale()

@@ -330,3 +330,30 @@ async def test_whatever_goes_wrong_while_attending_it_is_attended_again(database
         await again.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_replica_whose_rounds_do_not_end_lets_go() -> None:
+    """It lives and watches nobody: without its beats another one takes over, and it does not act any more."""
+    lost: list[int] = []
+    gone = asyncio.Event()
+
+    class Asked:
+        async def ask(self, *_: Any, **__: Any) -> None:
+            raise AssertionError("no beat")
+
+    async def nothing(_: Collection[int]) -> None:
+        raise AssertionError
+
+    async def let_go(shares: Collection[int]) -> None:
+        lost.extend(shares)
+        gone.set()
+
+    leases = Leases(Asked(), "a", gained=nothing, lost=let_go, patience=Patience(0.01))  # type: ignore[arg-type]
+    leases.alive = lambda: False
+    leases.holdings.confirm([(1, 1)], time.monotonic() + 0.05)
+    task = asyncio.create_task(leases._beats())
+    async with asyncio.timeout(10):
+        await gone.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (lost, leases.holdings.claims) == ([1], {})
