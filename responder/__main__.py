@@ -129,7 +129,7 @@ def check(
     format: Annotated[str, typer.Option("--format", help="text, json, sarif or github")] = "text",
 ) -> None:
     """Find every mistake in configuration, rules, playbooks and causes. Exit 2 when there is one."""
-    from responder.cli import check_everything
+    from responder.cli_check import check_everything
 
     raise typer.Exit(check_everything(config, rules or [], playbooks or [], format))
 

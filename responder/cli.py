@@ -18,11 +18,9 @@ from typing import Any
 import structlog
 import typer
 
-from responder import __version__
 from responder.config import Config, Locate, parse, salvaged, seconds
-from responder.content import ContentRefused, check, shipped
+from responder.content import ContentRefused, shipped
 from responder.model import Problem, Silence
-from responder.problems import github, render, sarif, to_objects
 from responder.terminal import show_markdown
 
 OK, RUNTIME, CONTENT = 0, 1, 2
@@ -35,14 +33,15 @@ SWITCH_S = 0.001
 
 def configured(file: Path | None, flags: Mapping[str, Any]) -> Config:
     """The configuration file with the flags laid over it. ContentRefused with every problem."""
-    config, _, found = _read(file, flags)
+    config, _, found = read(file, flags)
     if config is None:
         raise ContentRefused(found)
     return config
 
 
-def _read(file: Path | None, flags: Mapping[str, Any]) -> tuple[Config | None, Config, tuple[Problem, ...]]:
+def read(file: Path | None, flags: Mapping[str, Any]) -> tuple[Config | None, Config, tuple[Problem, ...]]:
     """(the configuration, or None when anything in it is wrong; what of it is right; every problem)."""
+    from responder.config_paths import anchored
     from responder.load import load_source
 
     source = None
@@ -51,7 +50,8 @@ def _read(file: Path | None, flags: Mapping[str, Any]) -> tuple[Config | None, C
         if source is None or problems:
             return None, Config(), problems
     plain = source.root.plain() if source else None
-    tree = _laid_over(dict(plain) if isinstance(plain, dict) else {}, flags)
+    written = anchored(plain, file) if file is not None and isinstance(plain, dict) else {}
+    tree = _laid_over(written, flags)
     name = "command line" if file is None else str(file)
     locate: Locate = _nowhere if source is None else source.locate
     config, found = parse(tree, name, locate, source)
@@ -98,6 +98,7 @@ def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
     """`responder run`."""
     log_to_stderr(level)
     from responder.app import load_all
+    from responder.cli_check import doubtful
     from responder.notify import check as check_receivers
 
     def load() -> Any:
@@ -105,7 +106,10 @@ def daemon(file: Path | None, flags: Mapping[str, Any], level: str) -> int:
         wrong = check_receivers(config.receivers, config.places)
         if wrong:
             raise ContentRefused(wrong)
-        return load_all(config)
+        loaded = load_all(config)
+        for doubt in doubtful(config, loaded.content):
+            structlog.get_logger().warning("configuration.doubtful", file=doubt.file, line=doubt.line, what=doubt.what)
+        return loaded
 
     try:
         loaded = load()
@@ -169,35 +173,7 @@ def log_to_stderr(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format='{"event":"library","says":"%(message)s"}')
 
 
-# ---------------------------------------------------------------------------------------------------------- check
-
-
-def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path], format: str) -> int:
-    """`responder check`."""
-    from responder.capture import STEPS
-    from responder.notify import check as check_receivers
-
-    problems: list[Problem] = []
-    _, config, found = _read(file, {})
-    problems += found
-    problems += check_receivers(config.receivers, config.places, files=True)
-    config = config.model_copy(update={"rules": (*config.rules, *rules), "playbooks": (*config.playbooks, *playbooks)})
-    content, found = check(config, STEPS)
-    problems += found
-    if format == "json":
-        typer.echo(json.dumps(to_objects(problems), indent=1))
-    elif format == "sarif":
-        typer.echo(sarif(problems, __version__))
-    elif format == "github":
-        typer.echo(github(problems), nl=bool(problems))
-    elif problems:
-        typer.echo(render(tuple(problems)))
-    else:
-        typer.echo(
-            f"ok: {len(content.rules)} alerts, {len(content.signals)} signals, {len(content.playbooks)} playbooks, "
-            f"{len(content.causes)} causes"
-        )
-    return CONTENT if problems else OK
+# ---------------------------------------------------------------------------------------------------------- rules
 
 
 def print_rules(scrape_interval: str) -> int:

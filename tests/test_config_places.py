@@ -61,7 +61,7 @@ def test_every_mistake_of_a_configuration_is_shown_where_it_stands(tmp_path: Pat
     said = done.output.replace(f"{tmp_path}/", "")
     assert said.startswith(SAID)
     assert "c.yaml:18:18: receivers.later.secret_file: " in said
-    assert "/no_such_file cannot be read: No such file or directory" in said
+    assert f"{tmp_path}/no_such_file cannot be read: No such file or directory" in done.output
     assert "s3cret" not in said
 
 

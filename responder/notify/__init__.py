@@ -17,7 +17,7 @@ from responder.notify import alertmanager, apprise, pagerduty, slack_bot, slack_
 from responder.notify.notifier import Message, Notifier, Receiver, Sent
 from responder.validation import in_words
 
-__all__ = ["KINDS", "Kind", "Message", "Notifier", "Receiver", "Sent", "build", "check", "known_secrets"]
+__all__ = ["KINDS", "Kind", "Message", "Notifier", "Receiver", "Sent", "build", "check", "doubtful", "known_secrets"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,27 @@ def _unreadable(parsed: Receiver, at: Path, places: Places) -> Iterator[Problem]
             except OSError as error:
                 what = f"{'.'.join(map(str, at))}.{field}: {value.absolute()} cannot be read: {error.strerror}"
                 yield places.problem((*at, field), what, "nothing is delivered to this receiver until it can")
+
+
+def doubtful(receivers: Mapping[str, Mapping[str, Any]], places: Places = NOWHERE) -> Iterator[Problem]:
+    """Secrets that cannot be what is meant, given themselves or in files. A daemon starts all the same: it says with
+    every message that it could not be delivered, and signs with a weak secret as it did before."""
+    for name, settings in receivers.items():
+        kind = KINDS.get(str(settings.get("kind", webhook.KIND)))
+        try:
+            parsed = kind.settings.model_validate(dict(settings)) if kind else None
+        except ValidationError:
+            continue
+        for field in type(parsed).model_fields if parsed else ():
+            value = getattr(parsed, field)
+            try:
+                text = value.read_text("utf-8").strip() if isinstance(value, FilePath) else value
+            except (OSError, UnicodeDecodeError):
+                continue
+            text = text.get_secret_value() if isinstance(text, SecretStr) else text
+            if isinstance(value, FilePath | SecretStr) and (why := parsed.doubtful(field, text)):  # type: ignore[union-attr]
+                what = f"receivers.{name}.{field}: {f'{value}: ' if isinstance(value, FilePath) else ''}{why}"
+                yield places.problem(("receivers", name, field), what)
 
 
 def _problem(places: Places, at: Path, settings: type[Receiver], detail: Mapping[str, Any]) -> Problem:

@@ -129,6 +129,11 @@ class Receiver(BaseModel):
             raise ValueError(f"no such language; there are {', '.join(CODES)}")
         return value
 
+    @classmethod
+    def doubtful(cls, field: str, text: str) -> str:
+        """What is wrong with a secret that `field` gives, itself or by its file, or nothing. Never repeats it."""
+        return "" if text else "is empty"
+
 
 def receipt_of(values: Mapping[str, str]) -> str:
     """A receipt as stored."""

@@ -63,6 +63,15 @@ class SlackWebhookReceiver(Receiver):
         one_of(self.url, self.url_file, "url")
         return self
 
+    @classmethod
+    def doubtful(cls, field: str, text: str) -> str:
+        """The file must hold the URL, alone."""
+        try:
+            web_address(text)
+        except ValueError as error:
+            return str(error)
+        return "there is more in it than a URL" if len(text.split()) > 1 else ""
+
 
 class SlackWebhook:
     """Posts the first message, an update whose leading cause is another one, the final report and the end."""

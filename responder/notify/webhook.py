@@ -28,6 +28,9 @@ from responder.notify.notifier import (
 
 KIND = "webhook"
 WRITTEN = re.compile(r"(?:whsec_)?[A-Za-z0-9+/]+={0,2}")
+LEAST_BYTES = 24
+"""Standard Webhooks: a secret has 24 to 64 bytes."""
+MAKE_ONE = 'make one: echo "whsec_$(openssl rand -base64 32)"'
 NOT_A_SECRET = "the secret is not `whsec_` and base64, as Standard Webhooks writes it"
 
 
@@ -61,6 +64,17 @@ class WebhookReceiver(Receiver):
             if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
                 raise ValueError(f"give `{name}` or `{name}_file`, not both")
         return self
+
+    @classmethod
+    def doubtful(cls, field: str, text: str) -> str:
+        """A secret that anybody could guess signs for nobody; one that is none signs nothing."""
+        if "secret" not in field or not text:
+            return super().doubtful(field, text)
+        if not WRITTEN.fullmatch(text):
+            return f"{NOT_A_SECRET}; {MAKE_ONE}"
+        bare = text.removeprefix("whsec_").rstrip("=")
+        short = len(bare) * 3 // 4 < LEAST_BYTES
+        return f"the secret is shorter than {LEAST_BYTES} bytes; {MAKE_ONE}" if short else ""
 
 
 def signature(message_id: str, at: float, body: bytes, secrets: list[str]) -> str:
