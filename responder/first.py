@@ -27,6 +27,15 @@ async def quiet(unless: asyncio.Event, seconds: float) -> bool:
     return False
 
 
+async def pause(least_s: float, most_s: float, *unless: asyncio.Event) -> None:
+    """Wait `most_s` seconds, or only `least_s` where one of these events is set by then or comes."""
+    await asyncio.sleep(min(least_s, most_s))
+    if most_s > least_s:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s - least_s):
+                await first_of(*unless)
+
+
 @contextlib.contextmanager
 def taken(event: asyncio.Event) -> Iterator[None]:
     """Something is done about an event: cleared before, so that the next one counts, and set again where it fails."""

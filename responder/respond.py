@@ -20,7 +20,7 @@ from responder.capture.step import Brief, Scene
 from responder.carefully import carefully
 from responder.case import Case, Kit
 from responder.collect import Collected, numbered
-from responder.first import first_of, quiet, taken
+from responder.first import first_of, pause, quiet, taken
 from responder.folder import folder_of
 from responder.model import (
     Acknowledged,
@@ -122,7 +122,7 @@ class Responder:
         wait: float | None = 0.0
         try:
             while wait is not None:
-                await asyncio.sleep(wait)
+                await pause(FULL_AGAIN_S, wait, case.grew, case.resolved)
                 wait = await self._responded(case, waits)
         finally:
             self._cases.pop(case.incident.id, None)

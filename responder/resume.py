@@ -74,7 +74,7 @@ async def recall(kit: Kit, case: Case) -> str:
     await asyncio.to_thread(case.folder.sweep)
     try:
         manifest = await asyncio.to_thread(case.folder.read_json, "manifest.json")
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):  # any other OSError passes, and this is done again: it says who was told
         manifest = {}
     told: Mapping[str, Any] = manifest.get("report", {})
     entries = entries if rows else list(manifest.get("evidence", []))

@@ -336,3 +336,23 @@ async def test_what_earlier_incidents_left_costs_no_report(flow: Any) -> None:
     parts.experience = fails
     responder.handle(Change.OPENED, incident())
     assert cause_of(await listener.until("final")) == ("c", "confirmed")
+
+
+async def test_what_changes_is_told_though_an_earlier_try_failed(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try was minutes away, and it is over: that is no time to wait."""
+    monkeypatch.setattr(module, "FAILED_AGAIN_S", (600.0,))
+    monkeypatch.setattr(module, "FULL_AGAIN_S", 0.01)
+    parts, responder, listener = flow(step("look", brings({"busy": True})))
+    whole, failed, fails = parts.store.steps, asyncio.Event(), iter((True,))
+
+    async def steps(name: str) -> Any:
+        if next(fails, False):
+            failed.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await whole(name)
+
+    monkeypatch.setattr(parts.store, "steps", steps)
+    responder.handle(Change.OPENED, incident())
+    await failed.wait()
+    responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 60))
+    await listener.until("resolved")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -20,12 +21,13 @@ from responder import proc
 from responder import respond as module
 from responder.capture.step import Fetched, Scene
 from responder.case import Case, Kit
-from responder.folder import folder_of
+from responder.folder import IncidentFolder, folder_of
 from responder.model import Change, Inventory, ProcessInfo, StepCall, Target
 from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
 from responder.resume import begin
+from responder.routes import Route
 from tests.flow import NOW, Listener, brings, incident, kit, step, symptom
 
 TARGET = Target(name="t", url="")
@@ -219,3 +221,28 @@ async def test_half_a_core_that_a_killed_life_left_is_removed(life: Any, tmp_pat
     second.responder.handle(Change.UNCHANGED, incident())
     await second.listener.until("final")
     assert not half.exists()
+
+
+async def test_who_was_told_is_not_forgotten_when_it_cannot_be_read_at_once(
+    life: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file left to open at the start: whoever was told of it hears of its end, whatever the routes say by now."""
+    monkeypatch.setattr(module, "FAILED_AGAIN_S", (0.01,))
+    first = life(step("look", brings({"busy": True})))
+    first.responder.handle(Change.OPENED, incident())
+    await first.listener.until("final")
+    await first.die()
+    second = life(step("look", brings({"busy": True})))
+    second.kit.outbox.notifiers["other"] = Listener()
+    second.kit.routes = (Route(receivers=("other",)),)
+    whole, fails = IncidentFolder.read_json, iter((True,))
+
+    def read_json(self: IncidentFolder, name: str) -> Any:
+        if name == "manifest.json" and next(fails, False):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(self, name)
+
+    monkeypatch.setattr(IncidentFolder, "read_json", read_json)
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.RESOLVED, known.model_copy(update={"state": "resolved", "resolved_at": 5.0}))
+    await second.listener.until("resolved")
