@@ -17,6 +17,8 @@ from responder.table import Answers, Column, Table
 
 GUARD = "_samples"
 EXPECTED_SHARE = "generation_share"
+TOKENS, REQUESTS = "generation_minute_rate", "finish_minute_rate"
+"""What that share is worked out of."""
 LOG = "responder_log_"
 STEPS = "progress_total"
 """A server without this has no metrics to go by."""
@@ -211,8 +213,14 @@ def _all(terms: Sequence[Comparison], truths: Sequence[Truth]) -> Truth:
     return Truth.UNKNOWN if Truth.UNKNOWN in truths else Truth.YES
 
 
+def needed(targets: Iterable[Target]) -> tuple[str, ...]:
+    """Signals to ask for beside those that the rules name."""
+    return (TOKENS, REQUESTS) if any(target.expect for target in targets) else ()
+
+
 def _expected(answers: Answers, targets: Iterable[Target], now: float) -> dict[str, tuple[Sample, ...]]:
-    """`generation_share` for targets somebody expects something of: the smaller of the shares of tokens and requests.
+    """`generation_share` for targets somebody expects something of: the smaller of the shares of tokens and requests,
+    over a minute.
 
     A Prometheus that does not scrape the responder cannot know the expectation.
     """
@@ -222,8 +230,8 @@ def _expected(answers: Answers, targets: Iterable[Target], now: float) -> dict[s
         if target.expect is None:
             continue
         asked = (
-            ("generation_rate", target.expect.generation_tokens_per_second),
-            ("finish_rate", target.expect.requests_per_second),
+            (TOKENS, target.expect.generation_tokens_per_second),
+            (REQUESTS, target.expect.requests_per_second),
         )
         parts = []
         for signal, wanted in asked:

@@ -13,6 +13,7 @@ import structlog
 
 from responder.alertmanager import FOUND_LATE, Names, from_alertmanager
 from responder.correlate import Decision, Memory, Policy
+from responder.evaluate import needed
 from responder.holding import States, joined, only
 from responder.judge import Round, absent, judge
 from responder.known import Changed, Known
@@ -152,7 +153,7 @@ class Watch:
         everywhere = targets if everywhere is None else everywhere
         began = time.monotonic()
         await self._book.again()
-        answers = await self.ask(content)
+        answers = await self.ask(content, targets.values())
         now = self.clock()
         await self._tell_probes(answers, targets, probes, now)
         mine = {t.signal for rule in content.rules for t in rule.terms if t.signal.startswith(OURS)} if probes else ()
@@ -195,10 +196,9 @@ class Watch:
 
     # ---------------------------------------------------------------------------------------------------- ask
 
-    async def ask(self, content: Content) -> dict[str, tuple[Sample, ...] | None]:
+    async def ask(self, content: Content, targets: Iterable[Target] = ()) -> dict[str, tuple[Sample, ...] | None]:
         """One query per signal the rules compare (and per rule of another shape), for all targets at once."""
-        wanted = queries(content.rules, content.signals, ALWAYS)
-        names = list(wanted)
+        names = list(wanted := queries(content.rules, content.signals, (*ALWAYS, *needed(targets))))
         why: dict[str, str] = {}
         got = await asyncio.gather(*(self._one(name, wanted[name], why) for name in names))
         if news := sorted(set(why) - set(self._unanswered)):

@@ -35,7 +35,7 @@ def unit_of(signal: str) -> str:
     """Unit of a signal's value, by the naming convention of `rules/signals.yaml`."""
     if signal in ("prefix_hit_rate",) or signal.endswith(("_usage", "_share", "_acceptance", "_busy")):
         return "share"
-    if signal in ("prompt_token_rate", "prompt_computed_rate", "generation_rate"):
+    if signal in ("prompt_token_rate", "prompt_computed_rate", "generation_rate", "generation_minute_rate"):
         return "tokens/s"
     if signal.endswith("_rate"):
         return "/s"

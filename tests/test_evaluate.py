@@ -164,15 +164,17 @@ def test_an_expression_of_another_shape() -> None:
 def test_low_throughput_needs_an_expectation() -> None:
     """Without one there is no share; with one it is what all engines deliver together."""
     low = rule("signal:generation_share < 0.5")
-    given = answers(sample("generation_rate", 100, engine="0"), sample("generation_rate", 150, engine="1"))
+    given = answers(
+        sample("generation_minute_rate", 100, engine="0"), sample("generation_minute_rate", 150, engine="1")
+    )
     asked = A.model_copy(update={"expect": Expectation(generation_tokens_per_second=1000)})
     assert only(*observe([low], {**given, "generation_share": ()}, [A], 100)).truth is UNKNOWN
     got = only(*observe([low], {**given, "generation_share": ()}, [asked], 100))
     assert (got.truth, got.value) == (YES, 0.25)
     both = asked.model_copy(update={"expect": Expectation(generation_tokens_per_second=100, requests_per_second=10)})
-    got = only(*observe([low], {**given, "finish_rate": (sample("finish_rate", 4),)}, [both], 100))
+    got = only(*observe([low], {**given, "finish_minute_rate": (sample("finish_minute_rate", 4),)}, [both], 100))
     assert got.value == 0.4
-    assert only(*observe([low], {"generation_rate": None}, [asked], 100)).truth is UNKNOWN
+    assert only(*observe([low], {"generation_minute_rate": None}, [asked], 100)).truth is UNKNOWN
 
 
 def test_present_and_quiet() -> None:

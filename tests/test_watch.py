@@ -14,7 +14,7 @@ import structlog
 from responder import watch as module
 from responder.correlate import Policy
 from responder.metrics import PrometheusSilent
-from responder.model import Change, Content, Incident, Rule, Severity, Signal, Silence, Target
+from responder.model import Change, Content, Expectation, Incident, Rule, Severity, Signal, Silence, Target
 from responder.rules import parse_expr
 from responder.store_db import StoreFull, StoreSilent
 from responder.store_sqlite import SqliteStore
@@ -118,6 +118,23 @@ async def test_one_query_per_signal_whatever_the_number_of_rules(world: World) -
     content = CONTENT.model_copy(update={"rules": (rule(), rule("B"), rule("C"))})
     await world.watch.tick(content, {"t": TARGET}, {}, ())
     assert sorted(world.asked) == ["p", "up", "w"]
+
+
+async def test_what_somebody_expects_is_asked_for_and_its_lack_is_an_incident(world: World) -> None:
+    """The share is worked out here, so no rule names what it is worked out of; without an expectation nobody asks."""
+    low = rule("VLLMThroughputLow", "signal:generation_share < 0.5 and on (instance) signal:progress_total > 0")
+    made = (Signal(name="generation_minute_rate", expr="w"), Signal(name="finish_minute_rate", expr="f"))
+    content = CONTENT.model_copy(update={"rules": (low,), "signals": (*CONTENT.signals, *made)})
+    wanting = TARGET.model_copy(update={"expect": Expectation(generation_tokens_per_second=100.0)})
+    world.waiting = 20.0
+    for target, opened in ((TARGET, []), (wanting, [Change.OPENED])):
+        world.asked.clear()
+        changes = []
+        for _ in range(4):
+            world.now += 2.0
+            changes += await world.watch.tick(content, {"t": target}, {}, ())
+        assert [change for change, _ in changes] == opened
+        assert ({"w", "f"} <= set(world.asked)) is bool(opened)
 
 
 async def test_the_onset_comes_from_the_data_not_from_the_alert(world: World) -> None:

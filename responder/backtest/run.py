@@ -25,6 +25,7 @@ from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.walk import Rounds, Walk
 from responder.capture import STEPS
 from responder.correlate import Policy
+from responder.evaluate import needed
 from responder.folder import folder_of
 from responder.model import Change, Content, Incident, Silence, Status, Target
 from responder.onsets import with_onset
@@ -119,7 +120,9 @@ class Backtest:
         recorded = {signal.name: signal.expr for signal in self.content.signals}
         self.wanted = {
             name: widen(expr, self.interval_s)
-            for name, expr in queries(self.content.rules, self.content.signals, ALWAYS).items()
+            for name, expr in queries(
+                self.content.rules, self.content.signals, (*ALWAYS, *needed(self.targets))
+            ).items()
         }
         self.questions = scan.questions(self.content.rules, recorded, self.targets, self.interval_s)
         self.walk = Walk(self.content, self.targets, self.policy, self.silences)
