@@ -737,6 +737,8 @@ class Report(Noun):
     owed: tuple[str, ...] = ()
     experience: Experience = Experience()
     generated_at: float
+    judged_anew: bool = False
+    """By other playbooks than those in force then: the timeline says what was said then."""
 
 
 class Delivery(Noun):

@@ -56,6 +56,7 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
             owed=tuple(told.get("owed", ())),
             experience=Experience.model_validate(told.get("experience", {})),
             generated_at=told["generated_at"],
+            judged_anew=content is not None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotAnIncident(f"{path}: {type(error).__name__}: {error}") from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,9 +22,9 @@ from responder.model import (
     Status,
     Symptom,
 )
-from responder.report_facts import facts_by_name, looks_within, spoken
+from responder.report_facts import at_look, facts_by_name, looks_within, spoken
 from responder.report_harm import felt, sent
-from responder.report_unknown import sure, unknown_items
+from responder.report_unknown import FAILED, sure, unknown_items
 from responder.report_words import (
     authored,
     clock,
@@ -145,7 +145,7 @@ def _load(report: Report) -> tuple[list[str], bool]:
         names = ("last", "now") if gone else ("max", "now") if over else ("now",)
         found = [value for look in looks if (value := _counted(look, key, names)) is not None]
         if found:
-            load.append(say(f"broken.{key}", value=_whole(found[0] if gone else max(found) if over else found[-1])))
+            load.append(say(f"broken.{key}", value=_whole((found[0] if gone else max(found)) if over else found[-1])))
     return load, gone
 
 
@@ -201,7 +201,10 @@ def _cause(report: Report) -> Answer:
     if lead is None:
         return Answer("cause", say("cause.none" + _yet(report)))
     if leading_cause(report) is None:
-        return Answer("cause", say("cause.unknown", share=percent(lead.probability), says=authored(lead.says)))
+        likeliest = [h for h in report.verdict.hypotheses if h.cause != "unknown" and strongest(h.supports, 1)]
+        tried = tuple(say("cause.nearest", title=authored(h.title), sure=sure(h),
+                          found=authored(strongest(h.supports, 1)[0].says)) for h in likeliest[:2])  # fmt: skip
+        return Answer("cause", say("cause.unknown", share=percent(lead.probability), says=authored(lead.says)), tried)
     items = [say("cause.found", says=authored(f.says), measured=_measured_in(report, f))
              for f in strongest(lead.supports, 3)]  # fmt: skip
     items += [say("cause.against", says=authored(f.says), measured=_measured_in(report, f))
@@ -269,7 +272,9 @@ def disproof_line(report: Report, hypothesis: Hypothesis) -> str:
 
 
 def _measured_in(report: Report, finding: Finding) -> str:
-    return say("items").join(spoken(report, fact) for fact in finding.facts[:3]) or say("no_value")
+    facts = finding.facts[:3]
+    words = say("items").join(spoken(report, fact) for fact in facts)
+    return words + at_look(facts, facts_by_name(report)) if words else say("no_value")
 
 
 def strongest(findings: Iterable[Finding], count: int) -> list[Finding]:
@@ -291,8 +296,22 @@ def _do(report: Report) -> Answer:
         return Answer("do", say("do.over") if over else say("do.order"), actions)
     if lead is None:
         return Answer("do", say("do.none" + _yet(report)))
-    check = disproof_line(report, lead)
-    return Answer("do", say("do.look"), (check,) if check else ())
+    return Answer("do", say("do.look"), tuple(dict.fromkeys(_look_first(report))))
+
+
+def _look_first(report: Report) -> Iterator[str]:
+    """Where no action is known: the captures that found nothing to look at, then how to tell the likeliest causes."""
+    ran = {evidence.step: evidence for evidence in report.evidence}
+    for evidence in ran.values():
+        if evidence.outcome in FAILED[:3] and evidence.reason:
+            yield say("do.mend", step=code(evidence.step, 60), reason=sentence(phrase(evidence.reason, 200)))
+    lead = leading(report)
+    if lead is not None and leading_cause(report) is not None:
+        yield disproof_line(report, lead)
+        return
+    likeliest = [h for h in report.verdict.hypotheses if h.cause != "unknown" and h.would_disprove.says]
+    for rival in likeliest[:2]:
+        yield say("do.tell", title=sentence(authored(rival.title)), disproof=disproof_line(report, rival))
 
 
 def remedy_line(report: Report, remedy: Remedy) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from responder.model import Evidence, Fact, Finding, Report
 from responder.report_signals import signal_words
-from responder.report_words import code, honest, phrase, plain
+from responder.report_words import clock, code, honest, phrase, plain
 from responder.words import known, say, signal_name
+
+ANOTHER = 0.3
+"""Two looks that are nearer to each other than this share of the larger say the same."""
 
 
 def within(report: Report) -> tuple[Evidence, ...]:
@@ -71,6 +76,21 @@ def _bare(fact: Fact, others: dict[str, Fact]) -> str:
     if fact.subject:
         words = say("of_subject", value=words, subject=plain(fact.subject, 40))
     return words
+
+
+def at_look(facts: Iterable[Fact], others: dict[str, Fact]) -> str:
+    """' (at 21:11:09)' where a later look found another value of any of these; '' where the last look is told."""
+    earlier = [fact for fact in facts if fact.at and _otherwise_later(fact, others.get(fact.name))]
+    return say("at_look", at=clock(earlier[0].at)) if earlier else ""
+
+
+def _otherwise_later(fact: Fact, later: Fact | None) -> bool:
+    if later is None or fact.subject or later.at <= fact.at or later.value == fact.value:
+        return False
+    one, two = fact.value, later.value
+    if isinstance(one, bool | str) or isinstance(two, bool | str) or one is None or two is None:
+        return True
+    return abs(one - two) > ANOTHER * max(abs(one), abs(two))
 
 
 def spoken(report: Report, fact: Fact) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from responder.model import Fact, Report, Symptom
-from responder.report_facts import facts_by_name, looks_within, spoken
+from responder.report_facts import at_look, facts_by_name, looks_within, spoken
 from responder.report_signals import signal_words
 from responder.report_words import duration, honest, limit, measured
 from responder.words import say
@@ -82,12 +82,15 @@ def _limit(symptoms: tuple[Symptom, ...], alerts: str) -> str:
 def sent(report: Report) -> str:
     """What users send differently since then: 'Requests arriving 2.1× its usual'; '' when it is the same. By the first
     look that can tell: later on, who waits sends less, and who asks again sends more."""
-    found = []
+    found: list[str] = []
+    if report.incident.incident_class == "hang_or_crash" and _short(report):
+        return ""  # a few seconds of before, and whoever was stuck asks again: it would read as the trigger
+    facts = facts_by_name(report)
     for signal in SENT:
-        ratios = (facts[name] for facts in looks_within(report) if (name := f"metrics.{signal}.ratio") in facts)
+        ratios = (look[name] for look in looks_within(report) if (name := f"metrics.{signal}.ratio") in look)
         first = next((fact for fact in ratios if isinstance(fact.value, int | float) and fact.value > 0), None)
         if first is not None and _times(first) >= CHANGED:
-            found.append(spoken(report, first))
+            found.append(spoken(report, first) + at_look([first], facts))
     return say("since.sent", what=say("items").join(found)) if found else ""
 
 
@@ -98,6 +101,17 @@ def _times(fact: Fact) -> float:
 
 def history(report: Report) -> Iterator[str]:
     """That what is called usual rests on little, if it does."""
+    seconds = history_s(report)
+    if seconds is not None and seconds < SHORT_HISTORY_S:
+        yield say("history.none") if seconds < 1 else say("history.short", length=duration(seconds))
+
+
+def _short(report: Report) -> bool:
+    seconds = history_s(report)
+    return seconds is not None and seconds < SHORT_HISTORY_S
+
+
+def history_s(report: Report) -> float | None:
+    """Seconds of data from before it began; None where nothing says so."""
     fact = facts_by_name(report).get("metrics.history_s")
-    if fact is not None and isinstance(fact.value, int | float) and fact.value < SHORT_HISTORY_S:
-        yield say("history.none") if fact.value < 1 else say("history.short", length=duration(fact.value))
+    return float(fact.value) if fact is not None and isinstance(fact.value, int | float) else None

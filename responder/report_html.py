@@ -63,6 +63,7 @@ def to_html(
 def _page(report: Report, charts: Mapping[str, str], about_charts: str) -> str:
     body = [
         _header(report),
+        f'<p class="faint">{rich(say("judged_anew"))}</p>\n' if report.judged_anew else "",
         _answers(report),
         _charts(charts, about_charts),
         _evidence(report),
@@ -257,7 +258,7 @@ def _profile(report: Report) -> str:
 def _timeline(report: Report) -> str:
     rows = "".join(
         f'<li class="{text(moment.kind)}"><time>{moment.at}</time><span class="faint">{moment.offset}</span> '
-        f"{text(moment.says)}</li>\n"
+        f"{text(f'{moment.what}: {moment.says}' if moment.then else moment.says)}</li>\n"
         for moment in moments(report)
     )
     return _part("timeline", f'<ul class="moments">\n{rows}</ul>\n') if rows else ""

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 from responder.model import Hypothesis, Report
 from responder.report_answers import Answer, answers, footer, leading, title
-from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
+from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_folders, rivals
 from responder.report_trace import lead as trace_lead
 from responder.report_trace import notes as trace_notes
 from responder.report_trace import rows as trace_rows
 from responder.report_unknown import sure
-from responder.report_words import authored, named, outcome_words, phrase, plain
+from responder.report_words import authored, outcome_words, phrase, plain
 from responder.words import ENGLISH, Language, say, speaking
 
 SPECIAL = re.compile(r"([\\*\[\]<|~])")
@@ -31,7 +31,8 @@ def to_markdown(report: Report, language: Language = ENGLISH) -> str:
 
 
 def _markdown(report: Report) -> str:
-    blocks = [f"# {escape(title(report))}", *(_answer(answer) for answer in answers(report))]
+    blocks = [f"# {escape(title(report))}", *([line(say("judged_anew"))] if report.judged_anew else [])]
+    blocks += [_answer(answer) for answer in answers(report)]
     blocks += (
         _evidence(report) + _profile(report) + _timeline(report) + _changed(report) + _rivals(report) + _nearest(report)
     )
@@ -133,7 +134,7 @@ def _profile(report: Report) -> list[str]:
 
 
 def _timeline(report: Report) -> list[str]:
-    rows = [[m.at, m.offset, named("kind", m.kind), escape(m.says)] for m in moments(report)]
+    rows = [[m.at, m.offset, m.what, escape(m.says)] for m in moments(report)]
     head = [say(f"col.{name}") for name in ("when", "offset", "what", "says")]
     return [f"## {say('h.timeline')}", _table(head, rows)] if rows else []
 
@@ -150,7 +151,8 @@ def _rivals(report: Report) -> list[str]:
         items = [f"- {say('for_it', item=line(item))}" for item in rival.supports]
         items += [f"- {say('against_it', item=line(item))}" for item in rival.contradicts]
         items += [f"- {line(item)}" for item in rival.separates]
-        head = f"**{line(rival.title)}** ({line(f'`{rival.cause}`')}, {rival.sure}): {line(rival.says)}"
+        head = f"**{line(rival.title)}** ({line(f'`{rival.cause}`')}, {rival.sure})"
+        head += f": {line(rival.says)}" if rival.says else ""
         out.append(head + "\n\n" + "\n".join(items) if items else head)
     return [f"## {say('h.rivals')}", *out] if out else []
 
@@ -176,5 +178,8 @@ def _captures(report: Report) -> list[str]:
 
 
 def _raw(report: Report) -> list[str]:
-    files = [f"- {_link(path)}" for path in raw_files(report)]
+    files = [
+        "- " + ", ".join(f"{_link(folder)} ({count})" for folder, count in runs)
+        for runs in raw_folders(report).values()
+    ]
     return [f"## {say('h.raw')}", "\n".join(files)] if files else []

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from responder.classes import UNKNOWN
 from responder.harm import stood_still
 from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
 from responder.report_answers import disproof_line, strongest
-from responder.report_facts import facts_by_name, looks_within, raw_path, values_of, when
+from responder.report_facts import at_look, facts_by_name, looks_within, raw_path, values_of, when
 from responder.report_signals import signal_words
-from responder.report_unknown import missing_line, sure
+from responder.report_unknown import RIVAL, missing_line, sure
 from responder.report_words import (
     authored,
     clock,
@@ -79,6 +80,13 @@ class Moment:
     offset: str
     kind: str
     says: str
+    then: bool = False
+    """A verdict that is not this report's."""
+
+    @property
+    def what(self) -> str:
+        """The kind in words."""
+        return say("kind.then", kind=named("kind", self.kind)) if self.then else named("kind", self.kind)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,12 @@ def rivals(report: Report) -> tuple[Rival, ...]:
     """The other hypotheses, and what would tell them from the first."""
     others = facts_by_name(report)
     rows = []
-    for rival in report.verdict.hypotheses[1:]:
+    named_first = sorted(report.verdict.hypotheses[1:], key=lambda h: h.cause == UNKNOWN and h.probability < RIVAL)
+    for rival in named_first:
+        if rival.cause == UNKNOWN and rival.probability < RIVAL:
+            # That hardly anything speaks for no cause at all is one line, without the list of what was considered.
+            rows.append(Rival(authored(rival.title), rival.cause, sure(rival), "", (), (), ()))
+            continue
         separates = [say("ruled_out", disproof=disproof_line(report, rival))] if rival.would_disprove.says else []
         separates += [say("not_known", missing=missing_line(m)) for m in rival.missing]
         separates += [say("not_explained", alert=code(alert, 80)) for alert in rival.unexplained]
@@ -131,14 +144,16 @@ def rivals(report: Report) -> tuple[Rival, ...]:
                 cause=plain(rival.cause, 80),
                 sure=sure(rival),
                 says=authored(rival.says),
-                supports=tuple(f"{authored(f.says)} — {values_of(f, others)}" for f in strongest(rival.supports, 4)),
-                contradicts=tuple(
-                    f"{authored(f.says)} — {values_of(f, others)}" for f in strongest(rival.contradicts, 4)
-                ),
+                supports=tuple(_found(f, others) for f in strongest(rival.supports, 4)),
+                contradicts=tuple(_found(f, others) for f in strongest(rival.contradicts, 4)),
                 separates=tuple(separates),
             )
         )
     return tuple(rows)
+
+
+def _found(finding: Finding, others: dict[str, Fact]) -> str:
+    return f"{authored(finding.says)} — {values_of(finding, others)}{at_look(finding.facts, others)}"
 
 
 def moments(report: Report) -> tuple[Moment, ...]:
@@ -153,7 +168,7 @@ def moments(report: Report) -> tuple[Moment, ...]:
                 (item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost + _but(item)))
             )
     return tuple(
-        Moment(at=clock(at), offset=_offset(at - onset), kind=kind, says=says)
+        Moment(clock(at), _offset(at - onset), kind, says, then=report.judged_anew and kind == "cause")
         for at, kind, says in sorted(found, key=lambda moment: moment[0])
     )
 
@@ -288,6 +303,15 @@ def _moved(look: dict[str, Fact]) -> Iterator[tuple[str, float, float, Moved]]:
 def raw_files(report: Report) -> tuple[str, ...]:
     """Raw files of every capture, relative to the incident folder."""
     return tuple(f"raw/{evidence.id}/{name}" for evidence in report.evidence for name in evidence.files)
+
+
+def raw_folders(report: Report) -> dict[str, list[tuple[str, int]]]:
+    """The same for one line a step: step -> (folder relative to the incident's, number of files) of each run."""
+    folders: dict[str, list[tuple[str, int]]] = {}
+    for evidence in report.evidence:
+        if evidence.files:
+            folders.setdefault(evidence.step, []).append((f"raw/{evidence.id}", len(evidence.files)))
+    return folders
 
 
 def neighbours(report: Report) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from responder.report_signals import signal_words
 from responder.report_words import authored, code, named, outcome_words, percent, phrase, plain, sentence
 from responder.words import say, told
 
+SIGNALS_NAMED = 6
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
 FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
@@ -22,6 +23,11 @@ MATTERS_UNLESS: tuple[tuple[str, str, Scalar], ...] = (
     ("prefix_", "config.prefix_caching", False),
 )
 """Signals whose name begins so say nothing where this fact has this value."""
+AGAINST_THE_PAST = frozenset(
+    {"itl_ratio", "itl_settled", "itl_usual_samples", "ttft_ratio", "token_rate_ratio", "running_ratio"}
+    | {"prefix_hit_flow", "prefix_hit_share", "prefix_hit_usual", "prefix_usual_samples"}
+)
+"""Signals that compare with the last hour: a short history has its own line, which says why they are not there."""
 ASKED_FOR = ("generation_share", "corrupted_rate")
 """Signals there are only where somebody asked for them (`expect:`, VLLM_COMPUTE_NANS_IN_LOGITS)."""
 
@@ -39,15 +45,18 @@ def unknown_items(report: Report, lead: Hypothesis | None) -> Iterator[str]:
     if lead:
         yield from (say("unknown.unexplained", alert=code(alert, 80)) for alert in lead.unexplained)
     yield from (missing_line(m) for m in missing)
-    yield from history(report)
+    short = tuple(history(report))
+    yield from short
     known = {m.step for m in missing} | idle
     for evidence in report.evidence:
         if evidence.outcome in FAILED and evidence.step not in known:
             words = {"step": code(evidence.step, 60), "outcome": outcome_words(evidence.outcome)}
             yield say("unknown.capture", **words, reason=phrase(evidence.reason, 160))
-    names = [signal_words(name) for name in _absent(facts)]
+    past = AGAINST_THE_PAST if short else frozenset()
+    names = [signal_words(name) for name in _absent(facts) if name not in past]
     if names:
-        yield say("unknown.signals", names=plain(say("items").join(names), 400))
+        more = [say("unknown.more", count=len(names) - SIGNALS_NAMED)] if len(names) > SIGNALS_NAMED else []
+        yield say("unknown.signals", names=plain(say("items").join([*names[:SIGNALS_NAMED], *more]), 400))
 
 
 def _is(facts: Mapping[str, Fact], name: str, value: Scalar) -> bool:

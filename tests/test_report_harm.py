@@ -125,7 +125,7 @@ def test_what_cannot_matter_on_this_server_is_not_told_as_unknown() -> None:
     found = look(OPENED).model_copy(update={"facts": on_cpu})
     lines = list(unknown_items(report.model_copy(update={"evidence": (found,)}), lead))
     assert not any("`gpu`" in line for line in lines)
-    assert lines[-1] == "Signals this server does not give: Inter-token latency, mean"
+    assert lines[-1] == "Signals without a value here: Inter-token latency, mean"
     found = look(OPENED).model_copy(update={"facts": (fact("config.device", "cuda"), absent)})
     lines = list(unknown_items(report.model_copy(update={"evidence": (found,)}), lead))
     assert any("`gpu`" in line for line in lines)

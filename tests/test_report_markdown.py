@@ -71,7 +71,7 @@ def test_what_is_not_known_is_said():
     said = answers(to_markdown(sample()))["What we do not know"]
     assert "No answer from `gpu` (skipped: NVML is not available on this machine)" in said
     assert "`endpoints` timed out: /load did not answer within 5 s" in said
-    assert "Signals this server does not give: Inter-token latency p99 by engine; Draft tokens accepted" in said
+    assert "Signals without a value here: Inter-token latency p99 by engine; Draft tokens accepted" in said
 
 
 def test_a_close_second_is_on_the_first_screen():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from responder.report import to_markdown
+from responder.model import Evidence, Outcome
+from responder.report import to_html, to_markdown
+from responder.report_answers import answers
+from responder.report_rows import rivals
 from tests.replayed import replayed
 
 
@@ -31,3 +34,66 @@ def test_the_load_of_a_silent_server_is_what_it_said_last() -> None:
     """Nobody knows how much a frozen front end held meanwhile; `at most` is said of what was watched."""
     assert "Requests before it stopped answering: 0 running" in first_screen("cpu_frontend_stopped")
     assert "At most at a time: 16 running" in first_screen("cpu_prefix_collapse")
+
+
+def test_values_of_two_looks_are_told_apart() -> None:
+    """Running was not pinned at one look and is at the last: what is not the last look's says of when it is."""
+    text = to_markdown(replayed("prefill_interference_steady"))
+    assert "`metrics.running.pinned` no; `metrics.waiting.max` 8 requests (usual 0 requests)" in text
+    assert "(usual 0.3 %) (at 21:11:09)\n" in text
+    assert "`metrics.running.pinned` yes\n" in text
+    assert "Requests arriving 1.92× its usual (at 21:37:54)" in first_screen("cpu_prefix_collapse")
+
+
+def test_a_verdict_of_today_is_marked_as_one() -> None:
+    """What was said then is another verdict, and stands as that; else nothing is marked."""
+    report = replayed("frontend_starved_thirtieth_in_blocks")
+    text = to_markdown(report)
+    assert text.splitlines()[2].startswith("Judged again with today's playbooks.")
+    assert "| cause, as said then | None of the known causes fits: unknown (56%) |" in text
+    assert "cause, as said then: None of the known causes fits" in to_html(report, {})
+    then = report.model_copy(update={"judged_anew": False})
+    assert "as said then" not in to_markdown(then) + to_html(then, {})
+    assert "Judged again" not in to_markdown(then) + to_html(then, {})
+
+
+def test_an_unknown_cause_says_what_to_look_at() -> None:
+    """The capture that found nothing to look at first, then how to tell the likeliest causes; no tautology."""
+    report = replayed("cpu_spike")
+    first, *others = report.verdict.hypotheses
+    unknown = next(h for h in others if h.cause == "unknown").model_copy(update={"probability": 0.6})
+    blind = Evidence(id="metrics_window-9", step="metrics_window", rung=0, outcome=Outcome.FAILED, started_at=0.0,
+                     seconds=1.0, reason="Prometheus has no series of this server in the window")  # fmt: skip
+    ranked = (unknown, first, *(h for h in others if h.cause != "unknown"))
+    verdict = report.verdict.model_copy(update={"hypotheses": ranked})
+    report = report.model_copy(update={"verdict": verdict, "evidence": (*report.evidence, blind)})
+    found = {answer.key: answer for answer in answers(report)}
+    assert found["do"].items[0] == (
+        "`metrics_window` brought nothing to judge by: Prometheus has no series of this server in the window."
+    )
+    assert found["do"].items[1].startswith(f"{first.title}? Not if: ")
+    assert found["cause"].items[0].startswith(f"Nearest to it: {first.title} (")
+    assert "Any listed cause" not in " ".join(found["do"].items)
+
+
+def test_an_unlikely_unknown_comes_last_and_without_a_list() -> None:
+    """That 0.2 % speak for no known cause is one line below the others."""
+    last = rivals(replayed("h100_worker_hang_busy"))[-1]
+    assert (last.cause, last.says, last.separates) == ("unknown", "", ())
+
+
+def test_a_few_seconds_of_before_are_not_told_as_a_change_of_traffic() -> None:
+    """Of a server that hangs, whoever was stuck asks again: on 28 s of history that would read as the trigger. What
+    compares with the last hour is not told as something the server does not give."""
+    text = first_screen("h100_worker_hang_busy")
+    assert "What users send" not in text
+    assert "What is called usual, or the last hour, rests on only 28 s" in text
+    assert "against the last hour" not in text
+    assert "usual samples" not in text
+
+
+def test_raw_files_are_one_line_a_step() -> None:
+    """By folder: a hundred lines of links bury what stands above them."""
+    lines = to_markdown(replayed("prefill_interference_steady")).partition("## Raw files\n\n")[2].splitlines()
+    assert "- [kernel](raw/kernel) (6), [kernel-2](raw/kernel-2) (6), " in "\n".join(lines)
+    assert len(lines) < 25
