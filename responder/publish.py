@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import structlog
@@ -15,7 +16,7 @@ from responder.capture.step_recorder import charts as steps_of
 from responder.case import Case, Kit, show_others
 from responder.diagnose import diagnose
 from responder.killpoint import reach
-from responder.model import Button, Experience, Report, Series, TimelineEntry
+from responder.model import Button, Experience, Plan, Report, Series, TimelineEntry
 from responder.offers import offers
 from responder.replay import stored_traces
 from responder.report import summary_text, to_html, to_json, to_markdown
@@ -27,6 +28,10 @@ log = structlog.get_logger()
 Stage = Literal["first", "update", "final", "resolved"]
 CHART_TIMEOUT_S = 20.0
 STEPS_BEFORE_S = 60.0
+BARE = (
+    "this is the alert alone: looking for its cause failed inside the responder ({error}, see its log) and is tried "
+    "again; if no other report follows, nobody has looked"
+)
 
 
 def weigh(kit: Kit, case: Case) -> None:
@@ -100,6 +105,22 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     kit.outbox.wake()
     top = report.verdict.hypotheses[0]
     log.info("report.published", stage=stage, revision=report.revision, cause=top.cause, status=top.status.value)
+
+
+async def publish_bare(kit: Kit, case: Case, error: Exception) -> None:
+    """The alert alone, where nobody has been told of it and the flow fails: without what may have made it fail."""
+    if case.revision:
+        return
+    note = TimelineEntry(at=kit.clock(), kind="note", says=BARE.format(error=type(error).__name__))
+    case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
+    plain = kit.content.model_copy(update={"playbooks": (), "causes": ()})
+    evidence, plan, case.evidence, case.plan = case.evidence, case.plan, [], Plan()
+    try:
+        await publish(replace(kit, content=plain, experience=None), case, "first", quick=True)
+    except Exception:  # then there is nothing left to tell it with but the log
+        log.exception("incident.untold", incident=case.incident.id)
+    finally:
+        case.evidence, case.plan, case.content_written = evidence, plan, None
 
 
 async def _experience(kit: Kit, case: Case) -> Experience:

@@ -34,7 +34,7 @@ from responder.model import (
     TimelineEntry,
 )
 from responder.plan import HEAVY_RUNG, Budget, plan
-from responder.publish import publish, weigh
+from responder.publish import publish, publish_bare, weigh
 from responder.resume import begin, cut_off, end, recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
@@ -143,6 +143,7 @@ class Responder:
                 return FULL_AGAIN_S
             self.kit.telemetry.incidents_failed.inc()
             log.exception("incident.failed", incident=case.incident.id)
+            await publish_bare(self.kit, case, error)
             return next(waits, None)
         return None
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from responder import publish as publishing
 from responder import respond as module
 from responder.capture.step import Fetched, Scene
 from responder.case import Kit
@@ -324,6 +325,30 @@ async def test_a_flow_that_fails_is_taken_up_again_and_counted(flow: Any, monkey
     responder.handle(Change.OPENED, incident())
     await listener.until("final")
     assert b"responder_incidents_failed_total 2.0" in parts.telemetry.page()
+
+
+async def test_a_fault_in_the_diagnosis_does_not_keep_the_alert_back(
+    flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug that comes again at every try: the alert is told alone and says why; what follows is told when it works."""
+    monkeypatch.setattr(module, "FAILED_AGAIN_S", (0.01,), raising=False)
+    _, responder, listener = flow(step("look", brings({"busy": True})))
+    whole = publishing.diagnose
+    fails = True
+
+    def diagnose(incident: Any, playbooks: Any, *rest: Any) -> Any:
+        if playbooks and fails:
+            raise KeyError("a bug")
+        return whole(incident, playbooks, *rest)
+
+    monkeypatch.setattr(publishing, "diagnose", diagnose)
+    responder.handle(Change.OPENED, incident())
+    told = json.loads((await listener.until("first")).body)
+    assert [row["alert"] for row in told["symptoms"]] == ["A"]
+    assert any("KeyError" in entry["says"] for entry in told["timeline"])
+    fails = False
+    responder.handle(Change.GREW, incident(symptoms=(symptom(), symptom("B"))))
+    assert cause_of(await listener.until("final")) == ("c", "confirmed")
 
 
 async def test_what_earlier_incidents_left_costs_no_report(flow: Any) -> None:
