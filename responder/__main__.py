@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from responder.authoring import cli as authoring
 from responder.cli_books import audit, deliveries, obligations
 from responder.cli_hand import capture, doctor, plan, split
+from responder.cli_silences import end_silence, list_silences
 from responder.cli_verdicts import approve, deny, explain, verdict
 from responder.traces.cli import trace
 
@@ -49,7 +50,8 @@ app.command()(authoring.reference)
 canary_app = typer.Typer(no_args_is_help=True, help="Pinned prompts: whether a server still gives its good answers.")
 app.add_typer(canary_app, name="canary")
 
-Format = Annotated[str, typer.Option("--format", help="text or json")]
+Format = Annotated[Literal["text", "json"], typer.Option("--format")]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(envvar="RESPONDER_LOG_LEVEL")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
 DatabaseUrl = Annotated[
@@ -75,7 +77,7 @@ def run(
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="host:port of our own HTTP", envvar="RESPONDER_LISTEN")] = None,
     database: DatabaseUrl = None,
-    log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
+    log_level: LogLevel = "info",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what playbooks would run, and end")] = False,
 ) -> None:  # fmt: skip
     """Watch vLLM servers, respond to incidents, tell people. Ends on SIGTERM; SIGHUP reloads the configuration."""
@@ -97,7 +99,7 @@ def agent(
     database: DatabaseUrl = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
-    log_level: Annotated[str, typer.Option(envvar="RESPONDER_LOG_LEVEL")] = "info",
+    log_level: LogLevel = "info",
 ) -> None:
     """Do the captures of this node's targets for responders elsewhere. Ends on SIGTERM."""
     from responder.cli_agent import agent as serve
@@ -126,7 +128,7 @@ def check(
     config: ConfigFile = None,
     rules: Annotated[list[Path] | None, typer.Option(help="more rule files or folders")] = None,
     playbooks: Annotated[list[Path] | None, typer.Option(help="more playbook files or folders")] = None,
-    format: Annotated[str, typer.Option("--format", help="text, json, sarif or github")] = "text",
+    format: Annotated[Literal["text", "json", "sarif", "github"], typer.Option("--format")] = "text",
 ) -> None:
     """Find every mistake in configuration, rules, playbooks and causes. Exit 2 when there is one."""
     from responder.cli_check import check_everything
@@ -143,9 +145,9 @@ def replay(
     language: Annotated[str, typer.Option(help="en, zh …; as it was told when left out")] = "",
 ) -> None:
     """Give a stored incident's verdict again, from its raw bytes."""
-    from responder.cli import replay_folder
+    from responder.cli import refused, replay_folder
 
-    raise typer.Exit(replay_folder(folder, today, config, format, language))
+    raise typer.Exit(refused(lambda: replay_folder(folder, today, config, format, language)))
 
 
 @app.command("rules")
@@ -153,9 +155,9 @@ def rules_command(
     scrape_interval: Annotated[str, typer.Option(help="of the Prometheus that will run them")] = "5s",
 ) -> None:
     """Print all rules as one file for your own Prometheus, windows fitted to its scrape interval."""
-    from responder.cli import print_rules
+    from responder.cli import print_rules, refused
 
-    raise typer.Exit(print_rules(scrape_interval))
+    raise typer.Exit(refused(lambda: print_rules(scrape_interval)))
 
 
 @incidents_app.command("list")
@@ -211,6 +213,10 @@ def silence_add(
     from responder.cli import add_silence
 
     raise typer.Exit(add_silence(data_dir, match, duration, comment))
+
+
+silence_app.command("list")(list_silences)
+silence_app.command("end")(end_silence)
 
 
 @app.command("requests")

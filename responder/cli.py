@@ -181,9 +181,8 @@ def print_rules(scrape_interval: str) -> int:
     from responder.rules import widen
 
     every = seconds(scrape_interval)
-    if not isinstance(every, float):
-        typer.echo(f"{scrape_interval!r} is not a duration", err=True)
-        return CONTENT
+    if not isinstance(every, float) or every <= 0:
+        raise ValueError(f"--scrape-interval {scrape_interval}: write a duration such as 15s")
     out = ["groups:"]
     for path in sorted(shipped("rules").glob("*.yaml")):
         body = path.read_text().split("groups:", 1)[1]
@@ -260,6 +259,7 @@ def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
 
 def add_silence(data_dir: Path | None, match: list[str], duration: str, comment: str) -> int:
     """`responder silence add`: a file the daemon reads in its next round."""
+    from responder.cli_silences import doubts_about
     from responder.folder import write_atomic
 
     pairs = dict(part.split("=", 1) for part in match if "=" in part)
@@ -273,6 +273,8 @@ def add_silence(data_dir: Path | None, match: list[str], duration: str, comment:
     if len(pairs) != len(match) or not isinstance(length, float):
         typer.echo("write label=value, for example target=gpu-1:8000", err=True)
         return CONTENT
+    for doubt in doubts_about(data_dir or Path("responder-data"), pairs):
+        typer.echo(f"warning: {doubt}; this silence may match nothing", err=True)
     now = time.time()
     silence = Silence(id=uuid.uuid4().hex[:8], match=pairs, starts_at=now, ends_at=now + length, comment=comment)
     folder = (data_dir or Path("responder-data")) / "silences"

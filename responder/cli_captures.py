@@ -76,7 +76,8 @@ def acknowledge(incident: str, who: str | None, url: str, token: Path | None) ->
     name = who or me()
     status, said = post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
     if status != 200:
-        typer.echo(f"not taken: {said}", err=True)
+        hint = " (its token: --token-file, or RESPONDER_TOKEN)" if status in (401, 403) else ""
+        typer.echo(f"not taken: {said}{hint}", err=True)
         return RUNTIME
     typer.echo(json.loads(said)["says"])
     return OK
@@ -128,6 +129,22 @@ def target_of(config: Config, wanted: str, file: Path | None) -> Target:
 
 
 def post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) -> tuple[int, str]:
+    """(status, body) of the daemon's answer; (0, why in words) where there is none."""
+    why: object
+    try:
+        return _post(url, token, body, timeout)
+    except urllib.error.URLError as error:
+        why = getattr(error.reason, "strerror", None) or error.reason
+    except TimeoutError:
+        why = f"no answer in {timeout:g} s"
+    except (OSError, ValueError) as error:
+        if file := getattr(error, "filename", None):
+            return 0, f"--token-file {file}: {getattr(error, 'strerror', error)}"
+        why = error
+    return 0, f"no daemon answers at {url.partition('/api/')[0]} ({why}); say where with --url, or RESPONDER_URL"
+
+
+def _post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) -> tuple[int, str]:
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     secret = token.read_text().strip() if token else os.environ.get("RESPONDER_TOKEN", "")
     if secret:
@@ -138,5 +155,3 @@ def post(url: str, token: Path | None, body: Mapping[str, Any], timeout: float) 
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, refused.read().decode(errors="replace").strip()
-    except OSError as error:
-        return 0, str(error)

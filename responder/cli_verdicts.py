@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import getpass
 import json
 import socket
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from responder.model import Opinion
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 Who = Annotated[str | None, typer.Option("--who", help="who says so; default: user@host")]
@@ -46,7 +50,7 @@ def explain(
     where: Annotated[str, typer.Argument(help="an incident's id, or a folder")],
     fact: Annotated[str | None, typer.Option(help="only this fact, for example metrics.kv_usage.max")] = None,
     data_dir: DataDir = None,
-    format: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+    format: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
 ) -> None:
     """Read every cited value again from the raw files, check their hashes, and show what each claim came to."""
     raise typer.Exit(explain_incident(where, fact, data_dir, format))
@@ -60,13 +64,64 @@ def judge(incident: str, right: bool, cause: str, note: str, who: str | None, da
     name = who or f"{getpass.getuser()}@{socket.gethostname()}"
     try:
         opinion = opinion_on(root, incident, right=right, cause=cause, who=name, note=note, now=time.time())
+        _known_cause(root, incident, cause)
     except NoSuchVerdict as error:
         typer.echo(str(error), err=True)
         return CONTENT
+    before = _word_before(root, incident)
     leave(root, opinion)
     turned_out = f", it was `{opinion.cause}`" if opinion.cause and not right else ""
     typer.echo(f"{incident}: `{opinion.named}` was {'right' if right else 'wrong'}{turned_out}; noted as {name}")
+    if before is not None:
+        typer.echo(
+            f"in place of {before.who}'s word, which was {'right' if before.right else 'wrong'}: the newest counts"
+        )
+    if _state(root, incident) == "open":
+        typer.echo(f"this incident still goes on: the word is about `{opinion.named}`, and its report may yet change")
     return OK
+
+
+def _known_cause(root: Path, incident: str, cause: str) -> None:
+    """NoSuchVerdict for a cause that no report could ever name: it would be counted and never found again."""
+    from responder.classes import CAUSES, UNKNOWN
+    from responder.folder import folder_of
+    from responder.ledger import NoSuchVerdict
+    from responder.located import did_you_mean
+
+    known = {*CAUSES, UNKNOWN}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # an older folder: the canonical ones, then
+        known |= {str(one["id"]) for one in folder_of(root, incident).read_json("content.json")["causes"]}
+    if cause and cause not in known:
+        near = did_you_mean(cause, known) or f"there are {', '.join(sorted(known))}; or say it with --note"
+        raise NoSuchVerdict(f"there is no cause `{cause}`: {near}")
+
+
+def _word_before(root: Path, incident: str) -> Opinion | None:
+    """What was said of this incident before, by whomever; None where there is nothing to be read."""
+    from responder.folder import folder_of
+    from responder.store_db import StoreRefused
+    from responder.store_sqlite import SqliteReader
+
+    waits = root / "opinions" / f"{folder_of(root, incident).path.name}.json"
+    store = SqliteReader(root)
+    try:
+        if waits.is_file():
+            return Opinion.model_validate_json(waits.read_bytes())
+        store.open()
+        return next((word for word in asyncio.run(store.opinions()) if word.incident == incident), None)
+    except (StoreRefused, OSError, ValueError):
+        return None
+    finally:
+        store.close()
+
+
+def _state(root: Path, incident: str) -> str:
+    from responder.folder import folder_of
+
+    try:
+        return str(folder_of(root, incident).read_json("report.json")["incident"]["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def explain_incident(where: str, fact: str | None, data_dir: Path | None, format: str) -> int:
@@ -79,6 +134,10 @@ def explain_incident(where: str, fact: str | None, data_dir: Path | None, format
     path = Path(where)
     if not (path / "manifest.json").is_file():
         path = folder_of(data_dir or Path("responder-data"), where).path
+        if not path.is_dir():
+            typer.echo(f"no incident {where!r} in {path.parent.absolute()}: `responder incidents list` shows the ids "
+                       "there are, `--data-dir` says where", err=True)  # fmt: skip
+            return CONTENT
     try:
         rows = explained(path, STEPS, fact)
     except NotAnIncident as error:

@@ -25,6 +25,8 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
     NotAnIncident when the folder cannot be read.
     """
     folder = IncidentFolder(path)
+    if not (path / "manifest.json").exists():
+        raise NotAnIncident(f"{path}: {_instead(path)}")
     try:
         manifest = folder.read_json("manifest.json")
         if content is None and not (path / "content.json").exists():
@@ -60,6 +62,16 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotAnIncident(f"{path}: {type(error).__name__}: {error}") from None
+
+
+def _instead(path: Path) -> str:
+    """What to give in place of a path that is no incident's folder."""
+    if not path.exists():
+        return "no such folder; an incident's is DATA_DIR/incidents/ID, and `responder incidents list` shows the ids"
+    inside = sorted({*path.glob("*/manifest.json"), *path.glob("incidents/*/manifest.json")}) if path.is_dir() else []
+    if inside:
+        return f"this folder holds {len(inside)} incidents; give one of them, for example {inside[0].parent}"
+    return "no incident's folder, for it holds no manifest.json; give DATA_DIR/incidents/ID"
 
 
 def told_in(path: Path) -> str:

@@ -281,9 +281,11 @@ class Watch:
     async def _silences(self, now: float) -> tuple[Silence, ...]:
         kept, here = await self.store.silences(now), await asyncio.to_thread(self._from_files)
         if self.shares is not None:  # what was said to one replica holds for all
-            known = {silence.id for silence in kept}
+            known = {silence.id: silence for silence in kept}
             for silence in here:
-                if silence.id not in known and silence.ends_at > now:
+                same = known.get(silence.id)
+                # Also an end that came early: it was said to one replica, and holds for all.
+                if silence.ends_at > now if same is None else silence.ends_at < same.ends_at:
                     await self.store.save_silence(silence)
         return (*self.configured_silences, *kept, *here)
 

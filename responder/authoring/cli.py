@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 new_app = typer.Typer(no_args_is_help=True, help="Start a playbook or a cause from a text that works.")
-Format = Annotated[str, typer.Option("--format", help="text or json")]
+Format = Annotated[Literal["text", "json"], typer.Option("--format")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
 
 

@@ -53,7 +53,8 @@ def schemas(kind: str | None, folder: Path | None) -> int:
         _write_schemas(folder)
         return OK
     if kind not in known:
-        raise ValueError(f"no schema {kind!r}: write {', '.join(sorted(known))}, or --dir FOLDER for all of them")
+        what = f"no schema {kind!r}" if kind else "which schema?"
+        raise ValueError(f"{what}: write {', '.join(sorted(known))}, or --dir FOLDER for all of them")
     typer.echo(json.dumps(known[kind], indent=1))
     return OK
 
