@@ -281,11 +281,9 @@ class Watch:
     async def _silences(self, now: float) -> tuple[Silence, ...]:
         kept, here = await self.store.silences(now), await asyncio.to_thread(self._from_files)
         if self.shares is not None:  # what was said to one replica holds for all
-            known = {silence.id: silence for silence in kept}
-            for silence in here:
-                same = known.get(silence.id)
-                # Also an end that came early: it was said to one replica, and holds for all.
-                if silence.ends_at > now if same is None else silence.ends_at < same.ends_at:
+            until = {silence.id: silence.ends_at for silence in kept}
+            for silence in here:  # also an end that came early
+                if silence.ends_at < until[silence.id] if silence.id in until else silence.ends_at > now:
                     await self.store.save_silence(silence)
         return (*self.configured_silences, *kept, *here)
 

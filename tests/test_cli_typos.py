@@ -64,7 +64,7 @@ def test_a_word_about_a_report_is_about_a_cause_there_is(tmp_path: Path) -> None
     folder.mkdir(parents=True)
     report = {
         "incident": {"target": "t", "state": "open"},
-        "hypotheses": [{"cause": "engine_hang", "status": "likely"}],
+        "hypotheses": [{"cause": "engine_hang", "status": "possible"}],
         "playbooks": [],
     }
     (folder / "report.json").write_text(json.dumps(report))
