@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from responder.authoring import cli as authoring
-from responder.cli_books import audit, deliveries, obligations
+from responder.cli_books import DataDir, audit, deliveries, obligations
 from responder.cli_hand import capture, doctor, plan, split
 from responder.cli_silences import end_silence, list_silences
 from responder.cli_verdicts import approve, deny, explain, verdict
@@ -53,7 +53,6 @@ app.add_typer(canary_app, name="canary")
 Format = Annotated[Literal["text", "json"], typer.Option("--format")]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(envvar="RESPONDER_LOG_LEVEL")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option("--database", help="postgresql://…, for several replicas and agents", envvar="RESPONDER_DATABASE"),

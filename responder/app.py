@@ -16,7 +16,6 @@ from responder import interpreter
 from responder import inventory as inventories
 from responder.canaries.patrol import Patrol
 from responder.canaries.stored import Shelf
-from responder.canary import send_canary
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
@@ -102,7 +101,7 @@ class App:
         self._closers.append(self.http.close)
         self.safety = Safety(self.store, self.http, config.data_dir, self.clock, self.telemetry,
                              lambda: self.loaded.targets, self.fleet.place if self.fleet else "")  # fmt: skip
-        self._closers.append(self.safety.duties.stop)
+        self._closers.append(self.safety.stop)
         # Before anything else: what an earlier life began and did not end.
         await self.safety.duties.restore()
         await self._serve(config)
@@ -118,6 +117,7 @@ class App:
         self.kit = self._kit(config)
         self._closers.append(lambda: close_runners(self.kit.runners))
         self.patrol = Patrol(self.http, Shelf(config.data_dir), self._command_of, self.clock, config.canaries.interval)
+        self.patrol.sending = self.safety.own.sending
         self._closers.append(self.patrol.stop)
         self.kit.pinned = self.patrol.pinned
         self.responder = Responder(self.kit)
@@ -244,7 +244,7 @@ class App:
         for work, seconds in (
             (self.tick, every), (self.upkeep.look, ROUND_S), (self.upkeep.take_stock, INVENTORY_EVERY_S),
             (self.learner.round, LEARN_EVERY_S), (self._walk, CANARIES_EVERY_S), (self._clear_up, RETENTION_EVERY_S),
-            (self.upkeep.count_queues, QUEUES_EVERY_S),
+            (self.upkeep.count_queues, QUEUES_EVERY_S), (self.safety.own.settle, QUEUES_EVERY_S),
         ):  # fmt: skip
             self.rounds.add(work, seconds)
         if beat := config.heartbeat:
@@ -333,7 +333,7 @@ class App:
         """A probe for every target, and what is remembered of each; again in the next round if that fails."""
         self._adopted = False
         senses = Senses(
-            http=self.http, clock=self.clock, canary=self._canary, connections=inventories.established,
+            http=self.http, clock=self.clock, canary=self.safety.canary, connections=inventories.established,
             alive=inventories.alive,
         )  # fmt: skip
         stored = await self.store.inventories() | (await self.fleet.stock() if self.fleet else {})
@@ -364,9 +364,6 @@ class App:
                 self.responder.handle(Change.RESOLVED if over else Change.UNCHANGED, incident)
 
     # ------------------------------------------------------------------------------------------------- glue
-
-    async def _canary(self, target: Target, deadline_s: float) -> Any:
-        return await send_canary(self.http, target, target.model, deadline_s)
 
     def _notifiers(self) -> dict[str, Any]:
         return {

@@ -17,18 +17,19 @@ from typing import Any
 import aiohttp
 
 from responder.allowance import Allowance
-from responder.capture.step import Brief, Duties, RangeQuery, Runner, Scene, Step
+from responder.capture.step import NOT_ALLOWED, Brief, Duties, RangeQuery, Runner, Scene, Step
 from responder.carefully import carefully
 from responder.collect import collect
 from responder.folder import IncidentFolder, safe_name
 from responder.model import CapturePolicy, Evidence, Incident, Inventory, Outcome, Playbook, Severity, StepCall, Target
-from responder.plan import Budget, pause_of, plan
+from responder.plan import SENDS_REQUESTS, Budget, pause_of, plan
 from responder.report_words import duration, size
 from responder.sentry import Sentry
 
 READY_TIMEOUT_S = 15.0
 NOT_TRIED = 2
 """From this rung on doctor asks whether a step could run, and does not run it."""
+ASKS = "sends completions of its own, so it was not tried; `responder doctor --ask` tries it"
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,10 @@ async def capture(hand: Hand, target: Target, name: str, params: Mapping[str, An
     return item, folder.path
 
 
-async def doctor(hand: Hand, target: Target) -> list[Check]:
-    """Every step: whether it can run here, and what to add. Rungs 0 and 1 are run, the others only asked."""
-    checks = []
+async def doctor(hand: Hand, target: Target, *, ask: bool = False) -> list[Check]:
+    """Every step: whether it can run here, and what to add. What the target's policy allows of rungs 0 and 1 is run,
+    the others are only asked about. Nothing is generated on the server unless `ask` says so."""
+    checks, limit = [], min(NOT_TRIED - 1, (target.capture or CapturePolicy()).max_rung)
     for step in sorted(hand.steps.values(), key=lambda s: (s.rung, s.name)):
         if needed := required(step):
             why = f"runs when a playbook or `responder capture` gives it {needed}"
@@ -119,7 +121,9 @@ async def doctor(hand: Hand, target: Target) -> list[Check]:
         elif hand.range_query is None and any("Prometheus" in need for need in step.needs):
             why = "the daemon asks its Prometheus (without `--prometheus URL` it starts one); not tried from here"
             checks.append(Check(step.name, step.rung, True, why))
-        elif step.rung >= NOT_TRIED or step.name == "canary" and not target.canary:
+        elif step.name in SENDS_REQUESTS and not (ask and target.canary):
+            checks.append(Check(step.name, step.rung, target.canary, ASKS if target.canary else NOT_ALLOWED))
+        elif step.rung > limit and step.name not in SENDS_REQUESTS:
             checks.append(await _asked(step, hand, target))
         else:
             checks.append(await _tried(step, hand, target))

@@ -20,6 +20,7 @@ import typer
 
 from responder.config import Config, Locate, parse, salvaged, seconds
 from responder.content import ContentRefused, shipped
+from responder.datadir import DEFAULT, SILENCES, why_not_read, why_not_written
 from responder.model import Problem, Silence
 from responder.terminal import show_markdown
 
@@ -218,7 +219,7 @@ def replay_folder(folder: Path, today: bool, file: Path | None, format: str, lan
 
 def _rows(data_dir: Path | None) -> list[Any]:
     """Incidents from the folders, so that it works beside a running daemon and without one."""
-    root = (data_dir or Path("responder-data")) / "incidents"
+    root = (data_dir or DEFAULT) / "incidents"
     rows = []
     for path in sorted(root.glob("*/report.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError):
@@ -228,6 +229,9 @@ def _rows(data_dir: Path | None) -> list[Any]:
 
 def list_incidents(data_dir: Path | None, open_only: bool, format: str) -> int:
     """`responder incidents list`."""
+    if why := why_not_read(data_dir or DEFAULT):
+        typer.echo(why, err=True)
+        return RUNTIME
     rows = [row for row in _rows(data_dir) if not open_only or row["incident"]["state"] == "open"]
     if format == "json":
         typer.echo(json.dumps([row["incident"] for row in rows], indent=1))
@@ -247,7 +251,10 @@ def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
     """`responder incidents show`."""
     from responder.folder import folder_of
 
-    folder = folder_of(data_dir or Path("responder-data"), incident)
+    if why := why_not_read(data_dir or DEFAULT):
+        typer.echo(why, err=True)
+        return RUNTIME
+    folder = folder_of(data_dir or DEFAULT, incident)
     try:
         text = (folder.path / ("report.json" if format == "json" else "report.md")).read_text()
     except OSError:
@@ -273,11 +280,14 @@ def add_silence(data_dir: Path | None, match: list[str], duration: str, comment:
     if len(pairs) != len(match) or not isinstance(length, float):
         typer.echo("write label=value, for example target=gpu-1:8000", err=True)
         return CONTENT
-    for doubt in doubts_about(data_dir or Path("responder-data"), pairs):
+    root = data_dir or DEFAULT
+    if why := why_not_written(root):
+        typer.echo(why, err=True)
+        return RUNTIME
+    for doubt in doubts_about(root, pairs):
         typer.echo(f"warning: {doubt}; this silence may match nothing", err=True)
     now = time.time()
     silence = Silence(id=uuid.uuid4().hex[:8], match=pairs, starts_at=now, ends_at=now + length, comment=comment)
-    folder = (data_dir or Path("responder-data")) / "silences"
-    write_atomic(folder / f"{silence.id}.json", silence.model_dump_json().encode())
+    write_atomic(root / SILENCES / f"{silence.id}.json", silence.model_dump_json().encode())
     typer.echo(f"silence {silence.id}: {' '.join(match)} for {duration}")
     return OK

@@ -11,8 +11,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from responder.datadir import DEFAULT
+
 OK, RUNTIME = 0, 1
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help=f"the daemon's data directory; default: ./{DEFAULT}", envvar="RESPONDER_DATA_DIR"),
+]
 Format = Annotated[Literal["text", "json"], typer.Option("--format")]
 Incident = Annotated[str | None, typer.Option("--incident", help="only of this incident")]
 Row = Mapping[str, Any]
@@ -90,7 +95,7 @@ def _show(
     from responder.store_db import StoreRefused
     from responder.store_sqlite import SqliteReader
 
-    store = SqliteReader(data_dir or Path("responder-data"))
+    store = SqliteReader(data_dir or DEFAULT)
     try:
         store.open()
         rows = asyncio.run(_read(read, store))

@@ -21,10 +21,11 @@ import typer
 from responder.cli import CONTENT, OK, RUNTIME, configured
 from responder.config import Config
 from responder.content import ContentRefused, load
+from responder.datadir import DEFAULT, why_not_read
 from responder.model import Target
 
 
-def doctor(target: str, file: Path | None, format: str) -> int:
+def doctor(target: str, file: Path | None, format: str, ask: bool = False) -> int:
     """`responder doctor`."""
     from responder.byhand import doctor as examine
     from responder.byhand import table
@@ -38,7 +39,7 @@ def doctor(target: str, file: Path | None, format: str) -> int:
 
     async def run() -> Any:
         async with hand_of(config, chosen) as hand:
-            return await examine(hand, chosen)
+            return await examine(hand, chosen, ask=ask)
 
     checks = asyncio.run(run())
     typer.echo(json.dumps([vars(c) for c in checks], indent=1) if format == "json" else table(checks))
@@ -87,7 +88,10 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
     """`responder approve` and `responder deny`: a file the daemon reads within a second."""
     from responder.approvals import ApprovalRefused, Approvals
 
-    approvals = Approvals((data_dir or Path("responder-data")) / "approvals")
+    if why := why_not_read(data_dir or DEFAULT):
+        typer.echo(why, err=True)
+        return RUNTIME
+    approvals = Approvals((data_dir or DEFAULT) / "approvals")
     name = who or me()
     try:
         item = approvals.decide(incident, step, approve=approve, who=name, now=time.time())

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from responder.cli_books import DataDir
+
 Format = Annotated[Literal["text", "json"], typer.Option("--format")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file", envvar="RESPONDER_CONFIG")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
 Targets = Annotated[
     list[str] | None,
     typer.Option("--target", help="URL of a vLLM server; repeat it or separate by commas", envvar="RESPONDER_TARGET"),
@@ -55,12 +56,13 @@ def capture(
 def doctor(
     target: Annotated[str, typer.Option("--target", help="name or URL of a vLLM server")],
     config: ConfigFile = None,
+    ask: Annotated[bool, typer.Option("--ask", help="also try what sends completions of its own")] = False,
     format: Format = "text",
 ) -> None:
-    """Which capture steps can run on this server from here, which cannot, why, and what to add."""
+    """Which capture steps can run on this server from here, which cannot, why, what to add. Sends no completions."""
     from responder.cli_captures import doctor as examine
 
-    raise typer.Exit(examine(target, config, format))
+    raise typer.Exit(examine(target, config, format, ask))
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from responder.cli_books import DataDir
+from responder.datadir import DEFAULT, why_not_read
 from responder.model import Opinion
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 Who = Annotated[str | None, typer.Option("--who", help="who says so; default: user@host")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
 
 
 def approve(incident: str, step: str, who: Who = None, data_dir: DataDir = None) -> None:
@@ -60,7 +61,10 @@ def judge(incident: str, right: bool, cause: str, note: str, who: str | None, da
     """`responder verdict`: a file the daemon takes in; without a daemon it waits for the next one."""
     from responder.ledger import NoSuchVerdict, leave, opinion_on
 
-    root = data_dir or Path("responder-data")
+    root = data_dir or DEFAULT
+    if why := why_not_read(root):
+        typer.echo(why, err=True)
+        return RUNTIME
     name = who or f"{getpass.getuser()}@{socket.gethostname()}"
     try:
         opinion = opinion_on(root, incident, right=right, cause=cause, who=name, note=note, now=time.time())
@@ -133,7 +137,7 @@ def explain_incident(where: str, fact: str | None, data_dir: Path | None, format
 
     path = Path(where)
     if not (path / "manifest.json").is_file():
-        path = folder_of(data_dir or Path("responder-data"), where).path
+        path = folder_of(data_dir or DEFAULT, where).path
         if not path.is_dir():
             typer.echo(f"no incident {where!r} in {path.parent.absolute()}: `responder incidents list` shows the ids "
                        "there are, `--data-dir` says where", err=True)  # fmt: skip

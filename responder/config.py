@@ -17,7 +17,7 @@ from responder.config_overrides import OverridesPart
 from responder.config_places import Locate as Locate
 from responder.config_places import Places, cut, path_of
 from responder.config_shared import AgentPart, ArtifactsPart
-from responder.config_values import Duration, HostPort, HttpUrl, Part, Size
+from responder.config_values import Duration, HostPort, HttpUrl, Part, ServerUrl, Size
 from responder.config_values import http_url as http_url
 from responder.config_values import seconds as seconds
 from responder.config_values import secret as secret
@@ -39,6 +39,7 @@ def known_language(value: str) -> str:
 Spoken = Annotated[str, AfterValidator(known_language)]
 
 
+OF_ROUTES = ", where it says when somebody is told; captures and approvals have no hours"
 ROUNDS = 8
 """Of leaving mistakes out: what is right alone may be wrong together."""
 
@@ -91,7 +92,7 @@ class WherePart(Part):
 class TargetPart(Part):
     """One vLLM server."""
 
-    url: HttpUrl
+    url: ServerUrl
     name: str | None = None
     match: dict[str, str] = Field(default_factory=dict)
     model: str | None = None
@@ -99,7 +100,8 @@ class TargetPart(Part):
     expect: Expectation | None = None
     api_key: SecretStr | None = None
     api_key_file: Path | None = None
-    canary: bool = True
+    canary: bool | None = None
+    """Whether requests of our own may be sent to it. Left out: yes, unless its `max_rung` is 0."""
     log_file: str | None = None
     recorder: str | None = None
     where: WherePart | Literal["local"] = "local"
@@ -132,8 +134,9 @@ class CapturePart(Part):
     """How far captures may go without asking anybody."""
 
     max_rung: Literal[0, 1, 2] = 1
-    """0: no contact with the engine. 1: also non-blocking stacks and a canary. 2: also what disturbs the server for
-    less than a second, as far as the budgets go. Everything else asks a person."""
+    """0: no contact with the engine: no request of our own is sent either, unless a target says `canary: true`. 1: also
+    non-blocking stacks and a canary. 2: also what disturbs the server for less than a second, as far as the budgets go.
+    Everything else asks a person."""
     pause: Duration = 4.0
     """Of the server, by all captures of one incident."""
     pause_per_day: Duration = 30.0
@@ -281,6 +284,7 @@ class Config(Part):
             name = part.name or netloc
             if name in out:
                 raise ValueError(f"two targets are named {name!r}: give one of them another `name`")
+            policy = self._policy(part.capture)
             out[name] = Target(
                 name=name,
                 url=part.url,
@@ -289,11 +293,11 @@ class Config(Part):
                 thresholds=part.thresholds,
                 expect=part.expect,
                 api_key=secret(part.api_key, part.api_key_file),
-                canary=part.canary,
+                canary=policy.max_rung > 0 if part.canary is None else part.canary,
                 log_file=part.log_file,
                 recorder=part.recorder,
                 labels=part.labels,
-                capture=self._policy(part.capture),
+                capture=policy,
                 node=part.node or "",
             )
         return tuple(out.values())
@@ -376,8 +380,10 @@ def _problem(places: Places, detail: Any) -> Problem:
 def _near(path: tuple[str | int, ...]) -> str:
     import difflib
 
-    names = sorted(_keys(Config))
-    close = difflib.get_close_matches(str(path[-1]), names, n=1)
+    key, parts = str(path[-1]), Config.model_fields
+    if where := [f"`{name}`" for name in parts if name != path[0] and key in _keys(parts[name].annotation)]:
+        return f"`{key}` is a key of {', '.join(where)}" + (OF_ROUTES if key == "hours" else "")
+    close = difflib.get_close_matches(key, sorted(_keys(Config)), n=1)
     return f"did you mean `{close[0]}`?" if close else ""
 
 

@@ -52,9 +52,23 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+OF_THE_API = re.compile(r"/(v1(/.*)?|metrics|health|ping|load|version)$")
+"""Paths that begin behind a server's own address; what stands before them may be a reverse proxy's."""
+
+
+def server_url(value: str) -> str:
+    """The address of a vLLM server: what /health, /metrics and /v1/completions come behind."""
+    url = http_url(value)
+    if found := OF_THE_API.search(urlsplit(url).path):
+        base = url[: url.rindex(found[0])]
+        raise ValueError(f"{value!r} ends with `{found[0]}`, which we put behind it ourselves; write {base}")
+    return url
+
+
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=LONGEST_S)]
 Size = Annotated[int, BeforeValidator(size), Field(gt=0, le=LARGEST_B)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
+ServerUrl = Annotated[str, AfterValidator(server_url)]
 
 
 class Part(BaseModel):

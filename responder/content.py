@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
 from responder.capture.step import Step
 from responder.config import Config
 from responder.load import load_content, load_mapping
+from responder.located import Path as Place
 from responder.model import Content, Problem
 from responder.overrides import overridden
 from responder.problems import render
@@ -43,7 +44,8 @@ def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Pro
     places = config.places
     tell = partial(places.problem, key=True)
     content, wrong = overridden(content, config.overrides.model_dump(by_alias=True), tell)
-    return content, (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content))
+    return content, (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content),
+                     *_approvals(config, steps))  # fmt: skip
 
 
 def _placed(problem: Problem, config: Config) -> Problem:
@@ -75,6 +77,22 @@ def _thresholds(config: Config, content: Content) -> list[Problem]:
                         key=True,
                     )
                 )
+    return found
+
+
+def _approvals(config: Config, steps: Collection[str]) -> list[Problem]:
+    """A step that does not exist waits for nobody, and the one that was meant runs without being asked about."""
+    given: list[tuple[Place, tuple[str, ...]]] = [(("capture", "approve"), config.capture.approve)]
+    for number, target in enumerate(config.targets):
+        if target.capture and target.capture.approve:
+            given.append((("targets", number, "capture", "approve"), target.capture.approve))
+    found = []
+    for path, names in given:
+        for index, name in enumerate(names):
+            if name not in steps:
+                near = difflib.get_close_matches(name, sorted(steps), n=1)
+                instead = f"did you mean `{near[0]}`?" if near else "`responder doctor` prints all steps"
+                found.append(config.places.problem((*path, index), f"{path[-2]}.approve: no step `{name}`", instead))
     return found
 
 

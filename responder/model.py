@@ -99,7 +99,7 @@ class Target(Noun):
     expect: Expectation | None = None
     api_key: SecretStr | None = None
     canary: bool = True
-    """Whether one-token canary requests may be sent."""
+    """Whether requests of our own may be sent: what its owner said, else whether `capture.max_rung` is above 0."""
     log_file: str | None = None
     """Where the server's log is; discovered from the process when it runs on this host and this is unset."""
     recorder: str | None = None

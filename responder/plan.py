@@ -38,7 +38,7 @@ class Budget(Noun):
     pause_s: float = 1.0
     """Sum of the declared worst-case pauses of what is chosen."""
     canary: bool = True
-    """Whether requests of our own may be sent."""
+    """Whether requests of our own may be sent; with rung 0 it is so only where the owner said it in as many words."""
     approved: frozenset[str] = frozenset()
     """Steps a person has approved for this incident, whatever their rung and pause."""
     must_ask: frozenset[str] = frozenset()
@@ -94,6 +94,11 @@ def pause_of(name: str, step: Harm, budget: Budget) -> float:
     return budget.learned.get(name, step.worst_pause_s)
 
 
+def highest(step: str, budget: Budget) -> int:
+    """The rung up to which this step runs without asking: `canary: true` beside `max_rung: 0` allows requests alone."""
+    return max(budget.max_rung, 1) if budget.canary and step in SENDS_REQUESTS else budget.max_rung
+
+
 def asks(call: StepCall, budget: Budget) -> bool:
     """Whether only a person can let this call run: its rung, or this target's policy."""
     return call.step not in budget.approved and (call.rung >= ASK_RUNG or call.step in budget.must_ask)
@@ -104,8 +109,10 @@ def _refusal(call: StepCall, step: Harm, budget: Budget, left: float, heavy_left
     if budget.nothing:
         return budget.nothing
     if call.step in SENDS_REQUESTS and not budget.canary:
+        if budget.max_rung < 1:
+            return "requests of our own are not sent where `max_rung` is 0; `canary: true` of the target allows them"
         return "requests of our own are switched off for this target (`canary: false`)"
-    allowed = call.step in budget.approved or call.rung <= budget.max_rung
+    allowed = call.step in budget.approved or call.rung <= highest(call.step, budget)
     if call.rung >= HEAVY_RUNG and budget.not_now and allowed:
         return f"not now: {budget.not_now}"
     if call.step in budget.approved:
@@ -114,7 +121,7 @@ def _refusal(call: StepCall, step: Harm, budget: Budget, left: float, heavy_left
         return "this target wants a person's approval for it"
     if call.rung > budget.max_rung and call.rung >= ASK_RUNG:
         return f"rung {call.rung} stops the server for seconds or longer: it needs a person's approval"
-    if call.rung > budget.max_rung:
+    if call.rung > highest(call.step, budget):
         return f"rung {call.rung} is above rung {budget.max_rung}, which is as far as this target allows"
     if call.rung >= HEAVY_RUNG and heavy_left <= 0:
         return "this hour's captures of rung 2 and up, of this server and its host, are used up"

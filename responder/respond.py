@@ -220,7 +220,8 @@ class Responder:
         try:
             async with asyncio.timeout(self.kit.deadline_s), self._watched(case):
                 # When it is over already there is nothing left to look at but what was recorded.
-                highest = 0 if case.resolved.is_set() else self._policy(case).max_rung
+                # Requests that the owner allowed in as many words are on rung 1 whatever the policy says.
+                highest = 0 if case.resolved.is_set() else max(self._policy(case).max_rung, int(case.target.canary))
                 for rung in range(highest + 1):
                     budget = await self._budget(case, rung)
                     now = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)

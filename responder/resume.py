@@ -45,6 +45,8 @@ def _allowed(kit: Kit, case: Case, call: StepCall) -> str:
     if asked is not None and asked.decision == "approved":
         return f"{asked.who}, by approval"
     policy = case.target.capture or CapturePolicy(max_rung=kit.max_rung)
+    if call.rung > policy.max_rung:
+        return "policy: `canary: true`"
     return f"policy: up to rung {policy.max_rung}"
 
 

@@ -11,9 +11,12 @@ import aiohttp
 from responder.allowance import Allowance
 from responder.approvals import Approvals
 from responder.byhand import Hand, capture
+from responder.canary import CanaryResult, send_canary
 from responder.case import Kit
+from responder.datadir import made_ours
 from responder.model import Acknowledged, Target, TimelineEntry
 from responder.obligations import Obligations
+from responder.ownrequests import OwnRequests
 from responder.probe import Probe
 from responder.store import Store
 from responder.telemetry import Telemetry
@@ -31,7 +34,9 @@ class Safety:
         self.duties = Obligations(store, http, data_dir / "obligations", clock, keys=self._keys,
                                   count=telemetry.obligations.set, place=place)  # fmt: skip
         self.allowance = Allowance(store, clock, targets, self._healthy_anywhere, self._models)
+        made_ours(data_dir)
         self.approvals = Approvals(data_dir / "approvals")
+        self.http, self.own = http, OwnRequests(store.add_audit, clock, self._ill)
         self._watch: Watch | None = None
         self._kit: Kit | None = None
         self._probes: Mapping[str, Probe] = {}
@@ -43,6 +48,16 @@ class Safety:
         kit.duties, kit.allowance, kit.approvals = self.duties, self.allowance, self.approvals
         kit.firing = lambda incident: incident not in watch.memory.calm_since
         watch.muted = self.allowance.muted
+
+    async def stop(self) -> None:
+        """Say what is to be said of our own requests, and let the guards of what is owed go."""
+        await self.own.settle(all=True)
+        await self.duties.stop()
+
+    async def canary(self, target: Target, deadline_s: float) -> CanaryResult:
+        """The probe's one-token request, which stands in the audit log before it is sent."""
+        self.own.sending(target, "canary")
+        return await send_canary(self.http, target, target.model, deadline_s)
 
     def join(self, healthy: Callable[[], set[str]], disturbed: Callable[[], set[str]]) -> None:
         """What other replicas say of their targets."""
@@ -87,12 +102,17 @@ class Safety:
     def _models(self) -> Mapping[str, frozenset[str]]:
         return self._watch.models if self._watch else {}
 
+    def _ill(self) -> dict[str, str]:
+        """Target -> its open incident."""
+        known = self._watch.incidents.values() if self._watch else ()
+        return {incident.target: incident.id for incident in known if incident.state == "open"}
+
     def healthy(self) -> set[str]:
         """Targets that are well, as far as anybody can see at this moment."""
         if self._watch is None:
             return set()
         now = self.clock()
-        ill = {i.target for i in self._watch.incidents.values() if i.state == "open"}
+        ill = self._ill()
         return {
             name
             for name, probe in self._probes.items()

@@ -25,6 +25,8 @@ class Pretender:
     def __init__(self) -> None:
         self.steps = 0
         self.frozen = False
+        self.asked: set[str] = set()
+        """What the servers are called by those who want tokens of them."""
         self.told: list[dict[str, Any]] = []
         self.news = asyncio.Event()
 
@@ -45,7 +47,8 @@ class Pretender:
     async def health(self, _: web.Request) -> web.Response:
         return web.Response(text="")
 
-    async def complete(self, _: web.Request) -> web.Response:
+    async def complete(self, request: web.Request) -> web.Response:
+        self.asked.add(request.host.partition(":")[0])
         while self.frozen:
             await asyncio.sleep(0.1)
         return web.json_response({"choices": [{"text": "a"}]})
@@ -81,6 +84,10 @@ async def served(pretender: Pretender) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+def _final(body: dict[str, Any], target: str) -> bool:
+    return bool(body["stage"] == "final" and body["incident"]["target"] == target)
+
+
 def free_port() -> int:
     from responder.prometheus_child import free_port as port
 
@@ -102,11 +109,13 @@ def settings(url: str, folder: Path, port: int, **more: Any) -> Config:
 
 
 async def test_a_freeze_is_reported_told_as_over_and_everything_is_left_in_time(tmp_path: Path) -> None:
-    """From frozen counters to a webhook, to the resolution; then a clean end."""
+    """From frozen counters to a webhook, to the resolution; then a clean end. With `max_rung: 0` it is found as
+    well, and the server is asked for nothing."""
     pretender = Pretender()
     async with served(pretender) as url:
         port = free_port()
-        loaded = load_all(settings(url, tmp_path, port))
+        untouched = {"url": url.replace("127.0.0.1", "localhost"), "name": "untouched", "capture": {"max_rung": 0}}
+        loaded = load_all(settings(url, tmp_path, port, targets=[{"url": url, "model": "m"}, untouched]))
         app = App(loaded, lambda: loaded)
         await app.start()
         try:
@@ -120,10 +129,16 @@ async def test_a_freeze_is_reported_told_as_over_and_everything_is_left_in_time(
                 pretender.frozen = True
                 opened = await pretender.until(lambda body: body["incident"]["state"] == "open")
                 assert opened["incident"]["class"] == "hang_or_crash"
+                for name in (url.removeprefix("http://"), "untouched"):
+                    await pretender.until(lambda body, name=name: _final(body, name))  # type: ignore[misc]
                 pretender.frozen = False
                 await pretender.until(lambda body: body["incident"]["state"] == "resolved")
                 async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
                     page = await answer.text()
+            assert pretender.asked == {"127.0.0.1"}
+            assert {entry["target"] for _, _, entry in await app.store.audit() if entry["step"] == "canary"} == {
+                url.removeprefix("http://")
+            }
             assert "responder_incidents_total" in page
             assert 'responder_notifications_total{outcome="delivered",receiver="hook"}' in page
         finally:

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from responder.__main__ import app
+from responder.datadir import made_ours
 from responder.model import Silence
+from responder.store_sqlite import SqliteStore
 
 runner = CliRunner()
 
@@ -72,7 +74,8 @@ def test_replaying_what_is_no_incident_is_exit_2(tmp_path: Path) -> None:
 
 
 def test_incidents_of_an_empty_folder(tmp_path: Path) -> None:
-    """No daemon needed; nothing there is not an error."""
+    """No daemon needs to run; one that has had nothing to tell is not an error."""
+    made_ours(tmp_path)
     done = runner.invoke(app, ["incidents", "list", "--data-dir", str(tmp_path)])
     assert (done.exit_code, done.output.strip()) == (0, "no incidents")
     assert runner.invoke(app, ["incidents", "show", "x", "--data-dir", str(tmp_path)]).exit_code == 1
@@ -80,12 +83,43 @@ def test_incidents_of_an_empty_folder(tmp_path: Path) -> None:
 
 def test_a_silence_is_a_file_the_daemon_reads(tmp_path: Path) -> None:
     """Two hours for one target."""
+    made_ours(tmp_path)
     done = runner.invoke(app, ["silence", "add", "target=a:1", "--for", "2h", "--data-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
     (file,) = (tmp_path / "silences").iterdir()
     silence = Silence.model_validate_json(file.read_bytes())
     assert silence.match == {"target": "a:1"}
     assert silence.ends_at - silence.starts_at == 7200
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["silence", "add", "target=a"], ["incidents", "list"], ["incidents", "show", "x"], ["approve", "x", "gcore"],
+     ["deny", "x", "gcore"], ["verdict", "x", "--right"]],
+)  # fmt: skip
+def test_a_directory_no_daemon_has_used_is_told_and_not_made(tmp_path: Path, arguments: list[str]) -> None:
+    """A silence in the wrong place silences nothing, and 'no incidents' there is no news."""
+    folder = tmp_path / "nowhere"
+    done = runner.invoke(app, [*arguments, "--data-dir", str(folder)])
+    assert done.exit_code == 1
+    assert f"no daemon has ever used {folder}: give the daemon's --data-dir" in done.output
+    assert not folder.exists()
+
+
+def test_a_store_a_capture_by_hand_has_made_is_no_daemon_s(tmp_path: Path) -> None:
+    """Nobody would read the silence."""
+    store = SqliteStore(tmp_path)
+    store.open()
+    store.close()
+    assert runner.invoke(app, ["silence", "add", "target=a", "--data-dir", str(tmp_path)]).exit_code == 1
+    assert not (tmp_path / "silences").exists()
+
+
+def test_the_help_says_where_things_are_kept() -> None:
+    """For every command that has the option."""
+    for command in (["silence", "add"], ["incidents", "list"], ["audit"], ["capture"], ["run"], ["verdict"]):
+        said = " ".join(runner.invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output.split())
+        assert "default: ./responder-data" in said, command
 
 
 @pytest.mark.parametrize("arguments", [["target"], ["target=["], ["a=b", "--for", "soon"]])
@@ -111,3 +145,16 @@ def test_a_threshold_for_an_alert_that_does_not_exist_is_a_mistake(tmp_path: Pat
     assert done.exit_code == 2
     assert "VLLMTTFTHigh" in done.output
     assert "`VLLMNoProgress" not in done.output
+
+
+def test_a_step_that_waits_for_approval_must_exist(tmp_path: Path) -> None:
+    """A misspelt one is no gate, and the one that was meant runs without being asked about."""
+    config = tmp_path / "c.yaml"
+    config.write_text("targets: [{url: 'http://a:1', capture: {approve: [stacks, xyz]}}]\n"
+                      "capture: {approve: [canary, canry]}\n")  # fmt: skip
+    done = runner.invoke(app, ["check", "--config", str(config)])
+    assert done.exit_code == 2
+    assert "no step `canry`" in done.output
+    assert "did you mean `canary`?" in done.output
+    assert "no step `xyz`" in done.output
+    assert f"{config}:2:29" in done.output

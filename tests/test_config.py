@@ -100,3 +100,37 @@ def test_the_defaults_are_safe() -> None:
     config = Config()
     assert config.http.address == ("127.0.0.1", 9119)
     assert config.capture.max_rung == 1
+
+
+@pytest.mark.parametrize(
+    ("whole", "own", "canary", "sends"),
+    [(1, None, None, True), (0, None, None, False), (0, None, True, True), (0, 1, None, True), (1, 0, None, False),
+     (1, None, False, False)],
+)  # fmt: skip
+def test_without_a_word_about_it_rung_0_sends_no_request(
+    whole: int, own: int | None, canary: bool | None, sends: bool
+) -> None:
+    """`max_rung: 0` is meant for a server that must not be touched; only the target's own `canary: true` says more."""
+    target: dict[str, Any] = {"url": "http://a:1", "canary": canary, "capture": {"max_rung": own}}
+    config, problems = parse({"targets": [target], "capture": {"max_rung": whole}}, "c.yaml", at)
+    assert config is not None, problems
+    assert config.watched()[0].canary is sends
+
+
+def test_a_key_of_another_section_is_told_as_that() -> None:
+    """'Did you mean `hours`?' of `hours` helps nobody, and no capture waits for the night."""
+    _, (problem,) = parse({"capture": {"hours": "22:00-06:00"}}, "c.yaml", at)
+    assert problem.instead.startswith("`hours` is a key of `routes`")
+    assert "captures and approvals have no hours" in problem.instead
+    _, (problem,) = parse({"max_rung": 0}, "c.yaml", at)
+    assert problem.instead == "`max_rung` is a key of `capture`"
+
+
+@pytest.mark.parametrize("tail", ["/v1", "/v1/", "/v1/completions", "/metrics", "/health"])
+def test_a_target_s_address_ends_where_its_paths_begin(tail: str) -> None:
+    """`…/v1/health` is 404 for ever, and nothing would be seen of the server; a reverse proxy's prefix stays."""
+    _, (problem,) = parse({"targets": [{"url": f"http://gpu-1:8000/chat{tail}"}]}, "c.yaml", at)
+    assert problem.what.endswith("write http://gpu-1:8000/chat")
+    config, _ = parse({"targets": [{"url": "http://gpu-1:8000/chat/"}]}, "c.yaml", at)
+    assert config is not None
+    assert config.targets[0].url == "http://gpu-1:8000/chat"

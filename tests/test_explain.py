@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from responder.__main__ import app
 from responder.capture import STEPS
+from responder.datadir import made_ours
 from responder.explain import explained
 
 FOLDER = Path(__file__).parent / "incidents"
@@ -69,6 +70,7 @@ def test_what_is_no_incident_or_not_cited_is_exit_2(tmp_path: Path) -> None:
 
 def test_a_word_without_an_incident_is_exit_2(tmp_path: Path) -> None:
     """`responder verdict` on an id nobody knows; one of --right and --wrong is needed."""
+    made_ours(tmp_path)
     done = runner.invoke(app, ["verdict", "nowhere", "--right", "--data-dir", str(tmp_path)])
     assert done.exit_code == 2
     assert "incidents list" in done.output

@@ -51,6 +51,17 @@ def call(step: str, rung: int = 0, **more: object) -> StepCall:
 HIGH = incident(("VLLMTTFTHigh", "high_ttft"))
 
 
+def test_rung_0_sends_requests_only_where_the_owner_said_so() -> None:
+    """`canary: true` beside `max_rung: 0` allows the requests and nothing else of rung 1."""
+    books = [book("high_ttft", call("stacks", 1), call("canary", 1))]
+    silent = plan(HIGH, books, STEPS, Budget(max_rung=0, canary=False))
+    assert silent.chosen == ()
+    assert any("not sent where `max_rung` is 0" in refusal.why for refusal in silent.refused)
+    asking = plan(HIGH, books, STEPS, Budget(max_rung=0, canary=True, only_rung=1))
+    assert [call.step for call in asking.chosen] == ["canary"]
+    assert [refusal.call.step for refusal in asking.refused] == ["stacks"]
+
+
 def test_playbooks_match_by_class_or_alert_of_any_symptom() -> None:
     """An incident of two classes climbs both ladders; a playbook may also claim a single alert."""
     books = [book("slow_decode"), book("high_ttft"), book("mine", alerts=("VLLMTTFTHigh",)), book("wrong_output")]

@@ -17,7 +17,7 @@ from responder import respond as module
 from responder.capture.step import Fetched, Scene
 from responder.case import Kit
 from responder.folder import folder_of
-from responder.model import Change
+from responder.model import CapturePolicy, Change
 from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
@@ -171,6 +171,22 @@ async def test_what_disturbs_is_not_done_twice_for_the_same_trouble(flow: Any) -
     responder.handle(Change.GREW, incident(symptoms=(symptom(), symptom("B"))))
     await listener.until("update")
     assert asked == 1
+
+
+async def test_a_canary_that_was_allowed_in_as_many_words_runs_at_rung_0(flow: Any) -> None:
+    """Its probe asks already, so the report must know what one token does; nothing else of rung 1 runs."""
+    parts, responder, listener = flow(
+        step("look", brings({"busy": False})), step("canary", brings({"busy": False}), rung=1),
+        step("stacks", brings({"busy": False}), rung=1),
+    )  # fmt: skip
+    policy = CapturePolicy(max_rung=0)
+    parts.targets = {"t": parts.targets["t"].model_copy(update={"capture": policy, "canary": True})}
+    responder.handle(Change.OPENED, incident())
+    rows = {c["step"]: c for c in json.loads((await listener.until("final")).body)["captures"]}
+    assert rows["canary"]["status"] == "ok"
+    assert "rung 1 is above rung 0" in rows["stacks"]["reason"]
+    lines = [entry for _, _, entry in await parts.store.audit() if entry["step"] == "canary"]
+    assert lines[-1]["allowed_by"] == "policy: `canary: true`"
 
 
 async def test_a_refused_step_is_in_the_report_with_its_reason(flow: Any) -> None:

@@ -19,8 +19,9 @@ def climbed(
     chosen: list[StepCall] = []
     refused: dict[str, Refusal] = {}
     done: set[str] = set()
+    budget = Budget(max_rung=max_rung, canary=max_rung > 0)
     for rung in range(max_rung + 1):
-        now = plan(incident, content.playbooks, steps, Budget(max_rung=max_rung, only_rung=rung), done=done)
+        now = plan(incident, content.playbooks, steps, budget.model_copy(update={"only_rung": rung}), done=done)
         left = list(now.chosen)
         while left:
             batch: Sequence[StepCall] = left
@@ -34,6 +35,6 @@ def climbed(
             refused |= {refusal.call.step: refusal for refusal in needless}
             done |= {call.step for call in batch} | {refusal.call.step for refusal in needless}
             left = [call for call in left if call.step not in done]
-    rest = plan(incident, content.playbooks, steps, Budget(max_rung=max_rung), done=done)
+    rest = plan(incident, content.playbooks, steps, budget, done=done)
     refused |= {refusal.call.step: refusal for refusal in rest.refused}
     return Plan(chosen=tuple(chosen), refused=tuple(refused.values()))

@@ -21,7 +21,9 @@ from responder.canaries.learn import LOADS, NotRecorded, Recording, record
 from responder.canaries.pins import DEFAULT_PROMPTS, Prompt, Record, record_for
 from responder.canaries.prompts import read_prompts
 from responder.canaries.stored import Shelf
+from responder.capture.step import NOT_ALLOWED
 from responder.config import Config
+from responder.datadir import why_not_written
 from responder.model import Target
 
 OK, WRONG, CONTENT = 0, 1, 2
@@ -61,7 +63,12 @@ def record_canaries(config: Config, wanted: str, prompts: Path | None, loads: st
         typer.echo(f"nothing recorded: {error}", err=True)
         return WRONG
     path = Shelf(config.data_dir).keep(made.record)
-    typer.echo(_told(made) + f"\nkept in {path}; a running daemon with this data directory probes from now on")
+    then = "a running daemon with this data directory probes from now on"
+    if not target.canary:
+        then = f"no daemon asks: {NOT_ALLOWED}"
+    elif why := why_not_written(config.data_dir):
+        then = f"{then}; so far {why}"
+    typer.echo(f"{_told(made)}\nkept in {path}; {then}")
     return OK
 
 

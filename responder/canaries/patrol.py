@@ -69,6 +69,8 @@ class Patrol:
         self.interval_s = interval_s
         self.again_after_s = min(again_after_s, interval_s)
         self.watched: dict[str, Watched] = {}
+        self.sending: Callable[[Target, str], None] | None = None
+        """Told before the prompts of a target leave, for the audit log."""
 
     def walk(self, targets: Mapping[str, Target]) -> None:
         """Start the probes that are due."""
@@ -105,6 +107,8 @@ class Patrol:
         numbers = self._may_ask_for_numbers(state, seen)
         # The fingerprint of the last answer serves to choose whom to ask for; it is looked at again with the new ones.
         record = records[0]
+        if self.sending is not None:
+            self.sending(target, "canaries")
         answers = await ask_all(self.http, target, seen.model, [pin.prompt for pin in record.pins], logprobs=numbers,
                                 timeout=PROBE_TIMEOUT_S)  # fmt: skip
         right, changed = record_for(records, seen.fingerprint(answers, self.command_of(target.name)))

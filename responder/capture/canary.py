@@ -11,7 +11,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.canary import send_canary
-from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.capture.step import NOT_ALLOWED, Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar
 
 DEADLINE_S = 8.0
@@ -36,7 +36,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Send it; the server's own TTFT median of the last minute goes beside it, for the time before vLLM's clock."""
     params = CanaryParams.model_validate(params.model_dump())
     if not scene.target.canary:
-        return skipped("canary requests are switched off for this target (`canary: false`)")
+        return skipped(NOT_ALLOWED)
     result, server_ttft = await asyncio.gather(
         send_canary(
             scene.http,

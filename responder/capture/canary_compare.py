@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from responder.canaries.ask import Look, ask, ask_all, look
 from responder.canaries.compare import FLOOR_NATS, Judgement, judge, odd_ones
 from responder.canaries.pins import DEFAULT_PROMPTS, Answer, Pinned, Prompt, Record, record_for
-from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
+from responder.capture.step import NOT_ALLOWED, Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar, Target
 
 FILE = "canaries.json"
@@ -33,7 +33,7 @@ MOST_REPLICAS = 8
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Ask. Log-probabilities only of servers that have answered for them before, so that nothing is compiled now."""
     if not scene.target.canary:
-        return skipped("canary requests are switched off for this target (`canary: false`)")
+        return skipped(NOT_ALLOWED)
     pinned = scene.pinned(scene.target.name) if scene.pinned else Pinned()
     seen = await look(scene.http, scene.target)
     if seen.model is None:

@@ -61,7 +61,8 @@ class Parser(BaseModel):
     """Its name: clauses read it as `command.NAME`."""
     kind: Literal["number", "text", "found"] = "number"
     """`number`: what the group takes must be a number as a whole. `text`: as it stands, at most 400 characters.
-    `found`: true when there is a match, false when there is none."""
+    `found`: true when there is a match, false when there is none; unknown when the program failed and printed nothing
+    (`grep` that finds nothing does: give it `-c`, or `cat` instead)."""
     regex: str = ""
     """Searched line by line in what the program prints; the first line that matches counts. It has one group, around
     the value. Either this or `json_path`."""
@@ -185,12 +186,13 @@ def filled(call: CommandParams, scene: Scene) -> list[str] | None:
 
 
 def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
-    """The declared facts; one whose value is not in the output is unknown, not false."""
+    """The declared facts; one whose value is not in the output is unknown, not false. That nothing was found counts
+    only where there was something to look through: a program that failed and printed nothing has not looked."""
     if META not in files:
         return
     meta = json.loads(files[META])
     text = files.get(OUTPUT, b"").decode("utf-8", "replace")
-    ended = meta["code"] is not None
+    ended = meta["code"] == 0 or (meta["code"] is not None and bool(text.strip()))
     for one in meta["facts"]:
         parser = Parser.model_validate(one)
         name, says = f"command.{parser.fact}", parser.says

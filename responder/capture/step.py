@@ -133,6 +133,12 @@ class Fetched:
     """Since when and until when (unix seconds) it touched the server; None: all the time."""
 
 
+NOT_ALLOWED = (
+    "canary requests are switched off for this target (`canary: false`, or `max_rung: 0` without `canary: true`)"
+)
+"""Why a step that sends requests of its own did not."""
+
+
 def skipped(reason: str) -> Fetched:
     """The step cannot run here; `reason` says what is missing and what to add."""
     return Fetched(outcome=Outcome.SKIPPED, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,16 @@ async def test_endings() -> None:
     slow = call("sleep", "600", timeout_s=0.3, facts=[{"fact": "f", "regex": "x", "kind": "found"}])
     fetched, said = await run(slow)
     assert (fetched.outcome, said) == (Outcome.TIMED_OUT, {"command.f": None})
+
+
+@pytest.mark.parametrize(("script", "value"), [("exit 7", None), ("echo busy; exit 1", False), ("true", False)])
+async def test_a_program_that_failed_and_printed_nothing_has_not_looked(script: str, value: Scalar) -> None:
+    """Exit 7 of curl is no evidence that nothing waits; what it printed before it failed is."""
+    facts = [{"fact": "f", "regex": "waiting", "kind": "found"}]
+    async with scene("http://gpu-1:8001", runner=LocalRunner()) as where:
+        where = replace(where, shell_allowed=True)
+        fetched = await command.fetch(where, call("sh", "-c", script, facts=facts))
+    assert {fact.name: fact.value for fact in command.read(fetched.files, BRIEF)} == {"command.f": value}
 
 
 def test_declared_facts_may_be_used_in_causes(tmp_path: Path) -> None:
