@@ -60,12 +60,12 @@ class Absent:
     def _why(self, step: str) -> str:
         item = self.ran.get(step)
         if item is not None and item.outcome is Outcome.OK:
-            return "it ran, but could not tell"
+            return "it ran, and what it brought does not say"
         if item is not None:
             return f"{item.outcome.value}: {item.reason}" if item.reason else item.outcome.value
         if step in self.refused:
             return f"refused: {self.refused[step]}"
-        return "has not come back yet" if step in self.chosen else "not in the playbooks of this incident"
+        return "has not come back yet" if step in self.chosen else "it is not run for this kind of incident"
 
 
 def why_unknown(cause: Cause, looks: Sequence[Facts]) -> WhyUnknown | None:

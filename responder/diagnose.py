@@ -95,7 +95,7 @@ def _finding(weight: Weight, looks: Sequence[Facts]) -> Finding:
     truth, facts = weighed(weight, looks)
     says = weight.says
     if truth is Truth.NO:
-        says = weight.says_not or f"not so: {weight.says}"
+        says = weight.says_not or f"it is not so that {weight.says}"
     decibans = {Truth.YES: weight.yes, Truth.NO: weight.no, Truth.UNKNOWN: 0.0}[truth]
     return Finding(
         weight=weight.id,

@@ -41,7 +41,7 @@ async def with_onset(
         found = []
     first = min(s.since for s in incident.symptoms)
     began = earliest([*found, first], at, at - ONSET_WINDOW_S) or first
-    entry = TimelineEntry(at=began, kind="onset", says="the first sign of it in the data")
+    entry = TimelineEntry(at=began, kind="onset", says="the first sign of trouble in the data")
     return incident.model_copy(update={"onset_at": min(began, at), "timeline": (entry, *incident.timeline)})
 
 

@@ -79,7 +79,7 @@ def plan(
         if call.step in done:
             continue
         step = steps.get(call.step)
-        why = "no such step here" if step is None else _refusal(call, step, budget, left, heavy_left)
+        why = "this responder has no such capture" if step is None else _refusal(call, step, budget, left, heavy_left)
         if why:
             refused.append(Refusal(call=call, why=why))
         elif budget.only_rung is None or call.rung == budget.only_rung:

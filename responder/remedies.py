@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 from responder.claims import Facts, over_looks
 from responder.model import Attempt, Remedy, Scalar, Truth
@@ -38,14 +39,23 @@ def _filled(remedy: Remedy, known: dict[str, Scalar]) -> Remedy | None:
     start = known.get(attempt.of or remedy.now) if attempt is not None else None
     if attempt is None or isinstance(start, str | bool) or start is None or not math.isfinite(start):
         return remedy.model_copy(update={"found": now})
-    number = reckoned(start, attempt)
+    number = reckoned(int(start) if _counts(now) else start, attempt)
     wanted = start * attempt.times + attempt.plus - start
-    # A limit that lies on the other side of what is set would turn "lower" into higher.
-    if number == now or (start == now and (number - start) * wanted <= 0):
+    # A limit, or what is reckoned from, on the other side of what is set would turn "lower" into higher.
+    if number == now or (_number(now) and (number - now) * wanted <= 0):
         return None
     # A function, so that nothing in the number means anything to the expression.
     option = BLANK.sub(lambda _: f"{number:g}" if isinstance(number, float) else str(number), remedy.option, count=1)
     return remedy.model_copy(update={"found": now, "option": option})
+
+
+def _number(value: Scalar) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _counts(value: Scalar) -> bool:
+    """What is set as a whole number stays one, whatever it is reckoned from."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def reckoned(start: float, attempt: Attempt) -> float | int:

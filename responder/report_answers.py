@@ -43,6 +43,7 @@ from responder.words import known, say
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
 STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
+BLANK = re.compile(r"<([^<>]*)>")
 PORT = re.compile(r":(\d+)(?:/|$)")
 CLOSE = 0.5
 """A second cause that is at least so likely, against the first, is named with it in the title."""
@@ -256,7 +257,19 @@ def runnable(report: Report, command: str) -> str:
         name, pid = stopped[0]
         kind = "worker" if "Worker" in name else "EngineCore" if "EngineCore" in name else "API server"
         command = command.replace("<pid>", pid).replace(f"<{kind} pid>", pid)
-    return command
+    if _is_cpu(report):
+        command = "; ".join(part for part in command.split("; ") if not part.startswith("nvidia-smi"))
+    # A shell reads `<` as a redirection; an option's blank is not pasted as it stands.
+    return command if command.startswith("-") else BLANK.sub(_name, command)
+
+
+def _is_cpu(report: Report) -> bool:
+    device = facts_by_name(report).get("config.device")
+    return device is not None and device.value == "cpu"
+
+
+def _name(blank: re.Match[str]) -> str:
+    return blank[1].upper().replace(" ", "_")
 
 
 def _stopped(report: Report) -> str:

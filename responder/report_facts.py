@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 from responder.model import Evidence, Fact, Finding, Report
 from responder.report_signals import signal_words
-from responder.report_words import clock, code, honest, phrase, plain
+from responder.report_words import clock, code, honest, measured, phrase, plain
 from responder.words import known, say, signal_name
 
+FIRST_MOVER = "metrics.first_mover"
+"""A fact whose value is the name of a signal."""
 ANOTHER = 0.3
 """Two looks that are nearer to each other than this share of the larger say the same."""
 
@@ -68,6 +70,8 @@ def _value(fact: Fact, others: dict[str, Fact]) -> str:
 def _bare(fact: Fact, others: dict[str, Fact]) -> str:
     """The value with what is usual and of whom, without the fact's own words."""
     words = honest(fact, others)
+    if fact.name == FIRST_MOVER and isinstance(fact.value, str):
+        return signal_words(fact.value)
     stem, _, aspect = fact.name.rpartition(".")
     usual = others.get(f"{stem}.baseline")
     if aspect in ("now", "last", "max", "min") and usual is not None and usual.value is not None:
@@ -101,6 +105,9 @@ def spoken(report: Report, fact: Fact) -> str:
     if step == "metrics" and signal:
         key = f"aspect.{aspect}"
         name = signal_words(signal)
+        usual = facts_by_name(report).get(f"metrics.{signal}.baseline")
+        if aspect == "ratio" and fact.value == 0 and usual is not None and usual.value is not None:
+            return say("aspect.none", name=name, value=measured(0, usual.unit), usual=honest(usual, {}))
         return say(key, name=name, value=value) if known(key) else say(
             "aspect.other", name=name, aspect=_loose(aspect), value=value
         )  # fmt: skip

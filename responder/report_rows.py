@@ -42,6 +42,7 @@ DERIVED = (
     "_total",
     "progress",
     "preemptions",
+    "occupancy",
 )
 """Signals computed from others, or only counted for a rule: they say nothing that the others do not."""
 CHANGES = "changes."

@@ -16,6 +16,9 @@ QUANTILE = re.compile(r"_p\d\d+(?:\.|$)")
 COUNTED = re.compile(r"([A-Za-z]{3,}?)(es(?<=sses)|s)(/.*)?")
 """An English word for several things: 1 requests is 1 request, 1 tokens/s is 1 token/s."""
 
+REFUSED = re.compile(r"Cannot connect to host \S+ ssl:\S+ \[Connect call failed [^\]]*\]")
+"""How the HTTP client says that a connection was refused."""
+
 SHARE_UNITS = {"share", "fraction", "0..1", "ratio01"}
 TIMES_UNITS = {"x", "×", "ratio", "times", "factor"}
 SECOND_UNITS = {"s", "sec", "second", "seconds"}
@@ -54,7 +57,7 @@ def plain(text: object, limit: int = 4000) -> str:
 
 def phrase(text: object, limit: int = 4000) -> str:
     """What the daemon itself says in whole sentences, in the language spoken; without any markup."""
-    return plain(told(str(text)), limit)
+    return plain(told(REFUSED.sub("nobody listens on the port", str(text))), limit)
 
 
 def authored(text: object, limit: int = 1000) -> str:

@@ -45,6 +45,8 @@ def unit_of(signal: str) -> str:
         return "" if signal.endswith(("_samples", "_ratio", "_settled")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
+    if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util", "api_server_cpu"):
+        return {"dcgm_gpu_power": "W", "api_server_cpu": "cores"}.get(signal, "%")
     if signal == "scrape_seconds":
         return "s"
     return ""

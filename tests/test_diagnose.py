@@ -437,12 +437,12 @@ def test_missing_evidence_says_why() -> None:
     call = StepCall(step="stacks", rung=1)
     assert why_missing(run(Outcome.TIMED_OUT, "8 s were over")) == "timed_out: 8 s were over"
     assert why_missing(run(Outcome.SKIPPED, "py-spy is missing")) == "skipped: py-spy is missing"
-    assert why_missing(run(Outcome.OK)) == "it ran, but could not tell"
+    assert why_missing(run(Outcome.OK)) == "it ran, and what it brought does not say"
     assert (
         why_missing(None, Plan(refused=(Refusal(call=call, why="rung 1 is above 0"),))) == "refused: rung 1 is above 0"
     )
     assert why_missing(None, Plan(chosen=(call,))) == "has not come back yet"
-    assert why_missing(None) == "not in the playbooks of this incident"
+    assert why_missing(None) == "it is not run for this kind of incident"
 
 
 # ---------------------------------------------------------------------------------------------------- properties

@@ -106,7 +106,7 @@ def test_a_step_never_runs_below_its_own_rung() -> None:
         ("native_stacks", Budget(max_rung=2, pause_s=0.5),
          "may pause the server for 0.6 s; 0.5 s are left of the 0.5 s this target allows"),
         ("canary", Budget(canary=False), "requests of our own are switched off for this target (`canary: false`)"),
-        ("no_such", Budget(), "no such step here"),
+        ("no_such", Budget(), "this responder has no such capture"),
         ("profile", Budget(max_rung=2, not_now="gdb is running on this server"),
          "not now: gdb is running on this server"),
         ("profile", Budget(max_rung=2, not_now="x", approved=frozenset({"profile"})), "not now: x"),

@@ -43,6 +43,14 @@ def test_what_is_set_is_shown_and_the_number_to_try_filled_in() -> None:
     assert (unknown.option, unknown.found) == ("--max-num-seqs <lower>", None)
 
 
+def test_a_number_reckoned_from_what_runs_is_whole_and_below_what_is_set() -> None:
+    """Three quarters of 7 running are 5 slots; where that would be no fewer than are set, nothing is offered."""
+    lower = LOWER.model_copy(update={"attempt": Attempt(of="config.running", times=0.75, at_least=1)})
+    (filled,) = applicable([lower], [look(max_num_seqs=32, running=7.0)])
+    assert filled.option == "--max-num-seqs 5"
+    assert applicable([lower], [look(max_num_seqs=32, running=64.0)]) == ()
+
+
 def test_a_number_that_is_set_already_leaves_nothing_to_try() -> None:
     """One request at a time cannot be fewer."""
     assert applicable([LOWER], [look(max_num_seqs=1)]) == ()
@@ -86,8 +94,8 @@ def test_a_server_on_a_cpu_with_blocks_set_by_hand_is_told_what_helps_there() ->
     content = check(Config(), STEPS)[0]
     top = replay(RECORDED, STEPS, content).verdict.hypotheses[0]
     options = [remedy.option for remedy in top.remedies]
-    assert "drop --num-gpu-blocks-override" in options
-    assert "--max-num-seqs 16" in options
+    assert "--num-gpu-blocks-override" in options
+    assert "--max-num-seqs 7" in options
     for useless in ("--gpu-memory-utilization", "fp8", "--tensor-parallel-size", "VLLM_CPU_KVCACHE_SPACE"):
         assert not any(useless in option for option in options), useless
 

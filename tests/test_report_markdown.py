@@ -59,11 +59,11 @@ def test_commands_can_be_pasted_as_they_are():
     name = Fact(name="processes.stopped_names", value="VLLM::Worker_TP1 (pid 1014)", step="processes")
     look = sample().evidence[0].model_copy(update={"facts": (name,)})
     command = "curl $URL/health; kill -CONT <pid>; kill <worker pid> <EngineCore pid>"
-    filled = "curl http://chat-70b-a:8000/health; kill -CONT 1014; kill 1014 <EngineCore pid>"
+    filled = "curl http://chat-70b-a:8000/health; kill -CONT 1014; kill 1014 ENGINECORE_PID"
     assert runnable(sample(evidence=(look,)), command) == filled
     two = look.model_copy(update={"facts": (name.model_copy(update={"value": f"{name.value}, x (pid 7)"}),)})
-    assert "<pid>" in runnable(sample(evidence=(two,)), command)
-    assert "<pid>" in runnable(sample("resolved", evidence=(look,)), command)
+    assert "-CONT PID;" in runnable(sample(evidence=(two,)), command)
+    assert "-CONT PID;" in runnable(sample("resolved", evidence=(look,)), command)
 
 
 def test_what_is_not_known_is_said():

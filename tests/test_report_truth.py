@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from responder.content import tongue
 from responder.model import Evidence, Outcome
-from responder.report import to_html, to_markdown
+from responder.notify.slack_blocks import headline
+from responder.report import contract, to_html, to_markdown
 from responder.report_answers import answers
 from responder.report_rows import rivals
-from tests.replayed import replayed
+from responder.report_words import phrase
+from responder.words import speaking
+from tests.replayed import content, replayed
 
 
 def first_screen(name: str) -> str:
@@ -97,3 +101,73 @@ def test_raw_files_are_one_line_a_step() -> None:
     lines = to_markdown(replayed("prefill_interference_steady")).partition("## Raw files\n\n")[2].splitlines()
     assert "- [kernel](raw/kernel) (6), [kernel-2](raw/kernel-2) (6), " in "\n".join(lines)
     assert len(lines) < 25
+
+
+def test_no_cause_states_what_the_report_lists_as_not_known() -> None:
+    """Whether decoding is healthy was not seen: the cause does not say that it is."""
+    assert "decoding itself is healthy" not in first_screen("h100_two_at_once_spike_and_crowd")
+
+
+def test_remedies_fit_what_was_found() -> None:
+    """A process that is stopped lacks no CPU; a frozen one ignores SIGTERM; 16 slots for 8 running requests change
+    nothing; a busy host is looked at before a power cap, and without nvidia-smi where there is no GPU."""
+    starved = first_screen("frontend_starved_thirtieth_in_blocks")
+    assert "1. Safe now — Its process is found stopped (state T)" in starved
+    assert "more CPU, and keep" not in starved
+    frozen = first_screen("h100_frontend_frozen_busy")
+    assert "`kill -KILL 606; kill -TERM ENGINECORE_PID`" in frozen
+    full = first_screen("cpu_kv_starvation")
+    assert "`--max-num-seqs 7` (now 32)" in full
+    assert "Safe now — Add replicas" in full
+    assert (
+        "start without this option, and vLLM counts what fits into memory: `--num-gpu-blocks-override` (now 128)"
+        in full
+    )
+    busy = first_screen("slow_accelerator_busy_sixth")
+    assert "1. Safe now — Every core of the host is busy" in busy
+    assert "nvidia-smi" not in busy
+    assert "power cap" not in busy
+
+
+def test_commands_hold_no_redirection_and_no_prose() -> None:
+    """What is left to fill in is a word in capitals, what to leave out is the option itself; metrics are code."""
+    for cause in content().causes:
+        for remedy in cause.remedies:
+            assert not remedy.option.startswith("drop "), cause.id
+            assert "(" not in remedy.option.partition(" ")[0], cause.id
+    assert "\\\\" not in first_screen("h100_frontend_frozen_busy")
+
+
+def test_what_moved_first_is_told_in_words_of_the_field() -> None:
+    """The signal's name, and before the onset as `before`."""
+    text = to_markdown(replayed("prefill_interference_steady"))
+    assert "`metrics.first_mover` Prompt length, mean: went up first, 8 s before the onset" in text
+
+
+def test_values_have_units_and_nothing_is_zero_times_its_usual() -> None:
+    """Watts and per cent of a GPU; what is gone is told with what was usual."""
+    text = to_markdown(replayed("h100_worker_hang_busy"))
+    assert "| GPU power | 439 W | 130 W |" in text
+    assert "| GPU utilisation | 93.5 % | 0 % |" in text
+    assert "How busy the server is" not in text
+    assert "Prefix-cache hit rate 0 %, usually 96 %" in first_screen("cpu_prefix_collapse")
+
+
+def test_what_a_library_says_is_told_in_our_words() -> None:
+    """A refused connection, in both languages."""
+    said = "Cannot connect to host 127.0.0.1:8000 ssl:default [Connect call failed ('127.0.0.1', 8000)]"
+    assert phrase(f"/metrics: {said}") == "/metrics: nobody listens on the port"
+    with speaking(tongue("zh")):
+        assert phrase(said) == "端口无人监听"
+        assert phrase("A one-token request has had no answer for 9.04 s; nothing else moves").startswith(
+            "一个单 token 请求已 9.04 秒"
+        )
+    assert "到达的请求是平时的" in to_markdown(replayed("cpu_prefix_collapse"), tongue("zh"))
+
+
+def test_a_slack_header_keeps_the_cause() -> None:
+    """150 characters hold state, server and cause; the class is told below."""
+    told = contract(replayed("h100_worker_hang_busy"))
+    assert headline(told) == told["title"]
+    long = told | {"title": told["title"] + "x" * 60}
+    assert headline(long) == "OPEN · critical · 127.0.0.1:35773: A worker process hangs (confirmed, 98 %)"

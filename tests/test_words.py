@@ -94,7 +94,7 @@ def test_a_recorded_incident_in_chinese() -> None:
     report = replayed("h200_tp2_rank_stopped")
     text = to_markdown(report, tongue("zh"))
     for words in ("一个 worker 进程卡死（已确认，", "## 现在该做什么", "现在可安全执行",
-                  "`kill -CONT <pid>`", "37 个请求在处理中",
+                  "`kill -CONT PID`", "37 个请求在处理中",
                   "数据中最早的迹象", "NCCL 自己的监控收不到某个 rank 的数据"):  # fmt: skip
         assert words in text
     assert contract(report, tongue("zh"))["language"] == "zh"
@@ -134,7 +134,9 @@ def test_claims_joined_by_semicolons_are_each_translated() -> None:
     """Also one that holds a semicolon of its own."""
     whole = "scrapes fail; the API server of a hung engine goes on answering them"
     item = Missing(
-        step="a", why="it ran, but could not tell", would_tell=f"a GPU is throttled or below its clock; {whole}"
+        step="a",
+        why="it ran, and what it brought does not say",
+        would_tell=f"a GPU is throttled or below its clock; {whole}",
     )
     with speaking(tongue("zh")):
         line = missing_line(item)

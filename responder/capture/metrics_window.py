@@ -154,10 +154,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield fact("first_mover", None)
     else:
         signal, at, way = mover
+        when = "before" if at < window.onset_at else "after"
         yield fact(
             "first_mover",
             signal,
-            says=f"{signal} went {way} first, {at - window.onset_at:+.0f} s from the onset",
+            says=f"went {way} first, {abs(at - window.onset_at):.0f} s {when} the onset",
             at=at,
         )
     moved = movers(window)

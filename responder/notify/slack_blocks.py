@@ -20,6 +20,7 @@ MOST_BLOCKS = 50
 MOST_TOTAL = 9000
 MOST_SECTION = 3000
 MOST_HEADER = 150
+ROOM_FOR_MARK = 24
 MOST_TEXT = 1000
 MOST_ELEMENTS = 25
 MOST_ASKED = 5
@@ -49,7 +50,7 @@ def _parent(
 ) -> list[Block]:  # fmt: skip
     incident = report["incident"]
     tone = "resolved" if incident["state"] == "resolved" else incident["severity"]
-    blocks = [header(f"{MARKS.get(tone, ':large_blue_circle:')} {report['title']}")]
+    blocks = [header(f"{MARKS.get(tone, ':large_blue_circle:')} {headline(report)}")]
     for key, answer in report["says"].items():
         blocks.append(section(_answer(answer), ANSWER_LIMITS.get(key, 1000)))
     stage = escape(named("stage", report["stage"]))
@@ -61,6 +62,16 @@ def _parent(
     # What can be pressed comes first when there is not room for all: an answer cut short is still an answer.
     ends = [*pressable(buttons), context(ending)]
     return [*within(blocks, MOST_BLOCKS - len(ends), MOST_TOTAL - size(ends)), *ends]
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The title; where it does not fit a header, without the class, so that the cause is not what is cut off."""
+    incident, lead = report["incident"], next(iter(report["hypotheses"]), None)
+    if len(report["title"]) <= MOST_HEADER - ROOM_FOR_MARK or lead is None or lead["status"] == "unknown":
+        return str(report["title"])
+    sure = say("sure.status", status=named("status", lead["status"]), share=percent(lead["probability"]))
+    state, severity = named("state", incident["state"]), named("severity", incident["severity"])
+    return f"{state} · {severity} · {incident['target']}: {lead['title']} ({sure})"
 
 
 def pressable(buttons: Sequence[Button]) -> list[Block]:

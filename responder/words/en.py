@@ -73,6 +73,7 @@ WORDS: dict[str, str] = {
     "aspect.max": "{name} up to {value}",
     "aspect.min": "{name} down to {value}",
     "aspect.ratio": "{name} {value} its usual",
+    "aspect.none": "{name} {value}, usually {usual}",
     "aspect.change": "{name} changed by {value}",
     "aspect.pinned": "{name} at a fixed maximum: {value}",
     "aspect.other": "{name} {aspect} {value}",
