@@ -18,6 +18,8 @@ from responder.crosscheck import (
     check_rules,
     declared_facts,
     declared_numbers,
+    declared_texts,
+    doubtful_causes,
     merge,
 )
 from responder.located import Node, Source, did_you_mean
@@ -39,6 +41,8 @@ class Found:
         self.tests: list[tuple[Source, TestFile]] = []
         self.problems: list[Problem] = []
         self.broken: set[str] = set()
+        self.files: set[str] = set()
+        """Of playbooks, causes and their tests."""
 
     def read_rules(self, source: Source) -> None:
         """Add what a Prometheus rule file holds."""
@@ -51,6 +55,7 @@ class Found:
 
     def read_book(self, source: Source) -> None:
         """Add what a playbook or cause file holds. A playbook test beside them is no content, but must be right."""
+        self.files.add(source.file)
         root = source.root.value
         kind = root["kind"].value if isinstance(root, dict) and "kind" in root else None
         wrong: list[Problem]
@@ -105,13 +110,17 @@ def assemble(
         numbers=declared_numbers(nouns),
     )  # fmt: skip
     problems += check_rules(alerts.values(), signals)
+    problems += doubtful_causes(causes.values(), declared_texts(nouns))
     problems += [problem for cause in causes.values() for problem in check_cause(cause, names)]
     problems += [problem for book in books.values() for problem in check_playbook(book, names)]
     problems += check_listed(causes, books, replaced) if not broken else []
     metrics = metrics_of(signals.values(), alerts.values())
+    wrong = {problem.file for problem in problems if not (problem.in_test or problem.doubt)}
     # Tests of the first layer are of what is shipped, and hold whatever a site has put over it.
     for layer in [layer for layer in layers if layer.books or layer.tests][1:] or layers:
-        problems += of_test(p for source, tests in layer.tests for p in wrong_names(source, tests, names, metrics))
+        # What a test names is looked for once what it tests is right: until then nobody knows what will be there.
+        if not wrong & {*layer.files, *(problem.file for problem in layer.problems)}:
+            problems += of_test(p for source, tests in layer.tests for p in wrong_names(source, tests, names, metrics))
     problems += [
         Problem(file="disable_alerts", what=f"no rule defines the alert `{name}`", instead=did_you_mean(name, alerts))
         for name in sorted(set(disable_alerts) - set(alerts) - broken)

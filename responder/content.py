@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
+from responder.capture.command import shell
 from responder.capture.step import Step
 from responder.config import Config
-from responder.load import load_content, load_mapping
+from responder.load import load_content, load_mapping, load_source
 from responder.located import Path as Place
 from responder.model import Content, Problem
 from responder.overrides import overridden
@@ -44,8 +46,26 @@ def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Pro
     places = config.places
     tell = partial(places.problem, key=True)
     content, wrong = overridden(content, config.overrides.model_dump(by_alias=True), tell)
-    return content, (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content),
-                     *_approvals(config, steps))  # fmt: skip
+    found = (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content))
+    return content, (*found, *_approvals(config, steps), *_shells(config, content))
+
+
+def _shells(config: Config, content: Content) -> list[Problem]:
+    """A `command` step that would be skipped every time, since it starts a shell and none is allowed."""
+    found: list[Problem] = []
+    for book in content.playbooks if not config.capture.shell else ():
+        calls = [call for call in book.ladder if call.step == "command" and call.params.get("argv")]
+        shells = {str(call.params["argv"][0]) for call in calls if shell(call.params["argv"])}
+        source = load_source(book.file)[0] if shells else None
+        for number, line in enumerate(source.lines if source else (), start=1):
+            for name in sorted(shells):
+                at = re.search(rf"(?:argv:\s*\[\s*|-\s+){re.escape(name)}\b", line)
+                if source and at:
+                    what = f"`{name}` runs other commands: this step is skipped unless the configuration allows it"
+                    instead = "`capture: {shell: true}` there (`--config FILE`), or name the program itself"
+                    problem = source.problem_at(number, at.end() - len(name) + 1, what, instead)
+                    found.append(problem.model_copy(update={"doubt": True}))
+    return found
 
 
 def _placed(problem: Problem, config: Config) -> Problem:
@@ -99,7 +119,7 @@ def _approvals(config: Config, steps: Collection[str]) -> list[Problem]:
 def load(config: Config, steps: Mapping[str, Step]) -> Content:
     """The content in force. ContentRefused when anything in it is wrong; a wrong playbook test is none of it."""
     content, problems = check(config, steps)
-    if any(not problem.in_test for problem in problems):
+    if any(not (problem.in_test or problem.doubt) for problem in problems):
         raise ContentRefused(problems)
     return content
 

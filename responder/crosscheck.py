@@ -113,6 +113,41 @@ def declared_numbers(books: Iterable[Playbook]) -> set[str]:
     return {f"{COMMAND}.{p.get('fact')}" for p in parsers if p.get("kind", "number") == "number"}
 
 
+def declared_texts(books: Iterable[Playbook]) -> dict[str, str]:
+    """Those of them whose value is no number -> what it is: `text` or `found`."""
+    parsers = [parser for book in books for call in book.ladder for parser in _parsers(call)]
+    return {f"{COMMAND}.{p.get('fact')}": str(p["kind"]) for p in parsers if p.get("kind") in ("text", "found")}
+
+
+def doubtful_causes(causes: Iterable[Written[Cause]], texts: Mapping[str, str]) -> Iterator[Problem]:
+    """Claims that say nothing: an order of texts is never known, and a finding that speaks for a cause either way is
+    no finding. `texts` as of `declared_texts`."""
+    for written in causes:
+        body, base = written.body, written.path
+        for index, part in enumerate(body.evidence):
+            if part.yes > 0 and part.no >= part.yes or part.yes < 0 and part.no <= part.yes:
+                what = (
+                    f"evidence `{part.id}` weighs {part.no:+g} dB where it is not so, and {part.yes:+g} dB where it is"
+                )
+                instead = f"did you mean `no: {-part.no:+g} dB`?"
+                yield _doubt(written.source.problem((*base, "evidence", index, "no"), what, instead))
+        for path, test in body.tests():
+            for inner, text in test.clauses():
+                got = ORDER.match(text.strip())
+                fact, op = got.groups() if got else ("", "")
+                if fact in texts:
+                    what = f"`{fact}` is declared as `kind: {texts[fact]}`: `{op}` of it is never known"
+                    instead = "`==` or `!=`, or declare it as `kind: number`"
+                    yield _doubt(written.source.problem((*base, *path, *inner), what, instead))
+
+
+ORDER = re.compile(r"([a-z0-9_.]+)\s*(>=|<=|>|<)")
+
+
+def _doubt(problem: Problem) -> Problem:
+    return problem.model_copy(update={"doubt": True})
+
+
 def _parsers(call: StepCall) -> Iterator[Mapping[str, object]]:
     given = call.params.get("facts") if call.step == COMMAND else None
     yield from (parser for parser in (given if isinstance(given, list | tuple) else ()) if isinstance(parser, Mapping))

@@ -53,6 +53,8 @@ class Problem(Noun):
     """The offending source line, for the caret."""
     in_test: bool = Field(False, exclude=True)
     """In a playbook test: what is in force is as good without it."""
+    doubt: bool = Field(False, exclude=True)
+    """It works, and cannot have been meant: a daemon that has run with it starts again."""
 
 
 # ----------------------------------------------------------------------------------------------- what is watched

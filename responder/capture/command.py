@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -144,11 +144,16 @@ class CommandParams(BaseModel):
         return self
 
 
+def shell(argv: Sequence[str]) -> bool:
+    """Whether this program runs others."""
+    return argv[0].rpartition("/")[2] in SHELLS
+
+
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Run it where the target's captures run."""
     call = CommandParams.model_validate(params.model_dump())
     program = call.argv[0].rpartition("/")[2]
-    if program in SHELLS and not scene.shell_allowed:
+    if shell(call.argv) and not scene.shell_allowed:
         return skipped(
             f"`{program}` runs other commands: allow it with `capture: {{shell: true}}` in the configuration"
         )
