@@ -32,6 +32,9 @@ class Telemetry:
         self.signal_absent = Gauge(
             "responder_signal_absent", "1: no series for it.", ["signal", "target"], registry=self.registry
         )
+        self.targets_unseen = Gauge(
+            "responder_targets_unseen", "Targets Prometheus has no vLLM metrics of.", registry=self.registry
+        )
         self.prometheus_up = Gauge(
             "responder_prometheus_up", "Whether Prometheus answered the last round.", registry=self.registry
         )

@@ -28,6 +28,7 @@ from responder.store import Store
 from responder.table import Table
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
+from responder.unseen import Unseen
 
 log = structlog.get_logger()
 ALWAYS = ("up", "in_flight", PROGRESS)
@@ -86,6 +87,7 @@ class Watch:
         self._unanswered: Mapping[str, str] = {}
         """Signals nobody answered about in the last round, and why."""
         self._match_of: dict[str, dict[str, str]] = {}
+        self._unseen = Unseen(telemetry.targets_unseen.set)
         self._absent: dict[tuple[str, str], bool] = {}
         """What our own metrics say already."""
 
@@ -232,6 +234,7 @@ class Watch:
             if name in probes:
                 probes[name].progress(done, now)
         self.known = frozenset(name for name, (done, _) in went.items() if done is not None)
+        self._unseen.tell(answers, targets.values(), self.known, now)
 
     async def _count(
         self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]
@@ -385,12 +388,9 @@ def _in(share: int, target: str) -> bool:
 
 
 def _heard(
-    told: Told,
-    rows: Iterable[tuple[int, float, object]],
-    targets: tuple[Target, ...],
-    rules: Iterable[Rule],
+    told: Told, rows: Iterable[tuple[int, float, object]], targets: tuple[Target, ...], rules: Iterable[Rule],
     now: float,
-) -> tuple[Told, list[str]]:
+) -> tuple[Told, list[str]]:  # fmt: skip
     names = Names(targets)
     intakes = [from_alertmanager(payload, names, received_at, rules) for _, received_at, payload in rows]
     return hear(told, intakes, now), [reason for intake in intakes for reason in intake.refused]
