@@ -32,9 +32,6 @@ class Telemetry:
         self.signal_absent = Gauge(
             "responder_signal_absent", "1: no series for it.", ["signal", "target"], registry=self.registry
         )
-        self.targets_unseen = Gauge(
-            "responder_targets_unseen", "Targets Prometheus has no vLLM metrics of.", registry=self.registry
-        )
         self.prometheus_up = Gauge(
             "responder_prometheus_up", "Whether Prometheus answered the last round.", registry=self.registry
         )
@@ -89,6 +86,9 @@ class Telemetry:
         self._worst_lag = 0.0
 
     def _messages(self) -> None:
+        self.targets_unseen = Gauge(
+            "responder_targets_unseen", "Targets Prometheus has no vLLM metrics of.", registry=self.registry
+        )
         self.incidents_failed = Counter(
             "responder_incidents_failed", "Work on an incident that broke off for a fault of ours.",
             registry=self.registry,
