@@ -130,7 +130,9 @@ def _print_text(found: Found, wish: Wish) -> None:
     size = f"{len(found.targets)} servers, {total['target_days']:g} server-days"
     say(f"{rfc3339(wish.start)} to {rfc3339(wish.end)}, {size}, scrapes every {found.interval_s:g} s")
     noise = total["incidents_per_target_day"]
-    say(f"{total['incidents']} incidents" + (f", {noise:g} per server and day" if noise is not None else ""))
+    count = f"{total['incidents']} incident{'' if total['incidents'] == 1 else 's'}"
+    # Of less than a day a rate per day would say what nobody has seen.
+    say(count + (f", {noise:g} per server and day" if noise is not None and total["target_days"] >= 1 else ""))
     for number, report in enumerate(found.reports()):
         if number == SHOWN:
             say(f"… and {total['incidents'] - SHOWN} more: --format json has them all")
@@ -149,6 +151,8 @@ def _print_text(found: Found, wish: Wish) -> None:
             say(f"  only theirs: {one['alert']} on {one['target']}, {one['since']} to {one['until']}")
     else:
         say("existing alerts: none in this history")
+    if wish.folders is not None and total["incidents"]:
+        say(f"folders: {(wish.folders / 'incidents').absolute()}, one for each: `responder replay FOLDER`")
     for name, why in sorted(found.unanswered.items()):
         say(f"unknown, since Prometheus did not answer: {name}: {why}")
 
@@ -162,6 +166,6 @@ def _print_incident(report: dict[str, Any], found: Found) -> None:
     typer.echo(f"{incident['opened_at']}  {incident['target']}  {incident['class']}  until {end}")
     typer.echo(f"  {top['cause']}: {top['status']} ({top['probability']:.0%}); then {rest or 'nothing'}{lead}")
     pauses = sum(price["pause_seconds_at_most"] for price in report["would_capture"])
-    names = ", ".join(price["step"] for price in report["would_capture"])
+    names = ", ".join(dict.fromkeys(price["step"] for price in report["would_capture"]))
     if names:
         typer.echo(f"  would have captured {names} (pauses of at most {pauses:g} s)")

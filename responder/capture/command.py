@@ -114,8 +114,8 @@ class CommandParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     argv: tuple[str, ...] = Field(min_length=1, max_length=64)
-    """The program and its arguments, a list: `[df, -h, /]`. No shell is started, so there are no pipes; `{target}`,
-    `{port}`, `{pid}` of the server and the names under `params` are filled in."""
+    """The program and its arguments, a list: `[df, -h, /]`. No shell is started, so there are no pipes; `{target}` (the
+    server's URL), its `{port}` and `{pid}`, and the names under `params` are filled in."""
     params: dict[str, Given] = {}
     """Values for further `{name}` in `argv`."""
     facts: tuple[Parser, ...] = Field(min_length=1, max_length=32)

@@ -100,6 +100,7 @@ def test_one_server_and_a_stretch_without_any(prometheus: str) -> None:
                                "--target", "http://healthy:8000"])  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "0 incidents" in done.stdout
+    assert "per server and day" not in done.stdout  # five minutes are no day
     nothing = runner.invoke(app, ["backtest", "--prometheus", prometheus, "--from", "1700000000", "--to", "1700000600"])
     assert nothing.exit_code == 2
     assert "no vLLM metrics" in nothing.output
