@@ -215,7 +215,10 @@ def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
     for line in _printed(item, Path(folder)):
         typer.echo(line)
     for fact in item["facts"][:40]:
-        value = "not known" if fact["value"] is None else f"{fact['value']} {fact['unit']}".rstrip()
+        given = fact["value"]
+        small = isinstance(given, float) and abs(given) < 1000 and not given.is_integer()
+        shown = f"{given:.6g}" if small else given
+        value = "not known" if shown is None else f"{shown} {fact['unit']}".rstrip()
         typer.echo(f"  {fact['name']} = {value} {fact['subject']}".rstrip())
     typer.echo(f"files: {folder}")
     return OK if item["outcome"] in ("ok", "partial") else RUNTIME
