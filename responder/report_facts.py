@@ -112,7 +112,8 @@ def spoken(report: Report, fact: Fact) -> str:
             "aspect.other", name=name, aspect=_loose(aspect), value=value
         )  # fmt: skip
     name, words = _loose(fact.name), phrase(fact.says, 160).rstrip(".")
-    if words and fact.value and isinstance(fact.value, int | float) and not fact.subject:
+    counted = isinstance(fact.value, int | float) and step != "metrics"  # there the words say how finely it was looked
+    if words and fact.value and counted and not fact.subject:
         # The words name what was counted or seen; '1 processes' before them only delays the reader.
         return f"{name}: {words}"
     value = _bare(fact, facts_by_name(report))

@@ -40,6 +40,13 @@ def test_the_load_of_a_silent_server_is_what_it_said_last() -> None:
     assert "At most at a time: 16 running" in first_screen("cpu_prefix_collapse")
 
 
+def test_a_stop_is_told_with_its_length() -> None:
+    """How finely it was looked stands beside the number, not in its place."""
+    text = first_screen("engine_stalls_every_ten")
+    assert "stops of the engine seen 19" in text
+    assert "the longest of them 6 s" in text
+
+
 def test_values_of_two_looks_are_told_apart() -> None:
     """Running was not pinned at one look and is at the last: what is not the last look's says of when it is."""
     text = to_markdown(replayed("prefill_interference_steady"))

@@ -32,6 +32,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.delay_in_decode": "Share of the added waiting between tokens",
     "fact.metrics.first_mover": "moved first",
     "fact.metrics.stalls": "stops of the engine seen",
+    "fact.metrics.longest_stall_s": "the longest of them",
     "fact.metrics.itl_equal_batch_ratio": "time for a token at the same batch size, against before",
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
     "fact.metrics.slowed_before_batch_s": "tokens were slow before the batch grew, by",

@@ -32,6 +32,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.delay_in_decode": "增加的等待中落在 token 之间的部分",
     "fact.metrics.first_mover": "最先变化的",
     "fact.metrics.stalls": "看到的引擎停顿",
+    "fact.metrics.longest_stall_s": "其中最长的一次",
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
