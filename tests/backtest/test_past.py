@@ -11,8 +11,10 @@ from responder.metrics import Prometheus, PrometheusSilent
 class Fake(Prometheus):
     """Answers up to so many points; before that, fails as often as told."""
 
+    url = "http://p"
+
     def __init__(self, most: int = 10**9, failures: tuple[str, ...] = (), words: str = "HTTP 422: too many samples"):
-        self.url, self.most, self.failures, self.words = "http://p", most, list(failures), words
+        self.most, self.failures, self.words = most, list(failures), words
         self.asked: list[int] = []
 
     async def range(self, expr: str, start: float, end: float, step: float):  # type: ignore[no-untyped-def]
