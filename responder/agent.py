@@ -158,6 +158,8 @@ class Agent:
                         await self.shelf.save_inventory(target.name, found)
                 except (TimeoutError, OSError, DatabaseSilent) as error:
                     log.warning("inventory.failed", target=target.name, reason=str(error) or "timed out")
+                except Exception:  # nobody waits for this task: a fault of ours would end it unseen
+                    log.exception("inventory.failed", target=target.name)
             await asyncio.sleep(STOCK_EVERY_S)
 
     async def _end(self) -> None:

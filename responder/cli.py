@@ -137,7 +137,13 @@ async def _serve(loaded: Any, load: Any) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(app.reload()))
+    reloads: set[asyncio.Task[str]] = set()  # the loop itself keeps only weak references to tasks
+
+    def reload() -> None:
+        reloads.add(task := loop.create_task(app.reload()))
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         starting = asyncio.create_task(app.start())
         ended = asyncio.create_task(app.stopped.wait())

@@ -20,6 +20,8 @@ import structlog
 from responder.model import Target
 
 log = structlog.get_logger()
+LOG_MAX, LOG_KEPT = 8 << 20, 1 << 20
+"""Bytes of its log, and of its end that is kept when it has become too long."""
 RETENTION = "2h"
 READY_TIMEOUT_S = 30.0
 PR_SET_PDEATHSIG = 1
@@ -77,6 +79,17 @@ def _die_with_parent() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _shorten(path: Path) -> None:
+    """Its log is bounded: over LOG_MAX the end of it is kept beside, and it begins anew (the child appends, so it goes
+    on at the new end)."""
+    if path.stat().st_size <= LOG_MAX:
+        return
+    with path.open("rb") as log_file:
+        log_file.seek(-LOG_KEPT, os.SEEK_END)
+        path.with_suffix(".log.1").write_bytes(log_file.read(LOG_KEPT))
+    os.truncate(path, 0)
+
+
 class PrivatePrometheus:
     """A child Prometheus with its data in `folder`; `url` is where it answers once `start` has returned."""
 
@@ -126,6 +139,8 @@ class PrivatePrometheus:
 
     async def ensured(self) -> str:
         """Where it answers; started again if it died. Never raises: rounds of detection go on without it."""
+        with contextlib.suppress(OSError):
+            _shorten(self.folder / "prometheus.log")
         if self._child is not None and self._child.returncode is not None:
             hint = str(self.folder / "prometheus.log")
             try:

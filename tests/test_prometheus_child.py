@@ -34,6 +34,25 @@ def test_without_a_binary_the_message_says_how_to_get_one(monkeypatch: pytest.Mo
         find_binary()
 
 
+async def test_its_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Months of warnings do not fill the disk; the last of them are kept."""
+    monkeypatch.setattr(prometheus_child, "LOG_MAX", 100)
+    monkeypatch.setattr(prometheus_child, "LOG_KEPT", 10)
+    child = PrivatePrometheus(tmp_path, [], 1.0)
+    assert await child.ensured() == ""  # no log yet
+    said = tmp_path / "prometheus.log"
+    said.write_bytes(b"a" * 100)
+    await child.ensured()
+    assert said.stat().st_size == 100
+    with said.open("ab") as appending:
+        appending.write(b"b" * 10)
+        appending.flush()
+        await child.ensured()
+        appending.write(b"after")
+    assert said.read_bytes() == b"after"
+    assert (tmp_path / "prometheus.log.1").read_bytes() == b"b" * 10
+
+
 @pytest.mark.prometheus
 async def test_it_scrapes_and_comes_back_after_a_kill(tmp_path: Path) -> None:
     """Series of the target arrive; after SIGKILL it is started again, and asked where it answers now; `stop` leaves
