@@ -110,6 +110,15 @@ async def capture(hand: Hand, target: Target, name: str, params: Mapping[str, An
     return item, folder.path
 
 
+async def answers(hand: Hand, target: Target) -> bool:
+    """Whether anything at all comes back from the server's address, whatever it says."""
+    try:
+        async with hand.http.get(f"{target.url}/health", timeout=aiohttp.ClientTimeout(total=READY_TIMEOUT_S)):
+            return True
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
 async def doctor(hand: Hand, target: Target, *, ask: bool = False) -> list[Check]:
     """Every step: whether it can run here, and what to add. What the target's policy allows of rungs 0 and 1 is run,
     the others are only asked about. Nothing is generated on the server unless `ask` says so."""

@@ -27,8 +27,8 @@ from responder.model import Target
 
 def doctor(target: str, file: Path | None, format: str, ask: bool = False) -> int:
     """`responder doctor`."""
+    from responder.byhand import answers, table
     from responder.byhand import doctor as examine
-    from responder.byhand import table
 
     try:
         config = configured(file, {})
@@ -37,13 +37,16 @@ def doctor(target: str, file: Path | None, format: str, ask: bool = False) -> in
         typer.echo(str(error), err=True)
         return CONTENT
 
-    async def run() -> Any:
+    async def run() -> tuple[bool, Any]:
         async with hand_of(config, chosen) as hand:
-            return await examine(hand, chosen, ask=ask)
+            return await answers(hand, chosen), await examine(hand, chosen, ask=ask)
 
-    checks = asyncio.run(run())
+    up, checks = asyncio.run(run())
+    if not up:
+        typer.echo(f"nothing answers at {chosen.url}: is the server up, is this its address? What follows was looked "
+                   "at without it.", err=True)  # fmt: skip
     typer.echo(json.dumps([vars(c) for c in checks], indent=1) if format == "json" else table(checks))
-    return OK
+    return OK if up else RUNTIME
 
 
 def plans(book: str | None, targets: list[str], file: Path | None) -> int:

@@ -92,3 +92,11 @@ def test_doctor_says_for_every_step_whether_it_can_run_and_what_to_add(tmp_path:
         assert rows["metrics_window"]["can"]
         assert "starts one" in rows["metrics_window"]["why"]
         assert fake.asked("start") == []
+
+
+def test_doctor_says_first_when_nothing_answers(tmp_path: Path) -> None:
+    """A table of what could run, without a word that the server is down, would be read as if all were well."""
+    done = runner.invoke(app, ["doctor", "--target", "http://127.0.0.1:9"])
+    assert done.exit_code == 1
+    assert done.output.startswith("nothing answers at http://127.0.0.1:9: is the server up")
+    assert "rung 0" in done.output
