@@ -8,6 +8,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from responder.absence import step_of
+from responder.authoring.settings import rows
 from responder.authoring.testfile import CasePart, ExpectPart
 from responder.capture.step import Step
 from responder.classes import CAUSES_OF, CAUSES_OF_ANY_CLASS
@@ -44,6 +45,7 @@ def page(steps: Mapping[str, Step], content: Content) -> str:
             *_alerts(content),
             *_signals(content),
             *_causes(content),
+            *_settings(),
         ]
     )
 
@@ -152,6 +154,16 @@ def _causes(content: Content) -> Iterable[str]:
     for name, causes in CAUSES_OF.items():
         yield _row(f"`{name}`", ", ".join(f"`{cause}`" for cause in causes))
     yield _row("any", ", ".join(f"`{cause}`" for cause in CAUSES_OF_ANY_CLASS))
+    yield ""
+
+
+def _settings() -> Iterable[str]:
+    yield from ("## Configuration", "", "Every key of a configuration file. Times are seconds, or `30s`, `5m`, `7d`; "
+                "sizes bytes, or `5GiB`. `responder check --config FILE` says what a daemon would do with it; an "
+                "annotated example is `deploy/config.example.yaml`.", "")  # fmt: skip
+    yield from _table("key", "default", "what it says")
+    for cells in rows():
+        yield _row(*cells)
     yield ""
 
 
