@@ -34,7 +34,7 @@ TEXTS = {
     "targets.api_key": "if the server asks for one; better in a file",
     "targets.api_key_file": "the same, in a file",
     "targets.log_file": "found by itself where vLLM runs on this host and logs into a file",
-    "targets.recorder": "where the step recorder writes; default: as its environment says, or `/dev/shm/responder-recorder`",
+    "targets.recorder": "where the step recorder writes; default: as vLLM was told, or `/dev/shm/responder-recorder`",
     "targets.where.ssh": "over SSH",
     "targets.where.ssh.host": "name or address",
     "targets.where.ssh.user": "who logs in",
