@@ -21,6 +21,7 @@ def silence(folder: Path, *args: str) -> Any:
 
 def test_silences_are_listed_and_ended(tmp_path: Path) -> None:
     """With the id that ends them; what has ended is gone from the list."""
+    (tmp_path / "silences").mkdir()  # as a daemon does when it starts
     assert "no silences" in silence(tmp_path, "list").output
     added = silence(tmp_path, "add", "target=a:1", "--for", "2h").output
     name = re.search(r"silence (\w+):", added)
@@ -37,6 +38,7 @@ def test_silences_are_listed_and_ended(tmp_path: Path) -> None:
 
 def test_a_silence_that_may_match_nothing_is_taken_with_a_warning(tmp_path: Path) -> None:
     """A misspelt field; a target no daemon has seen here."""
+    (tmp_path / "silences").mkdir()
     store = SqliteStore(tmp_path)
     store.open()
     asyncio.run(store.save_inventory("chat-a", Inventory(at=1.0, local=False)))
