@@ -25,7 +25,7 @@ def said(*args: str) -> Any:
     [
         (["rules", "--scrape-interval", "15"], "write for example 30s"),
         (["replay", "nosuch"], "nosuch: no such folder; an incident's is DATA_DIR/incidents/ID"),
-        (["replay", str(STORED)], f"this folder holds {len(list(STORED.iterdir()))} incidents; give one of them, for example"),
+        (["replay", str(STORED)], f"holds {len(list(STORED.iterdir()))} incidents; give one of them, for example"),
         (["replay", str(STORED / "cpu_spike"), "--today", "--format", "xml"], "'xml' is not one of"),
         (["explain", "nosuch"], "no incident 'nosuch' in"),
         (["schema"], "write cause, config, playbook, test, or --dir FOLDER"),
