@@ -338,6 +338,7 @@ class Trial:
             "revisions told with two contents": sum(len(said) > 1 for said in texts.values()),
             "takeover s, median": round(times[len(times) // 2], 1) if times else None,
             "takeover s, worst": round(times[-1], 1) if times else None,
+            "takeovers over 20 s": f"{sum(each > 20 for each in times)} of {len(times)}",
         }  # fmt: skip
 
     def _incident_of(self, at: float, target: str, incidents: dict[str, list[dict[str, Any]]]) -> str:
