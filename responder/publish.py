@@ -110,14 +110,14 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
 async def publish_bare(kit: Kit, case: Case, error: Exception) -> None:
     """The alert alone, where nobody has been told of it and the flow fails: without what may have made it fail.
 
-    Never after a restart, before what was told is known again: who was told of it stands in the folder.
+    The store knows whether a revision was ever queued; what lies in the folder may never have left.
     """
     try:
         known = await kit.store.incident(case.incident.id)
     except Exception:  # nobody knows then whether they were told
         log.exception("incident.untold", incident=case.incident.id)
         return
-    if case.revision or (known and known[2]) or (case.folder.path / "manifest.json").exists():
+    if known and known[2]:
         return
     note = TimelineEntry(at=kit.clock(), kind="note", says=BARE.format(error=type(error).__name__))
     case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})

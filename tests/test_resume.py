@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from responder import proc
+from responder import publish as publishing
 from responder import respond as module
 from responder.capture.step import Fetched, Scene
 from responder.case import Case, Kit
@@ -221,6 +222,37 @@ async def test_half_a_core_that_a_killed_life_left_is_removed(life: Any, tmp_pat
     second.responder.handle(Change.UNCHANGED, incident())
     await second.listener.until("final")
     assert not half.exists()
+
+
+async def test_a_report_that_never_left_does_not_keep_the_alert_alone_back(
+    life: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the folder and the store, and since then a bug in the diagnosis: nobody has heard of it yet."""
+    written = asyncio.Event()
+
+    async def killed(*_: Any, **__: Any) -> None:
+        written.set()
+        await asyncio.Event().wait()
+
+    first = life(step("look", brings({"busy": True})))
+    monkeypatch.setattr(first.kit.store, "publish", killed)
+    first.responder.handle(Change.OPENED, incident())
+    await written.wait()
+    await first.kit.store.save_incident(incident())
+    await first.die()
+    whole = publishing.diagnose
+
+    def diagnose(of: Any, playbooks: Any, *rest: Any) -> Any:
+        if playbooks:
+            raise KeyError("a bug")
+        return whole(of, playbooks, *rest)
+
+    monkeypatch.setattr(publishing, "diagnose", diagnose)
+    second = life(step("look", brings({"busy": True})))
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.UNCHANGED, known)
+    told = json.loads((await second.listener.until("first")).body)
+    assert any("KeyError" in entry["says"] for entry in told["timeline"])
 
 
 async def test_who_was_told_is_not_forgotten_when_it_cannot_be_read_at_once(
