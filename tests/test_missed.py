@@ -85,14 +85,20 @@ async def test_alerts_of_nobody_we_know_are_left_alone(store: SqliteStore) -> No
     assert await store.intake() == []
 
 
-async def test_what_was_found_firing_is_followed_until_it_is_gone(store: SqliteStore) -> None:
-    """There may be no Alertmanager to say that it is over."""
+async def found_firing(store: SqliteStore) -> tuple[Memory, Missed, Told]:
+    """An alert that Prometheus remembered, taken in."""
     prometheus = Memory(every(NOW - 300, NOW))
     missed = Missed(prometheus, store)  # type: ignore[arg-type]
     await missed.look(NOW - 600, NOW, Content(), {"t": TARGET})
     ((number, at, payload),) = await store.intake()
     told = hear(Told(), [from_alertmanager(payload, [TARGET], at)], NOW).seen()
     await store.drop_intake([number])
+    return prometheus, missed, told
+
+
+async def test_what_was_found_firing_is_followed_until_it_is_gone(store: SqliteStore) -> None:
+    """There may be no Alertmanager to say that it is over."""
+    prometheus, missed, told = await found_firing(store)
     await missed.round(told, NOW + 20, Content(), {"t": TARGET})
     assert await store.intake() == []
     prometheus.firing = False
@@ -103,12 +109,7 @@ async def test_what_was_found_firing_is_followed_until_it_is_gone(store: SqliteS
 
 async def test_a_clock_set_back_does_not_keep_us_from_looking(store: SqliteStore) -> None:
     """An hour earlier by the clock: what has ended is known to have ended now, not in an hour."""
-    prometheus = Memory(every(NOW - 300, NOW))
-    missed = Missed(prometheus, store)  # type: ignore[arg-type]
-    await missed.look(NOW - 600, NOW, Content(), {"t": TARGET})
-    ((number, at, payload),) = await store.intake()
-    told = hear(Told(), [from_alertmanager(payload, [TARGET], at)], NOW).seen()
-    await store.drop_intake([number])
+    prometheus, missed, told = await found_firing(store)
     await missed.round(told, NOW + 3600, Content(), {"t": TARGET})
     prometheus.firing = False
     await missed.round(told, NOW + 20, Content(), {"t": TARGET})

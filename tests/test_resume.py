@@ -79,6 +79,23 @@ def counted(name: str, rung: int, runs: list[str]) -> Any:
     return step(name, fetch, rung=rung)
 
 
+async def goes_on(second: Any) -> None:
+    """Detection hands the next life what the store has of the incident."""
+    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
+    second.responder.handle(Change.UNCHANGED, known)
+
+
+def never_comes_back() -> tuple[asyncio.Event, Any]:
+    """A write in which the life ends, and the moment at which it does."""
+    reached = asyncio.Event()
+
+    async def killed(*_: Any, **__: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    return reached, killed
+
+
 async def test_a_step_that_disturbs_is_not_run_again_but_one_that_reads_is(life: Any) -> None:
     """Both had begun when the daemon was killed; the first is evidence `interrupted`, the second simply runs."""
     runs: list[str] = []
@@ -150,8 +167,7 @@ async def test_what_grew_before_we_were_killed_is_told_after_the_restart(life: A
     await first.kit.store.save_incident(incident(symptoms=(symptom(), symptom("B"))))
     await first.die()
     second = life(step("look", brings({"busy": True})))
-    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
-    second.responder.handle(Change.UNCHANGED, known)
+    await goes_on(second)
     told = json.loads((await second.listener.until("update")).body)
     assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}
 
@@ -160,12 +176,7 @@ async def test_an_update_that_was_written_and_not_queued_is_told_after_the_resta
     life: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the folder and the store: what lies in the folder is no proof that anybody heard of it."""
-    written = asyncio.Event()
-
-    async def killed(*_: Any, **__: Any) -> None:
-        written.set()
-        await asyncio.Event().wait()
-
+    written, killed = never_comes_back()
     first = life(step("look", brings({"busy": True})))
     first.responder.handle(Change.OPENED, incident())
     await first.listener.until("final")
@@ -176,8 +187,7 @@ async def test_an_update_that_was_written_and_not_queued_is_told_after_the_resta
     await written.wait()
     await first.die()
     second = life(step("look", brings({"busy": True})))
-    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
-    second.responder.handle(Change.UNCHANGED, known)
+    await goes_on(second)
     told = json.loads((await second.listener.until("update")).body)
     assert {row["alert"] for row in told["symptoms"]} == {"A", "B"}
 
@@ -228,12 +238,7 @@ async def test_a_report_that_never_left_does_not_keep_the_alert_alone_back(
     life: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the folder and the store, and since then a bug in the diagnosis: nobody has heard of it yet."""
-    written = asyncio.Event()
-
-    async def killed(*_: Any, **__: Any) -> None:
-        written.set()
-        await asyncio.Event().wait()
-
+    written, killed = never_comes_back()
     first = life(step("look", brings({"busy": True})))
     monkeypatch.setattr(first.kit.store, "publish", killed)
     first.responder.handle(Change.OPENED, incident())
@@ -249,8 +254,7 @@ async def test_a_report_that_never_left_does_not_keep_the_alert_alone_back(
 
     monkeypatch.setattr(publishing, "diagnose", diagnose)
     second = life(step("look", brings({"busy": True})))
-    (known, _, _) = (await second.kit.store.incidents(untold=True))[0]
-    second.responder.handle(Change.UNCHANGED, known)
+    await goes_on(second)
     told = json.loads((await second.listener.until("first")).body)
     assert any("KeyError" in entry["says"] for entry in told["timeline"])
 
