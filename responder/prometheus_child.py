@@ -86,7 +86,8 @@ def _shorten(path: Path) -> None:
         return
     with path.open("rb") as log_file:
         log_file.seek(-LOG_KEPT, os.SEEK_END)
-        path.with_suffix(".log.1").write_bytes(log_file.read(LOG_KEPT))
+        with contextlib.suppress(OSError):  # on a full disk the room is worth more than the words
+            path.with_suffix(".log.1").write_bytes(log_file.read(LOG_KEPT))
     os.truncate(path, 0)
 
 

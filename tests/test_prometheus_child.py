@@ -53,6 +53,16 @@ async def test_its_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "prometheus.log.1").read_bytes() == b"b" * 10
 
 
+async def test_a_full_disk_gets_its_log_s_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be kept beside it then: it is shortened all the same."""
+    monkeypatch.setattr(prometheus_child, "LOG_MAX", 100)
+    monkeypatch.setattr(prometheus_child, "LOG_KEPT", 10)
+    (tmp_path / "prometheus.log.1").mkdir()  # writing there fails, as on a full disk
+    (tmp_path / "prometheus.log").write_bytes(b"a" * 101)
+    await PrivatePrometheus(tmp_path, [], 1.0).ensured()
+    assert (tmp_path / "prometheus.log").stat().st_size == 0
+
+
 @pytest.mark.prometheus
 async def test_it_scrapes_and_comes_back_after_a_kill(tmp_path: Path) -> None:
     """Series of the target arrive; after SIGKILL it is started again, and asked where it answers now; `stop` leaves
