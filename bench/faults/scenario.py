@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 FOLDER = pathlib.Path(__file__).with_name("scenarios")
 SERVERS = pathlib.Path(__file__).with_name("servers.yaml")
-Process = Literal["worker", "engine_core", "api_server"]
+Process = Literal["worker", "last_worker", "engine_core", "api_server"]
+"""`last_worker`: of the last rank, where there are several."""
 
 
 class Part(BaseModel):

@@ -100,6 +100,11 @@ def worker(server: VllmServer) -> int:
     return server.worker
 
 
+def last_worker(server: VllmServer) -> int:
+    """Pid of the last rank's worker."""
+    return server.last_worker
+
+
 def api_server(server: VllmServer) -> int:
     """Pid of the front end."""
     return server.api_server

@@ -158,23 +158,31 @@ class VllmServer:
     @property
     def engine_core(self) -> int:
         """Pid of the EngineCore process."""
-        return self._by_title("VLLM::EngineCor")
+        return self._by_title("VLLM::EngineCor")[0]
 
     @property
     def worker(self) -> int:
-        """Pid of the (only) worker process."""
-        return self._by_title("VLLM::Worker")
+        """Pid of the first worker process: of the only one, or of rank 0."""
+        return self._by_title("VLLM::Worker")[0]
+
+    @property
+    def last_worker(self) -> int:
+        """Pid of the worker that was started last: of the last rank."""
+        return self._by_title("VLLM::Worker")[-1]
 
     def pids(self) -> list[int]:
         """Every living process of the server, orphans included."""
         return processes.session(self._child.pid) if self._child is not None else []
 
-    def _by_title(self, title: str) -> int:
+    def _by_title(self, title: str) -> list[int]:
+        found = []
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 if pathlib.Path(f"/proc/{pid}/comm").read_text().strip().startswith(title[:15]):
-                    return pid
-        raise RuntimeError(f"the server has no process called {title}")
+                    found.append(pid)
+        if not found:
+            raise RuntimeError(f"the server has no process called {title}")
+        return found
 
     # ------------------------------------------------------------------------------------------- does it serve on
 
