@@ -6,6 +6,7 @@ python -m bench.faults.gpu_exporter PORT
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import sys
 
@@ -17,10 +18,16 @@ NAMES = (
 )  # fmt: skip
 
 
+def visible() -> list[int]:
+    """Numbers of the GPUs that the lab's servers may use; all of them unless CUDA_VISIBLE_DEVICES lists numbers."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [int(number) for number in named.split(",")] if named else list(range(pynvml.nvmlDeviceGetCount()))
+
+
 def exposed() -> str:
     """The text of /metrics: percent, percent, watts, MHz, degrees Celsius, MiB."""
     lines = {name: [f"# TYPE {name} gauge"] for name in NAMES}
-    for number in range(pynvml.nvmlDeviceGetCount()):
+    for number in visible():
         gpu = pynvml.nvmlDeviceGetHandleByIndex(number)
         busy = pynvml.nvmlDeviceGetUtilizationRates(gpu)
         values = (

@@ -19,7 +19,12 @@ from tests.live.harness import faults, find, processes
 from tests.live.harness.vllm_server import VllmServer
 
 CROWD_READY_S = 60.0
-PIDS = {"worker": faults.worker, "last_worker": faults.last_worker, "engine_core": faults.engine_core, "api_server": faults.api_server}
+PIDS = {
+    "worker": faults.worker,
+    "last_worker": faults.last_worker,
+    "engine_core": faults.engine_core,
+    "api_server": faults.api_server,
+}
 
 
 @contextlib.asynccontextmanager
