@@ -5,7 +5,9 @@ from __future__ import annotations
 UNKNOWN = "unknown"
 """The hypothesis that no known cause fits; it always competes and needs no file."""
 
-PRECEDENCE = ("hang_or_crash", "wrong_output", "high_ttft", "slow_decode", "low_throughput", "sporadic_slow")
+PRECEDENCE = (
+    "hang_or_crash", "wrong_output", "high_ttft", "slow_decode", "low_throughput", "sporadic_slow", "unwatched",
+)  # fmt: skip
 """All classes; of an incident with several, the first one here names it."""
 
 CAUSES_OF: dict[str, tuple[str, ...]] = {
@@ -45,6 +47,7 @@ CAUSES_OF: dict[str, tuple[str, ...]] = {
         "frontend_frozen",
         "gpu_fault",
     ),
+    "unwatched": ("not_scraped",),
 }
 """The causes each class must let compete. More may be listed by its playbook."""
 

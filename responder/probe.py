@@ -81,6 +81,7 @@ class Seen:
     progress_seen_at: float | None = None
     log: dict[str, float] = field(default_factory=dict)
     canaries: dict[str, float] = field(default_factory=dict)
+    unseen: bool | None = None
 
 
 class Probe:
@@ -122,6 +123,10 @@ class Probe:
             seen.progress_moved_at = at
         seen.progress_total, seen.progress_seen_at = total, at
 
+    def overlooked(self, unseen: bool | None) -> None:
+        """Tell the probe whether Prometheus has nothing of the server; None: it does not answer."""
+        self.seen.unseen = unseen
+
     def log_values(self, values: dict[str, float]) -> None:
         """Tell the probe what the log's stats lines say (signal name -> value)."""
         self.seen.log = values
@@ -141,6 +146,7 @@ class Probe:
             "responder_probe_connections": seen.connections,
             "responder_probe_server_load": seen.server_load,
             "responder_probe_process_gone": _number(seen.process_gone),
+            "responder_probe_unseen": _number(seen.unseen),
             "responder_probe_canary_seconds": seen.canary_seconds,
             "responder_probe_canary_stuck_seconds": self._stuck(now),
             "responder_probe_flat_seconds": self._flat(now),

@@ -126,6 +126,7 @@ SIGNALS: dict[str, About] = {
     "responder_probe_connections": About("connections", "open connections"),
     "responder_probe_server_load": About("requests", "requests inside, by /load"),
     "responder_probe_flat_seconds": About("s", "time without an engine step"),
+    "responder_probe_unseen": About("", "Prometheus answers and has no vLLM metrics of it"),
     "responder_probe_process_gone": About("", "a process of the server has ended"),
     "responder_expected_generation_rate": About("tokens/s", "generated tokens expected"),
     "responder_canary_token_match": About("share", "tokens of the pinned canaries that are as recorded"),

@@ -28,12 +28,10 @@ from responder.store import Store
 from responder.table import Table
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
-from responder.unseen import Unseen
+from responder.unseen import OURS, Unseen, known_by_probes
 
 log = structlog.get_logger()
 ALWAYS = ("up", "in_flight", PROGRESS)
-OURS = "responder_"
-"""What the names of signals begin with that the probes know and no Prometheus is asked for."""
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
@@ -158,7 +156,7 @@ class Watch:
         answers = await self.ask(content, targets.values())
         now = self.clock()
         await self._tell_probes(answers, targets, probes, now)
-        mine = {t.signal for rule in content.rules for t in rule.terms if t.signal.startswith(OURS)} if probes else ()
+        mine = known_by_probes(content.rules, answers) if probes else ()
         answers |= await asyncio.to_thread(merge, list(probes.values()), now, mine)
         await self._count(content, answers, targets)
         await self.missed.round(self.told, now, content, targets)
@@ -234,7 +232,7 @@ class Watch:
             if name in probes:
                 probes[name].progress(done, now)
         self.known = frozenset(name for name, (done, _) in went.items() if done is not None)
-        self._unseen.tell(answers, targets.values(), self.known, now)
+        self._unseen.tell(answers, targets.values(), self.known, now, probes, self.states.seen)
 
     async def _count(
         self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]

@@ -544,6 +544,12 @@ EPISODES: dict[str, Episode] = {
         {"metrics.arrival_rate.ratio": 1.25, "metrics.unfinished_rate.change": 0.25},
         beats_by=0.3,
     ),
+    "not_scraped": Episode(
+        {"VLLMTargetUnseen": "unwatched"},
+        "not_scraped",
+        {"metrics.seen": False, "scrape.running": 3},
+        beats_by=0.5,
+    ),
     "nan_logits": Episode(
         WRONG,
         "nan_logits",

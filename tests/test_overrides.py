@@ -34,7 +34,7 @@ def test_alerts_causes_and_playbooks_change_by_id(tmp_path: Path) -> None:
     assert causes["capacity_exceeded"].prior == 0.5
     assert "giant_prompt" not in causes
     assert {book.id for book in content.playbooks} == {
-        "hang_or_crash", "high_ttft", "low_throughput", "slow_decode", "wrong_output"
+        "hang_or_crash", "high_ttft", "low_throughput", "slow_decode", "unwatched", "wrong_output"
     }  # fmt: skip
     book = next(book for book in content.playbooks if book.id == "high_ttft")
     assert "giant_prompt" not in book.causes

@@ -120,7 +120,10 @@ class _Asking:
 def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     """Per signal: baseline, now, extremes, ratio and change; then what the shapes say together."""
     window = decode(files.get(FILE, b""))
-    if window is None or not window.signals:
+    if window is None:
+        return
+    yield Fact(name="metrics.seen", value=bool(window.signals), step="metrics_window", file=FILE, at=window.end)
+    if not window.signals:
         return
     for signal in sorted(window.signals):
         if signal != SCRAPED_AT:
@@ -218,6 +221,7 @@ STEP = Step(
         FactSpec("metrics.{signal}.last", "", "last value since the onset"),
         FactSpec("metrics.{signal}.ratio", "", "now against the baseline"),
         FactSpec("metrics.{signal}.change", "", "now minus the baseline"),
+        FactSpec("metrics.seen", "", "whether Prometheus has any series of the server in the window"),
         FactSpec("metrics.running.pinned", "", "whether the batch stands at its maximum while requests wait"),
         FactSpec("metrics.flat_s", "s", "for how long no engine step has returned, until now"),
         FactSpec("metrics.flat_with_in_flight", "", "whether no step returns although requests are in flight"),

@@ -26,6 +26,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.catch_up": "a burst of work after the stop",
     "fact.metrics.down_s": "time without an answer to a scrape",
     "fact.metrics.failed_scrape_s": "time until a scrape failed",
+    "fact.metrics.seen": "in Prometheus",
     "fact.metrics.unasked": "no longer scraped",
     "fact.metrics.reset": "counters began anew",
     "fact.metrics.answers_between_gaps": "Scrapes answered between failed ones",

@@ -26,6 +26,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.catch_up": "停顿之后的一阵赶工",
     "fact.metrics.down_s": "抓取无应答的时间",
     "fact.metrics.failed_scrape_s": "抓取失败所用的时间",
+    "fact.metrics.seen": "在 Prometheus 中",
     "fact.metrics.unasked": "不再被抓取",
     "fact.metrics.reset": "计数器重新开始",
     "fact.metrics.answers_between_gaps": "失败的抓取之间有回答的抓取",

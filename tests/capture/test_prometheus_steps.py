@@ -117,12 +117,12 @@ async def test_one_bad_query_spoils_only_its_signal() -> None:
 
 
 async def test_a_server_prometheus_does_not_know() -> None:
-    """Failed, with the labels that were looked for; no facts."""
+    """Failed, with the labels that were looked for; that it is not there is the one fact."""
     async with scene(range_query=FakePrometheus({"up": [(B, 1, 1)]}), signals=SIGNALS) as where:
         fetched = await metrics_window.STEP.fetch(where, NoParams())
     assert fetched.outcome is Outcome.FAILED
     assert "instance=a:8000" in fetched.reason
-    assert facts(metrics_window.STEP, fetched) == {}
+    assert facts(metrics_window.STEP, fetched) == {"seen": False}
 
 
 async def test_a_fresh_server_has_no_baseline() -> None:
