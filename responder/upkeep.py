@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from responder.case import Kit
 from responder.config import RetentionPart
 from responder.folder import expire
 from responder.model import Inventory, Silence, Target
+from responder.outage import Patience
 from responder.probe import Probe
 from responder.where import discover_there
 
@@ -68,6 +70,7 @@ class Upkeep:
         self.probes = probes
         self.known = known
         self._turns, self._stocked = Turns(), Turns()
+        self.patience = Patience(kit.data_dir / "clock.json")
         self.round_ended = time.monotonic()
         """When the last round of detection did."""
         self.stopping: set[str] = set()
@@ -144,22 +147,23 @@ class Upkeep:
 
     async def clear_up(self, part: RetentionPart) -> None:
         """Delete the oldest closed incidents past age or size, here and where all replicas see them; none that is open
-        or that somebody has still to be told of."""
+        or that somebody has still to be told of. For its age nothing goes while the clock cannot be believed."""
         store, now = self.kit.store, self.kit.clock()
+        age = part.age if await asyncio.to_thread(self.patience.believes, now) else math.inf
         await self.kit.outbox.bury()
         unfinished = await store.unfinished()
         gone = await asyncio.to_thread(
-            expire, self.kit.data_dir, open_ids=unfinished, now=now, max_age_s=part.age, max_bytes=part.size
+            expire, self.kit.data_dir, open_ids=unfinished, now=now, max_age_s=age, max_bytes=part.size
         )
         if gone:
             log.info("folders.expired", incidents=gone)
-        await asyncio.to_thread(self._clear_beside, unfinished, now, part.age)
-        if forgotten := await store.forget(now - max(part.age, FORGOTTEN_AFTER_S)):
+        await asyncio.to_thread(self._clear_beside, unfinished, now, age)
+        if forgotten := await store.forget(now - max(age, FORGOTTEN_AFTER_S)):
             log.info("incidents.forgotten", count=forgotten)
         if self.kit.mirror is not None:
             try:
                 gone = await self.kit.mirror.expire(
-                    store.unfinished, now=now, max_age_s=part.age, max_bytes=part.size
+                    store.unfinished, now=now, max_age_s=age, max_bytes=part.size
                 )  # fmt: skip
             except ArtifactsSilent as error:
                 log.warning("artifacts.silent", reason=str(error))

@@ -35,7 +35,7 @@ ALWAYS = ("up", "in_flight", PROGRESS)
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
-STATES, MEMORY, TOLD, MISSED = "states", "memory", "told", "missed"
+STATES, MEMORY, TOLD, MISSED, LIVED = "states", "memory", "told", "missed", "lived"
 MUTED_AT_MOST_S = 60.0
 FEW = 100
 """Answers so small are read on the loop."""
@@ -112,6 +112,7 @@ class Watch:
                     pending = float(rows.get(_key(MISSED, share)) or "inf")
                     since = min(pending, earlier.at or pending, self.missed.since or pending)
                     self.missed.since = None if since == math.inf else since
+                    self.missed.lived = rows.get(LIVED, "") if share is None else ""
                 if text := rows.get(_key(MEMORY, share)):
                     self.memory = self.memory.joined(Memory.model_validate_json(text))
                 if text := rows.get(_key(TOLD, share)):
@@ -324,6 +325,7 @@ class Watch:
                 del self.incidents[name]
         # `at` alone is no news worth a write to disk each round; half a minute old is fresh enough for a restart.
         stamp, rows, written = f"{int(now // 15)}", dict[str, str](), dict(self._written)
+        lived = self.missed.moment().text()
         owners = {i.id: i.target for i in self.incidents.values()}
         for share, mine in self._parts():
             states = self.states if share is None else only(self.states, mine)
@@ -333,7 +335,7 @@ class Watch:
             if self._written.get(share) != seen:
                 written[share] = seen
                 rows.update({_key(STATES, share): states.model_dump_json(), _key(MEMORY, share): memory,
-                             _key(MISSED, share): pending})  # fmt: skip
+                             _key(MISSED, share): pending, _key(LIVED, share): lived})  # fmt: skip
         if rows:
             await self._write(rows)
             self._written = written

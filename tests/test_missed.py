@@ -10,8 +10,9 @@ import pytest
 from bench.missed import dead_receiver
 from responder.alertmanager import from_alertmanager
 from responder.metrics import PrometheusSilent
-from responder.missed import Missed, alerts_of
+from responder.missed import GONE_S, Missed, alerts_of
 from responder.model import Content, Target
+from responder.outage import Uptime
 from responder.store_sqlite import SqliteStore
 from responder.told import Told, hear
 
@@ -46,14 +47,18 @@ class Memory:
 
     def __init__(self, points: list[tuple[float, float | None]]) -> None:
         self.points, self.silent, self.firing = points, False, True
+        self.state = "firing"
+        self.asked: list[tuple[float, float]] = []
 
     async def raw(self, expr: str, at: float) -> list[Any]:
+        self.asked.append((at - float(expr.partition("[")[2].rstrip("s]")), at))
         if self.silent:
             raise PrometheusSilent("down")
         return [(LABELS, [p for p in self.points if p[0] <= at])]
 
     async def instant(self, expr: str) -> list[Any]:
-        return [(LABELS, NOW, 1.0)] if self.firing else []
+        wanted = self.firing and (self.state == "firing" or "firing" not in expr)
+        return [({**LABELS, "alertstate": self.state}, NOW, 1.0)] if wanted else []
 
 
 @pytest.fixture
@@ -101,10 +106,24 @@ async def test_what_was_found_firing_is_followed_until_it_is_gone(store: SqliteS
     prometheus, missed, told = await found_firing(store)
     await missed.round(told, NOW + 20, Content(), {"t": TARGET})
     assert await store.intake() == []
-    prometheus.firing = False
-    await missed.round(told, NOW + 40, Content(), {"t": TARGET})
+    for later, firing in ((40, False), (100, False), (160, True), (180, False), (240, False), (300, False)):
+        prometheus.firing = firing
+        await missed.round(told, NOW + later, Content(), {"t": TARGET})
+        assert await store.intake() == [], "one empty answer may come from a Prometheus that has just been started"
+    await missed.round(told, NOW + 180 + GONE_S, Content(), {"t": TARGET})
     ((_, at, payload),) = await store.intake()
-    assert hear(told, [from_alertmanager(payload, [TARGET], at)], NOW + 41).shown == ()
+    intake = from_alertmanager(payload, [TARGET], at)
+    assert intake.resolved[0].at == NOW + 180
+    assert hear(told, [intake], NOW + 400).shown == ()
+
+
+async def test_what_is_pending_again_is_not_over(store: SqliteStore) -> None:
+    """A restarted Prometheus lets what fired be pending for up to ten minutes."""
+    prometheus, missed, told = await found_firing(store)
+    prometheus.state = "pending"
+    for later in range(20, 900, 20):
+        await missed.round(told, NOW + later, Content(), {"t": TARGET})
+    assert await store.intake() == []
 
 
 async def test_a_clock_set_back_does_not_keep_us_from_looking(store: SqliteStore) -> None:
@@ -112,8 +131,33 @@ async def test_a_clock_set_back_does_not_keep_us_from_looking(store: SqliteStore
     prometheus, missed, told = await found_firing(store)
     await missed.round(told, NOW + 3600, Content(), {"t": TARGET})
     prometheus.firing = False
-    await missed.round(told, NOW + 20, Content(), {"t": TARGET})
+    for later in range(20, 20 + int(GONE_S) + 20, 20):
+        await missed.round(told, NOW + later, Content(), {"t": TARGET})
     assert len(await store.intake()) == 1
+
+
+async def test_a_start_with_the_clock_behind_looks_for_what_was_missed(store: SqliteStore) -> None:
+    """Of the same boot uptime tells how long nobody was here."""
+    prometheus = Memory(every(NOW - 100, NOW - 70))
+    missed = Missed(prometheus, store, lambda: Uptime("boot", 5000.0))  # type: ignore[arg-type]
+    missed.since, missed.lived = NOW + 7200, Uptime("boot", 4700.0).text()
+    await missed.round(Told(), NOW, Content(), {"t": TARGET})
+    assert (prometheus.asked, missed.since) == ([(NOW - 300, NOW)], None)
+    assert len(await store.intake()) == 1
+
+
+async def test_after_a_boot_with_the_clock_behind_it_looks_again_once_that_is_put_right(store: SqliteStore) -> None:
+    """From the boot on nobody was here; the rest is asked for when the clock is past our last round. Where another
+    replica may have been here meanwhile, only that."""
+    for lived, asked in ((Uptime("other", 9e5).text(), [(NOW - 50, NOW)]), ("", [])):
+        prometheus = Memory([])
+        missed = Missed(prometheus, store, lambda: Uptime("boot", 50.0))  # type: ignore[arg-type]
+        missed.since, missed.lived = NOW + 7200, lived
+        for later in (0, 20, 40):
+            await missed.round(Told(), NOW + later, Content(), {"t": TARGET})
+        assert (prometheus.asked, missed.since) == (asked, NOW + 7200)
+        await missed.round(Told(), NOW + 8000, Content(), {"t": TARGET})
+        assert (prometheus.asked[len(asked) :], missed.since) == ([(NOW + 7200, NOW + 8000)], None)
 
 
 @pytest.mark.prometheus

@@ -162,6 +162,20 @@ async def test_what_piles_up_beside_the_folders_goes_with_them(kept: Kit) -> Non
     assert {name for name, button in ids.items() if buttons.meant(button.id)} == {"open", "untold"}
 
 
+async def test_a_clock_set_forward_deletes_nothing_for_its_age(kept: Kit, tmp_path: Path) -> None:
+    """What was closed yesterday is not a year old because somebody mistyped the year."""
+    upkeep, now = Upkeep(kept, {}, lambda: frozenset()), [NOW]
+    kept.clock = lambda: now[0]
+    await kept.store.save_incident(incident(state="resolved", resolved_at=NOW), stage="resolved", revision=1)
+    folder_of(kept.data_dir, "i1").write("report.json", b"x")
+    os.utime(tmp_path / "incidents" / "i1" / "report.json", (NOW, NOW))
+    for later in (0, 365 * 86400.0):
+        now[0] = NOW + later
+        await upkeep.clear_up(RetentionPart())
+        assert (tmp_path / "incidents" / "i1" / "report.json").exists()
+        assert await kept.store.incident("i1")
+
+
 async def test_what_a_killed_capture_left_beside_us_goes(
     kept: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
