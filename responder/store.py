@@ -15,6 +15,7 @@ from responder.store_work import Work, put_deliveries
 
 NO_LIMIT = (1 << 63) - 1
 FORGOTTEN_AT_ONCE = 500
+AUDIT_FORGOTTEN_AT_ONCE = 20_000
 READ_AT_ONCE = 4 << 20
 """Characters of waiting payloads; as objects they are some ten times as much. One may be as large by itself."""
 
@@ -62,7 +63,7 @@ class Store(Look, Work):
 
     async def forget(self, before: float) -> int:
         """Forget incidents that were over by then (unix seconds) and of which everybody has been told, with their steps
-        and messages; how many. The audit log and engineers' words stay."""
+        and messages; how many. Lines of the audit log that are older go as well; engineers' words stay."""
         found = (
             "SELECT id, body FROM incidents WHERE state='resolved' AND stage='resolved' AND opened_at<? AND NOT EXISTS "
             "(SELECT 1 FROM deliveries WHERE incident=incidents.id AND state='pending') LIMIT ?"
@@ -74,6 +75,10 @@ class Store(Look, Work):
             for sql in ("DELETE FROM steps WHERE incident=?", "DELETE FROM deliveries WHERE incident=?",
                         "DELETE FROM incidents WHERE id=?"):  # fmt: skip
                 db.executemany(sql, ids)
+            db.execute(
+                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at<? ORDER BY id LIMIT ?)",
+                (before, AUDIT_FORGOTTEN_AT_ONCE),
+            )
             return len(ids)
 
         return await self._do(work)
