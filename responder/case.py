@@ -16,6 +16,7 @@ from responder.artifacts import ArtifactsSilent, Mirror
 from responder.canaries.pins import Pinned
 from responder.capture.step import RangeQuery, RequestRows, Runner, Step
 from responder.folder import IncidentFolder
+from responder.kept import both
 from responder.model import Content, Evidence, Experience, Incident, Inventory, Plan, StepCall, Target, Timings, Verdict
 from responder.obligations import Obligations
 from responder.outbox import Outbox
@@ -122,10 +123,9 @@ class Case:
 
     def take(self, incident: Incident) -> None:
         """The incident as detection knows it now; what people did and what we noted stays."""
-        seen, ours = set(self.incident.timeline), self.incident
-        both = (*ours.timeline, *(entry for entry in incident.timeline if entry not in seen))
+        ours = self.incident
         self.incident = incident.model_copy(
-            update={"timeline": tuple(sorted(both, key=lambda entry: entry.at)),
+            update={"timeline": both(ours.timeline, incident.timeline),
                     "acknowledged": ours.acknowledged or incident.acknowledged}
         )  # fmt: skip
 

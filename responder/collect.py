@@ -132,5 +132,11 @@ def _scrub(data: bytes, secrets: tuple[str, ...]) -> tuple[bytes, dict[str, int]
 
 def numbered(step: str, taken: Iterable[str]) -> str:
     """An evidence id for the next run of a step: stacks, stacks-2, stacks-3 ..."""
-    count = sum(1 for name in taken if name == step or name.startswith(f"{step}-"))
-    return step if count == 0 else f"{step}-{count + 1}"
+    last = max((_run(step, name) for name in taken), default=0)
+    return step if last == 0 else f"{step}-{last + 1}"
+
+
+def _run(step: str, name: str) -> int:
+    """Which run of a step an evidence id is, from 1 on; 0: it is another step's. Earlier ones may have been dropped."""
+    number = name.removeprefix(f"{step}-")
+    return 1 if name == step else int(number) if number != name and number.isdigit() else 0

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from responder.classes import PRECEDENCE
 from responder.holding import key_of
+from responder.kept import shortened
 from responder.model import Change, Incident, Noun, Severity, Silence, Symptom, Target, TimelineEntry
 
 MOST_SYMPTOMS = 1000
@@ -308,7 +309,7 @@ def _louder(symptom: Symptom, others: Iterable[Symptom]) -> bool:
 
 def _noted(incident: Incident, at: float, kind: Literal["opened", "grew", "resolved"], says: str) -> Incident:
     entry = TimelineEntry(at=at, kind=kind, says=says)
-    return incident.model_copy(update={"timeline": (*incident.timeline, entry)})
+    return incident.model_copy(update={"timeline": shortened((*incident.timeline, entry))})
 
 
 def _words(symptoms: Iterable[Symptom]) -> str:

@@ -23,6 +23,7 @@ from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.report_words import percent
 from responder.requests.stepchart import draw as draw_steps
 from responder.routes import receivers_for
+from responder.surplus import take_out, throw_away
 
 log = structlog.get_logger()
 Stage = Literal["first", "update", "final", "resolved"]
@@ -56,6 +57,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     series = charts.with_limits(series, case.incident.symptoms, kit.content.rules)
     experience = await _experience(kit, case) if kit.experience and not quick else Experience()
     # No await from here to the report: what is said and what was weighed must be of one moment.
+    out = take_out(kit, case)
     weigh(kit, case)
     if stage == "resolved" and case.incident.state == "open":
         stage = "update"  # it came back while this was prepared
@@ -103,6 +105,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
     )  # fmt: skip
     reach("publish.committed")
     kit.outbox.wake()
+    await throw_away(kit, case, out)
     top = report.verdict.hypotheses[0]
     log.info("report.published", stage=stage, revision=report.revision, cause=top.cause, status=top.status.value)
 

@@ -29,12 +29,13 @@ CORE = {
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
-    "store_look",
+    "store_look", "kept",
     "report_harm", "report_unknown",
     "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
     "traces.pagestyle",
 }  # fmt: skip
 WIRING = {
+    "surplus",
     "overview",
     "loaded",
     "authoring.command",

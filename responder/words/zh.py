@@ -502,6 +502,11 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"found late in Prometheus' ALERTS: it began while the responder did not run",
      "事后在 Prometheus 的 ALERTS 中发现：它开始时 responder 没有运行"),
     (r"the responder was restarted and went on", "responder 重启后继续"),
+    (r"(\d+) entries are left out here", "此处省略 {0} 条"),
+    (
+        r"(\d+) captures are left out: of each step the first (\d+) and the newest (\d+) are kept",
+        "省略了 {0} 次采集：每个步骤保留最初 {1} 次和最新 {2} 次",
+    ),
     (r"the server was taken out of the configuration", "该服务器已从配置中移除"),
     (r"(.+): (confirmed|probable|possible|unknown) \((.+)\)", "{0}：{1}（{2}）"),
     (r"confirmed", "已确认"),
