@@ -19,6 +19,7 @@ from typing import IO, Any
 import aiohttp
 
 from responder.backtest import alerts, find, scan, vanished
+from responder.backtest.ended import ended
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
 from responder.backtest.tally import Price, Verdict, summary
@@ -299,6 +300,7 @@ class Backtest:
     async def _close(self, case: Case) -> None:
         """What is known of it goes into the file; nothing of it stays in memory."""
         del self.cases[case.incident.id]
+        case.incident = await ended(self.past.range, case.target, case.incident, case.looked_at, self.interval_s)
         report = report_of(case, self.content)
         if self.wish.folders is not None:
             folder = folder_of(self.wish.folders, report.incident.id)
