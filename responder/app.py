@@ -35,6 +35,7 @@ from responder.overview import Overview
 from responder.pressed import Pressed
 from responder.probe import Probe, Senses, samples_of
 from responder.prometheus_child import PrivatePrometheus
+from responder.receipts import Receipts
 from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
 from responder.rounds import Rounds
@@ -45,6 +46,7 @@ from responder.sharing import fleet_of
 from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
+from responder.told import Told
 from responder.upkeep import STOCK_AT_ONCE, Upkeep
 from responder.watch import Watch
 from responder.web.access import ways_in
@@ -176,6 +178,7 @@ class App:
             metrics=self.telemetry.page,
             ready=self._ready,
             accept=self._accept,
+            receipt=Receipts(lambda: (self.loaded.targets, self.loaded.content.rules), self._heard, self.clock).words,
             incidents=self.store.incidents,
             reload=self.reload,
             bring=self.fleet.bring if self.fleet else None,
@@ -202,8 +205,8 @@ class App:
             self._closers.append(self.private.stop)
             await self.private.start()
             url = self.private.url
-        token = _plain(secret(part.bearer_token, part.bearer_token_file))
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        token = secret(part.bearer_token, part.bearer_token_file)
+        headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
         self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=headers)
         self._closers.append(self._close_prometheus)
         self.scrape_s = part.scrape_interval or (
@@ -387,11 +390,10 @@ class App:
     async def _ready(self) -> str:
         return self.missing
 
+    def _heard(self) -> Told:
+        return self.watch.told if self.missing != "starting" else Told()
+
     async def _accept(self, payload: Any) -> bool:
         kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
-
-
-def _plain(value: Any) -> str | None:
-    return value.get_secret_value() if value is not None else None

@@ -21,12 +21,29 @@ from responder.capture.step import NOT_ALLOWED, Brief, Duties, RangeQuery, Runne
 from responder.carefully import carefully
 from responder.collect import collect
 from responder.folder import IncidentFolder, safe_name
-from responder.model import CapturePolicy, Evidence, Incident, Inventory, Outcome, Playbook, Severity, StepCall, Target
+from responder.model import (
+    CapturePolicy,
+    Evidence,
+    Incident,
+    Inventory,
+    Outcome,
+    Plan,
+    Playbook,
+    Refusal,
+    Severity,
+    StepCall,
+    Target,
+)
 from responder.plan import SENDS_REQUESTS, Budget, pause_of, plan
 from responder.report_words import duration, size
 from responder.sentry import Sentry
 
 READY_TIMEOUT_S = 15.0
+SAME_HOST = "same host"
+AWAY = (
+    "the server is on another host: give the target `where:` (SSH, or its pod) or `node:` (an agent there), or run a "
+    "responder there"
+)
 NOT_TRIED = 2
 """From this rung on doctor asks whether a step could run, and does not run it."""
 ASKS = "sends completions of its own, so it was not tried; `responder doctor --ask` tries it"
@@ -183,11 +200,18 @@ def table(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
-def dry_run(book: Playbook, steps: Mapping[str, Step], target: Target, budget: Budget) -> str:
-    """What this playbook would run on this target, with estimated pause and bytes; nothing is done."""
+def dry_run(
+    book: Playbook, steps: Mapping[str, Step], target: Target, budget: Budget, *, away: bool = False
+) -> str:  # fmt: skip
+    """What this playbook would run on this target, with estimated pause and bytes; nothing is done. `away`: the server
+    is on another host, and nobody has said how to get there."""
     incident = Incident(id="dry-run", target=target.name, incident_class=book.incident_class, severity=Severity.INFO,
                         onset_at=0.0, opened_at=0.0)  # fmt: skip
     got = plan(incident, (book,), steps, budget)
+    if away:
+        there = tuple(call for call in got.chosen if SAME_HOST in steps[call.step].needs)
+        got = Plan(chosen=tuple(call for call in got.chosen if call not in there),
+                   refused=(*(Refusal(call=call, why=AWAY) for call in there), *got.refused))  # fmt: skip
     pause = sum(pause_of(call.step, steps[call.step], budget) for call in got.chosen)
     room = sum(steps[call.step].max_bytes for call in got.chosen)
     lines = [f"{book.id} on {target.name}: {len(got.chosen)} steps, pauses at most {pause:.3g} s, at most {size(room)}"]

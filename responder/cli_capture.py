@@ -206,7 +206,7 @@ def _lenient(target: Target) -> Any:
 def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
     if format == "json":
         typer.echo(json.dumps({"evidence": item, "folder": folder}, indent=1))
-        return OK if item["outcome"] in ("ok", "partial") else RUNTIME
+        return _code(item)
     reason = f" ({item['reason']})" if item["reason"] else ""
     ended = outcome_words(item["outcome"])
     typer.echo(f"{item['step']}: {ended}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
@@ -221,7 +221,15 @@ def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
         value = "not known" if shown is None else f"{shown} {fact['unit']}".rstrip()
         typer.echo(f"  {fact['name']} = {value} {fact['subject']}".rstrip())
     typer.echo(f"files: {folder}")
-    return OK if item["outcome"] in ("ok", "partial") else RUNTIME
+    return _code(item)
+
+
+def _code(item: Mapping[str, Any]) -> int:
+    """Also what brought less than it could is of use; of a command `partial` says that it failed."""
+    from responder.capture import command
+
+    good = ("ok",) if item["step"] == command.STEP.name else ("ok", "partial")
+    return OK if item["outcome"] in good else RUNTIME
 
 
 def _printed(item: Mapping[str, Any], folder: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import typer
@@ -53,6 +54,7 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
     """`responder plan` and `responder run --dry-run`: what would run; nothing is done."""
     from responder.byhand import dry_run
     from responder.capture import STEPS
+    from responder.inventory import is_local
     from responder.model import CapturePolicy
     from responder.plan import Budget
 
@@ -66,12 +68,14 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
     if not books:
         typer.echo(f"no playbook {book!r}; there are: {', '.join(b.id for b in content.playbooks)}", err=True)
         return CONTENT
+    reached = {part.name or urlsplit(part.url).netloc for part in config.targets if part.node or part.where != "local"}
     for target in config.watched() or (Target(name="any target", url="http://127.0.0.1:8000"),):
+        away = target.name not in reached and not is_local(urlsplit(target.url).hostname or "")
         policy = target.capture or CapturePolicy()
         budget = Budget(max_rung=policy.max_rung, pause_s=policy.pause, canary=target.canary,
                         must_ask=frozenset(policy.approve), heavy_left=policy.heavy_per_hour)  # fmt: skip
         for one in books:
-            typer.echo(dry_run(one, STEPS, target, budget))
+            typer.echo(dry_run(one, STEPS, target, budget, away=away))
     return OK
 
 

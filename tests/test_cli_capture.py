@@ -53,6 +53,14 @@ def test_a_playbook_s_own_command_is_tried_by_hand(tmp_path: Path) -> None:
     assert "command.disk_used_percent = 42.0 %" in said
 
 
+def test_a_command_that_fails_is_a_failure(tmp_path: Path) -> None:
+    """A script that tries one must not read success; what it printed and left is there all the same."""
+    code, said = by_playbook(tmp_path, "--step", "command", "--param", "argv=[ls, /nowhere]")
+    assert code == 1
+    assert "cannot access '/nowhere'" in said
+    assert "files: " in said
+
+
 def test_a_pattern_that_does_not_match_is_said_why(tmp_path: Path) -> None:
     """What was given by hand lies over the playbook's."""
     code, said = by_playbook(tmp_path, "--step", "command", "--param", "argv=[echo, nothing here]")

@@ -44,6 +44,25 @@ def test_a_plan_follows_the_target_s_policy(tmp_path: Path) -> None:
     assert "stacks: not run, rung 1 is above rung 0" in done.output
 
 
+def test_a_plan_for_a_server_elsewhere_lists_nothing_that_needs_its_host(tmp_path: Path) -> None:
+    """Unless somebody has said how to get there; the totals are of what would run."""
+    argv = ["plan", "hang_or_crash", "--config", config(tmp_path)]
+    here = runner.invoke(app, argv).output
+    file = Path(argv[-1])
+    file.write_text(file.read_text().replace("127.0.0.1", "192.0.2.1"))
+    away = runner.invoke(app, argv).output
+    for name in ("key", "hosts"):
+        (tmp_path / name).touch(mode=0o600)
+    ssh = {"host": "192.0.2.1", "user": "u", "key_file": str(tmp_path / "key"), "known_hosts": str(tmp_path / "hosts")}
+    file.write_text(file.read_text().replace('"name"', f'"where": {json.dumps({"ssh": ssh})}, "name"'))
+    reached = runner.invoke(app, argv).output
+    assert "rung 1  stacks: pause" in here
+    assert "rung 1  stacks: not run, the server is on another host: give the target `where:`" in away
+    assert "rung 0  metrics_window: pause" in away
+    assert int(away.split(": ")[1].split()[0]) < int(here.split(": ")[1].split()[0])
+    assert "rung 1  stacks: pause" in reached
+
+
 def test_an_unknown_playbook_is_named(tmp_path: Path) -> None:
     """With those there are."""
     done = runner.invoke(app, ["plan", "slowness", "--config", config(tmp_path)])

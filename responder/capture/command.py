@@ -171,7 +171,8 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     if said.code is None:
         return Fetched(files, Outcome.TIMED_OUT, f"no end after {call.timeout_s:g} s")
     if said.code != 0:
-        return Fetched(files, Outcome.PARTIAL, f"exit {said.code}: {said.stderr.decode('utf-8', 'replace')[:200]}")
+        words = said.stderr.decode("utf-8", "replace")[:200].strip()
+        return Fetched(files, Outcome.PARTIAL, f"exit {said.code}: {words}")
     return Fetched(files)
 
 

@@ -45,6 +45,8 @@ class Surface:
     incidents: Callable[[], Awaitable[list[tuple[Incident, str, int]]]]
     reload: Callable[[], Awaitable[str]]
     """Reload the configuration; '' or what is wrong with it."""
+    receipt: Callable[[Any], str] = lambda _: "ok"
+    """What is said of one that is on disk: how many alerts were taken, and which are of no use."""
     capture: Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]] | None = None
     """(target, step, parameters) -> evidence and folder; LookupError in words."""
     decide: Callable[[str, str, bool, str], Awaitable[dict[str, Any]]] | None = None
@@ -151,7 +153,7 @@ class Pages:
             raise web.HTTPBadRequest(text=wrong + "\n")
         if not await self.surface.accept(payload):
             raise web.HTTPServiceUnavailable(text="intake is full, send again\n", headers={"Retry-After": "5"})
-        return web.Response(text="ok\n")
+        return web.Response(text=self.surface.receipt(payload) + "\n")
 
     async def reload(self, _: web.Request) -> web.Response:
         """Reload the configuration; the old one stays if the new one is bad."""

@@ -40,6 +40,7 @@ def surface(daemon: Daemon, folder: Path, token: str | None = None) -> Surface:
     return Surface(
         data_dir=folder, token=token, metrics=lambda: b"responder_build_info 1\n", ready=daemon.ready,
         accept=daemon.accept, incidents=daemon.incidents, reload=daemon.reload,
+        receipt=lambda payload: f"{len(payload['alerts'])} taken",
     )  # fmt: skip
 
 
@@ -56,7 +57,8 @@ ALERT = {"version": "4", "alerts": [{"status": "firing", "labels": {"alertname":
 async def test_alerts_are_acknowledged_once_kept_and_refused_with_503_when_full(served: Any) -> None:
     """Never 429 (Alertmanager does not retry it), never 200-and-drop."""
     daemon, client, _ = served
-    assert (await client.post("/api/v1/alerts", json=ALERT)).status == 200
+    taken = await client.post("/api/v1/alerts", json=ALERT)
+    assert (taken.status, await taken.text()) == (200, "1 taken\n")
     assert daemon.taken == [ALERT]
     daemon.full = True
     answer = await client.post("/api/v1/alerts", json=ALERT)
