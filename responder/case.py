@@ -26,6 +26,7 @@ from responder.sentry import Sentry
 from responder.shares import LeaseLost
 from responder.store import Store
 from responder.telemetry import Telemetry
+from responder.turned import Named
 from responder.words import ENGLISH, Language
 
 log = structlog.get_logger()
@@ -114,6 +115,10 @@ class Case:
     asked: dict[str, StepCall] = field(default_factory=dict)
     """Steps that wait for a person's answer."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    said: Named | None = None
+    """What the last message named first."""
+    said_verdict: Verdict | None = None
+    """Its whole verdict; a restart forgets it."""
     told: set[str] = field(default_factory=set)
     """Receivers that have heard of it."""
     news: asyncio.Event = field(default_factory=asyncio.Event)

@@ -739,6 +739,8 @@ class Report(Noun):
     owed: tuple[str, ...] = ()
     experience: Experience = Experience()
     generated_at: float
+    before: tuple[str, str, Status, str] | None = None
+    """What the message before named first (cause, title, how sure), and the finding that has changed it since."""
     judged_anew: bool = False
     """By other playbooks than those in force then: the timeline says what was said then."""
 

@@ -20,10 +20,10 @@ from responder.model import Button, Experience, Plan, Report, Series, TimelineEn
 from responder.offers import offers
 from responder.replay import stored_traces
 from responder.report import summary_text, to_html, to_json, to_markdown
-from responder.report_words import percent
 from responder.requests.stepchart import draw as draw_steps
 from responder.routes import receivers_for
 from responder.surplus import take_out, throw_away
+from responder.turned import entries, named, why
 
 log = structlog.get_logger()
 Stage = Literal["first", "update", "final", "resolved"]
@@ -36,15 +36,12 @@ BARE = (
 
 
 def weigh(kit: Kit, case: Case) -> None:
-    """Diagnose with what is there; a new leading cause is an entry of the timeline."""
-    before = case.verdict.hypotheses[0].cause if case.verdict else "unknown"
+    """Diagnose with what is there; a new leading cause, or another certainty, is an entry of the timeline, with why."""
+    before = case.verdict
     case.verdict = diagnose(case.incident, kit.content.playbooks, kit.content.causes, case.weighed, case.plan)
     top = case.verdict.hypotheses[0]
-    if top.cause != before:
-        note = TimelineEntry(
-            at=kit.clock(), kind="cause", says=f"{top.title}: {top.status.value} ({percent(top.probability)})"
-        )
-        case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, note)})
+    if notes := entries(before, case.verdict, kit.clock()):
+        case.incident = case.incident.model_copy(update={"timeline": (*case.incident.timeline, *notes)})
     if top.cause != "unknown" and case.timings.first_cause_s is None:
         since = round(kit.clock() - case.incident.opened_at, 3)
         case.timings = case.timings.model_copy(update={"first_cause_s": since})
@@ -67,6 +64,8 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         since = round(case.incident.opened_at - case.incident.onset_at, 3)
         case.timings = case.timings.model_copy(update={"detected_s": since})
     assert case.verdict is not None
+    before = (*case.said[:3], why(case.said_verdict, case.verdict) if case.said_verdict else "") if case.said else None
+    case.said, case.said_verdict = named(case.verdict), case.verdict
     report = Report(
         revision=case.revision,
         stage=stage,
@@ -81,6 +80,7 @@ async def publish(kit: Kit, case: Case, stage: Stage, *, quick: bool = False) ->
         owed=kit.duties.words(case.target.name) if kit.duties else (),
         experience=experience,
         generated_at=kit.clock(),
+        before=before,
     )
     weighed = [item.id for item in case.weighed]
     drawn = {} if quick else await _draw(kit, report, case)
@@ -199,6 +199,7 @@ def _write(
             "scrape_interval_s": kit.scrape_interval_s,
             "weighed": weighed,
             "told": sorted(case.told),
+            "said": case.said,
             "evidence": [case.manifest[e.id] for e in report.evidence],
         },
     )

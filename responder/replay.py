@@ -58,6 +58,7 @@ def replay(path: Path, steps: Mapping[str, Step], content: Content | None = None
             owed=tuple(told.get("owed", ())),
             experience=Experience.model_validate(told.get("experience", {})),
             generated_at=told["generated_at"],
+            before=told.get("before"),
             judged_anew=content is not None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

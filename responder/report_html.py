@@ -22,6 +22,7 @@ from responder.report_answers import (
     set_now,
     title,
 )
+from responder.report_changed import since_told
 from responder.report_rows import captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_style import STYLE
 from responder.report_trace import STYLE as TRACE_STYLE
@@ -130,10 +131,11 @@ def _header(report: Report) -> str:
     if cause and (other := close_second(report)):
         head = say("title.neither", title=phrase(cause.title, 90), other=phrase(other.title, 90))
     under = f"{plain(incident.target, 120)} · {words}" + (f" · {sure(cause)}" if cause else "")
+    since = f"<p>{rich(words)}</p>\n" if (words := since_told(report)) else ""
     state = f"{named('state', incident.state)} · {named('severity', incident.severity.value).upper()}"
     return (
         f'<header class="{tone}">\n<p class="state">{text(state)}</p>\n'
-        f'<h1>{text(head)}</h1>\n<p class="faint">{text(under)}</p>\n</header>\n'
+        f'<h1>{text(head)}</h1>\n<p class="faint">{text(under)}</p>\n{since}</header>\n'
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
 from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
+from responder.report_changed import since_told
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
 from responder.report_trace import contract as traces
@@ -40,6 +41,7 @@ def _contract(report: Report) -> dict[str, Any]:
         "stage": report.stage,
         "generated_at": rfc3339(report.generated_at),
         "title": title(report),
+        "changed": since_told(report),
         "says": {a.key: {"question": a.question, "lead": a.lead, "items": list(a.items)} for a in answers(report)},
         "incident": {
             "id": incident.id,

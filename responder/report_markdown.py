@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from responder.model import Hypothesis, Report
 from responder.report_answers import Answer, answers, footer, leading, title
+from responder.report_changed import since_told
 from responder.report_rows import Proof, captures, changed, grouped, moments, neighbours, proofs, raw_folders, rivals
 from responder.report_trace import lead as trace_lead
 from responder.report_trace import notes as trace_notes
@@ -32,6 +33,7 @@ def to_markdown(report: Report, language: Language = ENGLISH) -> str:
 
 def _markdown(report: Report) -> str:
     blocks = [f"# {escape(title(report))}", *([line(say("judged_anew"))] if report.judged_anew else [])]
+    blocks += [f"**{line(words)}**"] if (words := since_told(report)) else []
     blocks += [_answer(answer) for answer in answers(report)]
     blocks += (
         _evidence(report) + _profile(report) + _timeline(report) + _changed(report) + _rivals(report) + _nearest(report)
@@ -51,7 +53,7 @@ def summary_text(report: Report, language: Language = ENGLISH) -> str:
 
 def _summary(report: Report) -> str:
     found = {answer.key: answer for answer in answers(report)}
-    parts = [title(report), f"{found['since'].question}: {found['since'].lead}"]
+    parts = [title(report), *filter(None, (since_told(report),)), f"{found['since'].question}: {found['since'].lead}"]
     parts.append(found["broken"].lead)
     parts += [found["broken"].items[0]] if found["broken"].items else []
     parts.append(f"{found['cause'].question}: {found['cause'].lead}")

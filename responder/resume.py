@@ -16,7 +16,7 @@ from responder.capture import gcore
 from responder.case import Case, Kit, show_others
 from responder.correlate import worse
 from responder.killpoint import reach
-from responder.model import CapturePolicy, Evidence, Incident, Outcome, Plan, StepCall, TimelineEntry, Timings
+from responder.model import CapturePolicy, Evidence, Incident, Outcome, Plan, Status, StepCall, TimelineEntry, Timings
 from responder.ptrace import left_stopped
 from responder.replay import evidence_again
 
@@ -92,6 +92,8 @@ async def recall(kit: Kit, case: Case) -> str:
         case.plan = Plan.model_validate(told["plan"])
         case.told_class = told["incident"]["incident_class"]
         case.told = set(manifest.get("told", ()))
+        if said := manifest.get("said"):
+            case.said = (said[0], said[1], Status(said[2]), "")
         weighed = set(manifest["weighed"])
         case.set_aside = {entry["evidence"]["id"] for entry in manifest["evidence"]} - weighed
     if stage == "final" and told:

@@ -29,7 +29,7 @@ CORE = {
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
-    "store_look", "kept", "receipts",
+    "store_look", "kept", "receipts", "turned", "report_changed",
     "report_harm", "report_unknown",
     "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
     "traces.pagestyle",

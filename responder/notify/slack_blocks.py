@@ -51,6 +51,8 @@ def _parent(
     incident = report["incident"]
     tone = "resolved" if incident["state"] == "resolved" else incident["severity"]
     blocks = [header(f"{MARKS.get(tone, ':large_blue_circle:')} {headline(report)}")]
+    if changed := report.get("changed"):
+        blocks.append(section([f"*{escape(changed)}*"], 600))
     for key, answer in report["says"].items():
         blocks.append(section(_answer(answer), ANSWER_LIMITS.get(key, 1000)))
     stage = escape(named("stage", report["stage"]))
