@@ -83,6 +83,14 @@ def stat(pid: int) -> Stat | None:
     return parse_stat(raw) if raw else None
 
 
+def core_time(pid: int) -> tuple[float, float] | None:
+    """Seconds the main thread has spent on a core, and ready to run without one; None where the kernel does not say."""
+    fields = (_text(f"/proc/{pid}/schedstat") or b"").split()
+    if len(fields) < 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    return round(int(fields[0]) / 1e9, 6), round(int(fields[1]) / 1e9, 6)
+
+
 def threads(pid: int) -> dict[int, Stat]:
     """Every thread of the process by thread id. One stuck thread is enough to hang a server."""
     found = {}

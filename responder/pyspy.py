@@ -17,6 +17,9 @@ from responder.waiting import parse
 if TYPE_CHECKING:
     from responder.capture.step import Runner
 
+GOLDEN = 0.6180339887
+"""Its multiples modulo 1 never come round to a beat."""
+
 
 @dataclass
 class Dumping:
@@ -36,6 +39,9 @@ class Dumping:
     side_by_side: int = 1
     stops: bool = True
     """Whether this mode stops the process while it looks."""
+    uneven: bool = False
+    """Whether the rounds are now nearer, now farther: what stops and goes on at a steady beat is else always caught in
+    the same phase of it."""
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -58,7 +64,7 @@ async def dump_all(how: Dumping, processes: Sequence[ProcessInfo]) -> Dumped:
     rounds: list[dict[str, Any]] = []
     for turn in range(how.rounds):
         if turn:
-            await asyncio.sleep(how.apart_s)
+            await asyncio.sleep(how.apart_s * (0.5 + turn * GOLDEN % 1 if how.uneven else 1))
         prefix = f"round{turn + 1}"
         done = await asyncio.gather(*(_dump(how, prefix, process, places, deadline) for process in processes))
         rounds.append({str(process.pid): said for process, said in zip(processes, done, strict=True)})

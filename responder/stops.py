@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from responder.model import Scalar
-from responder.window import SCRAPED_AT, Window
+from responder.window import COMPUTED, SCRAPED_AT, Window
 
 STALL_S = 1.0
 FREEZE_S = 5.0
@@ -84,8 +84,7 @@ def standing(window: Window) -> dict[str, Scalar]:
     last = found[-1] if found and not found[-1].ended else None
     flat_s = _flat(window, last)
     long_enough = flat_s >= max(2 * window.interval, 3.0)
-    since = window.onset_at - EPISODE_BEFORE_ONSET_S
-    stalls = [s for s in found if s.in_flight and s.seconds >= STALL_S and s.until >= since]
+    stalls = _stalls(window, found)
     return {
         "flat_s": flat_s,
         "flat_with_in_flight": (last.in_flight if last else False) if long_enough else False,
@@ -93,6 +92,33 @@ def standing(window: Window) -> dict[str, Scalar]:
         "stalls": len(stalls),
         "longest_stall_s": max((s.seconds for s in stalls), default=0.0),
     }
+
+
+def _stalls(window: Window, found: list[Stretch]) -> list[Stretch]:
+    """Those of the episode in which requests were in flight."""
+    since = window.onset_at - EPISODE_BEFORE_ONSET_S
+    return [s for s in found if s.in_flight and s.seconds >= STALL_S and s.until >= since]
+
+
+def prefill_at_stops(window: Window, usual: float | None, arrivals: float | None) -> float | None:
+    """Prompt tokens computed from the beginning of each stop until as long after it, against what is computed in such a
+    time, the median of all stops. None without a counter, without a usual rate, or without a stop that ended.
+
+    usual: prompt tokens per second before the onset; arrivals: requests per second against before. An engine that stood
+    still works off what arrived meanwhile, no more: about 1. One that computed a giant's prompt shows its tokens.
+    """
+    found = stretches(window)
+    if found is None or usual is None or usual <= 0:
+        return None
+    expected = usual * max(1.0, arrivals or 1.0)
+    ratios = []
+    for stop in _stalls(window, found):
+        # A chunk may follow, with tokens of others between; prompt tokens are counted when the last chunk is done.
+        until = stop.until + max(stop.seconds, window.interval) + 2 * window.interval
+        counted = [value for _, value in window.points(COMPUTED, stop.since, until)]
+        if stop.ended and len(counted) >= 2 and until <= window.end + window.interval:
+            ratios.append((counted[-1] - counted[0]) / (expected * (until - stop.since)))
+    return round(median(ratios), 4) if ratios else None
 
 
 def _flat(window: Window, last: Stretch | None) -> float:

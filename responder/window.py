@@ -15,11 +15,16 @@ Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 Values = tuple[float | None, ...]
 
 _SUMMED = frozenset(
-    {"running", "waiting", "waiting_deferred", "in_flight", "progress", "progress_total", "preemptions", "restarts"}
+    {"running", "waiting", "waiting_deferred", "in_flight", "progress", "progress_total", "prompt_computed_total"}
+    | {"preemptions", "restarts"}
 )
 _WORST_IS_LOW = frozenset({"prefix_hit_rate", "prefix_hit_share", "spec_acceptance", "up"})
 SCRAPED_AT = "scraped_at"
 """When the sample behind each grid point was scraped: two grid points may show one scrape."""
+COMPUTED = "prompt_computed_total"
+"""Prompt tokens computed since the server started."""
+UNTOLD = (SCRAPED_AT, COMPUTED)
+"""What other statistics rest on, and says nothing as a curve."""
 
 
 def aggregate_of(signal: str) -> str:
@@ -229,7 +234,7 @@ def series_of(raw: bytes) -> tuple[Series, ...]:
         return ()
     out: list[Series] = []
     for signal, values in window.signals.items():
-        if signal == SCRAPED_AT:
+        if signal in UNTOLD:
             continue
         rows = {"": values} | {f"engine {name}": row for name, row in window.engines.get(signal, {}).items()}
         for label, row in rows.items():

@@ -18,7 +18,7 @@ _NAMES = {
     "down_s unasked answers_between_gaps failed_scrape_s "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
     "computed_beyond_cache_ratio growth_by_length "
-    "longest_stall_s first_mover "
+    "longest_stall_s stall_prefill_ratio first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",
     "endpoints": "reachable health_status health_seconds version models max_model_len load profiler_mounted dev_mode "
@@ -33,6 +33,10 @@ _NAMES = {
     "processes": "found count api_server_state engine_state worker_states stopped stopped_names stopped_workers "
     "disk_sleep disk_sleep_names zombies orphans engine_missing worker_missing api_server_missing api_server_cpu "
     "engine_cpu worker_cpu_max worker_cpu_min rss_bytes restarted host_cpu_busy host_steal fds connections",
+    "core_time": "api_server_held api_server_stopped api_server_waits_for_core api_server_on_core engine_held "
+    "engine_stopped engine_waits_for_core engine_on_core worker_held worker_stopped worker_waits_for_core "
+    "worker_on_core engine_held_more",
+    "stack_shares": "looks engine_for_workers engine_at_work engine_idle workers_for_engine workers_at_work",
     "kernel": "readable oom_killed xid xid_count nvlink_errors cgroup_oom_kills cpu_throttled memory_pressure",
     "gpu": "count util_max util_min mem_util_max power_w_max power_share_max power_share_min sm_clock_share_min "
     "throttled lost throttle_reasons temperature_max memory_used_share_max ecc_uncorrected spinning idle driver_stuck "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from responder.stops import down, reset, scrape_gap, standing
-from responder.window import SCRAPED_AT
+from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
+from responder.window import SCRAPED_AT, Window
 from tests.test_windowfacts import made, recorded
 
 
@@ -103,3 +103,32 @@ def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
     assert down(made(up=[1.0] * 30)) == {
         "down_s": 0.0, "unasked": False, "answers_between_gaps": None, "failed_scrape_s": None,
     }  # fmt: skip
+
+
+def stopped(after: float, *, onset: int = 20) -> Window:
+    """100 prompt tokens a second, a stop of 15 s, and `after` prompt tokens in the step that ended it."""
+    progress = [10.0 * n for n in range(50)]
+    computed = [500.0 * n for n in range(50)]
+    for n in range(31, 34):
+        progress[n], computed[n] = progress[30], computed[30]
+    for n in range(34, 50):
+        computed[n] = computed[30] + after + 500.0 * (n - 34)
+    return made(onset=onset, progress_total=progress, in_flight=[3.0] * 50, prompt_computed_total=computed)
+
+
+@pytest.mark.parametrize(("after", "ratio"), [(2000.0, 1.0), (22000.0, 6.0)])
+def test_what_a_stop_was_spent_on(after: float, ratio: float) -> None:
+    """An engine that stood still works off what arrived meanwhile; one that read a giant prompt shows its tokens."""
+    assert prefill_at_stops(stopped(after), 100.0, 1.0) == pytest.approx(ratio, abs=0.3)
+
+
+def test_more_arrivals_are_no_giant() -> None:
+    """Twice the arrivals make twice the backlog of a stop."""
+    assert prefill_at_stops(stopped(6000.0), 100.0, 2.0) == pytest.approx(0.8, abs=0.3)
+
+
+def test_without_a_counter_or_an_end_nothing_is_said_of_stops() -> None:
+    """Unknown, as long as the engine stands still, and where nothing is usual."""
+    window = stopped(2000.0)
+    assert prefill_at_stops(window, None, 1.0) is None
+    assert prefill_at_stops(made(progress_total=[1.0] * 30, in_flight=[3.0] * 30), 100.0, 1.0) is None

@@ -14,8 +14,20 @@ from pydantic import BaseModel
 from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
 from responder.model import Fact, Outcome, Scalar
 from responder.signals import bucket_of
-from responder.stops import down, reset, scrape_gap, standing
-from responder.window import SCRAPED_AT, Rows, Window, decode, encode, gather, grid, series_of, unit_of
+from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
+from responder.window import (
+    COMPUTED,
+    SCRAPED_AT,
+    UNTOLD,
+    Rows,
+    Window,
+    decode,
+    encode,
+    gather,
+    grid,
+    series_of,
+    unit_of,
+)
 from responder.windowfacts import (
     BASELINE_S,
     cached_tokens_ratio,
@@ -48,6 +60,12 @@ MAX_POINTS = 11_000
 """Prometheus' own limit per series; we keep to it over all servers of the answer together."""
 SCRAPED_AT_EXPR = "timestamp(vllm:generation_tokens_total)"
 PROGRESS_EXPR = "vllm:generation_tokens_total"
+COMPUTED_EXPR = (
+    'sum without (source) (vllm:prompt_tokens_by_source_total{source="local_compute"})'
+    " or (vllm:prompt_tokens_total - (vllm:prefix_cache_hits_total or vllm:gpu_prefix_cache_hits_total))"
+    " or vllm:prompt_tokens_total"
+)
+"""Prompt tokens computed since the server started: as a counter, since a rate smears the step that ended a stop."""
 
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
@@ -58,7 +76,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     step, length = grid(start, scene.now, scene.scrape_interval_s, MAX_POINTS // (1 + len(scene.siblings)))
     # The grid ends now: it is the newest points that matter.
     start = scene.now - (length - 1) * step
-    queries = {"progress_total": PROGRESS_EXPR, **scene.signals, SCRAPED_AT: SCRAPED_AT_EXPR}
+    queries = {"progress_total": PROGRESS_EXPR, COMPUTED: COMPUTED_EXPR, **scene.signals, SCRAPED_AT: SCRAPED_AT_EXPR}
     first = next((name for name in ("up", "running") if name in queries), next(iter(queries)))
     ask = _Asking(scene.range_query, start, scene.now, step)
     await ask.all({first: queries.pop(first)}, QUERY_TIMEOUT_S)
@@ -126,7 +144,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     if not window.signals:
         return
     for signal in sorted(window.signals):
-        if signal != SCRAPED_AT:
+        if signal not in UNTOLD:
             yield from _of_signal(window, signal)
 
     def fact(name: str, value: Scalar, unit: str = "", says: str = "", at: float | None = None) -> Fact:
@@ -139,6 +157,9 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     resolution = f"seen in scrapes {window.interval:g} s apart: shorter stops do not show"
     for name, value in standing(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "", resolution if name != "flat_s" else "")
+    arrivals = summary(window, "arrival_rate").ratio
+    usual = summary(window, "prompt_computed_rate").baseline
+    yield fact("stall_prefill_ratio", prefill_at_stops(window, usual, arrivals))
     yield fact("reset", reset(window))
     yield fact("history_s", history_s(window), "s")
     yield fact("scrape_gap_s", scrape_gap(window), "s")
@@ -228,6 +249,9 @@ STEP = Step(
         FactSpec("metrics.catch_up", "", "whether a freeze of 5 s or more just ended: what follows is its queue"),
         FactSpec("metrics.stalls", "", "stops of a second or more with requests in flight"),
         FactSpec("metrics.longest_stall_s", "s", "the longest of them"),
+        FactSpec(
+            "metrics.stall_prefill_ratio", "", "prompt tokens computed around them, against the usual in such time"
+        ),
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
         FactSpec("metrics.history_s", "s", "of how many seconds before the onset there is data: what `usual` rests on"),
         FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),

@@ -5,6 +5,8 @@ only where a prefix is shared and only while prefix caching is on. (Their order 
 are in the keys.) PLANTED=weights: while the file PLANTED_FILE exists, one weight of the running model holds what the
 file says: `nan`, or `noise 0.05` (relative); gone, the good weights are back. PLANTED=scheduler: while PLANTED_FILE
 exists, one request in ten is not scheduled for as many seconds as the file says: an unfair scheduler.
+PLANTED=slow_scheduler: while PLANTED_FILE exists, Python works for as many seconds as the file says before each step
+is scheduled.
 """
 
 from __future__ import annotations
@@ -69,6 +71,23 @@ def plant():
 
         unfair.planted = True
         Scheduler.schedule = unfair
+
+    if kind == "slow_scheduler":
+        from vllm.v1.core.sched.scheduler import Scheduler
+
+        schedule = Scheduler.schedule
+        if getattr(schedule, "planted", False):
+            return
+
+        def slow(self, *args, **kwargs):
+            seconds = hold_seconds() if self.has_requests() else 0.0
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                sum(range(1000))
+            return schedule(self, *args, **kwargs)
+
+        slow.planted = True
+        Scheduler.schedule = slow
 
 
 def hold_seconds():
