@@ -205,8 +205,9 @@ def replay_folder(folder: Path, today: bool, file: Path | None, format: str, lan
     """`responder replay`."""
     from responder.capture import STEPS
     from responder.content import load, tongue
-    from responder.replay import NotAnIncident, replay, told_in
+    from responder.replay import NotAnIncident, own_words, replay, told_in
     from responder.report import to_json, to_markdown
+    from responder.words import with_own
 
     try:
         content = load(configured(file, {}), STEPS) if today else None
@@ -214,7 +215,8 @@ def replay_folder(folder: Path, today: bool, file: Path | None, format: str, lan
     except (NotAnIncident, ContentRefused) as error:
         typer.echo(str(error), err=True)
         return CONTENT
-    spoken = tongue(language or told_in(folder))
+    code = language or told_in(folder)
+    spoken = with_own(tongue(code), own_words(folder, code))
     if format == "json":
         sys.stdout.buffer.write(to_json(report, spoken))
         sys.stdout.buffer.flush()

@@ -212,6 +212,8 @@ class Config(Part):
     rules: tuple[Path, ...] = ()
     """Directories or files beside the shipped rules; an alert of the same name replaces the shipped one."""
     playbooks: tuple[Path, ...] = ()
+    translations: tuple[Path, ...] = ()
+    """Files `CODE.yaml`, or folders of them, with what your own rules, playbooks and causes say in another language."""
     disable_alerts: tuple[str, ...] = ()
     overrides: OverridesPart = OverridesPart()
     """Thresholds, `for`, severities, priors and switches by id."""

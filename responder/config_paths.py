@@ -13,7 +13,7 @@ from responder.config import Config
 from responder.located import Path as Place
 from responder.model import Problem
 
-FOLDERS = ("rules", "playbooks")
+FOLDERS = ("rules", "playbooks", "translations")
 NOT_OURS = frozenset(("log_file",))
 """Of the server: it may be on another host."""
 ALSO = frozenset(("known_hosts",))

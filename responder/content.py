@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from responder.located import Path as Place
 from responder.model import Content, Problem
 from responder.overrides import overridden
 from responder.problems import render
-from responder.words import ENGLISH, Language, language
+from responder.words import CODES, ENGLISH, Language, language, with_own
 
 
 class ContentRefused(Exception):
@@ -47,7 +47,7 @@ def check(config: Config, steps: Mapping[str, Step]) -> tuple[Content, tuple[Pro
     tell = partial(places.problem, key=True)
     content, wrong = overridden(content, config.overrides.model_dump(by_alias=True), tell)
     found = (*(_placed(problem, config) for problem in problems), *wrong, *_thresholds(config, content))
-    return content, (*found, *_approvals(config, steps), *_shells(config, content))
+    return content, (*found, *_approvals(config, steps), *_shells(config, content), *_translations(config))
 
 
 def _shells(config: Config, content: Content) -> list[Problem]:
@@ -124,19 +124,52 @@ def load(config: Config, steps: Mapping[str, Step]) -> Content:
     return content
 
 
-def tongue(code: str) -> Language:
-    """A language with its fixed words, and with the shipped sentences that are translated. ValueError: no such one."""
+def tongue(code: str, own: Iterable[Path] = ()) -> Language:
+    """A language with its fixed words, and with the sentences that are translated: the shipped ones, and those of an
+    operator's files or folders. ValueError: no such language; ContentRefused: a file that cannot be used."""
     path = shipped("translations") / f"{code}.yaml"
-    if code == ENGLISH.code or not path.is_file():
-        return language(code)
+    made = language(code) if code == ENGLISH.code or not path.is_file() else language(code, _sentences(path))
+    mine: dict[str, str] = {}
+    for given in own:
+        file = given / f"{code}.yaml" if given.is_dir() else given
+        if file.is_file() and file.stem == code:
+            mine |= _sentences(file)
+    return with_own(made, mine)
+
+
+def _sentences(path: Path) -> dict[str, str]:
+    """As it is said -> in this language, from a mapping of them or from groups of such mappings."""
     tree, _, problems = load_mapping(path)
     if problems:
         raise ContentRefused(tuple(problems))
-    groups = [group for group in tree.values() if isinstance(group, dict)]
-    return language(code, {str(said): str(ours) for group in groups for said, ours in group.items()})
+    out: dict[str, str] = {}
+    for name, value in tree.items():
+        group = value if isinstance(value, dict) else {name: value}
+        out |= {str(said): str(ours) for said, ours in group.items()}
+    return out
+
+
+def _translations(config: Config) -> list[Problem]:
+    """A file nobody would read, or one that is no mapping of sentences."""
+    found: list[Problem] = []
+    for index, path in enumerate(config.translations):
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not all(file.is_file() for file in files) or not files:
+            found.append(
+                config.places.problem(("translations", index), f"translations: no file at {path}", "CODE.yaml")
+            )
+            continue
+        for file in files:
+            found += load_mapping(file)[2]
+            if file.stem not in CODES:
+                what = f"translations: {file.name} is named after no language"
+                found.append(
+                    config.places.problem(("translations", index), what, f"{', '.join(CODES)}, for example zh.yaml")
+                )
+    return found
 
 
 def tongues(config: Config) -> tuple[Language, ...]:
     """The language of the reports, then those of single receivers."""
     codes = [config.language, *(str(part.get("language") or "") for part in config.receivers.values())]
-    return tuple(tongue(code) for code in dict.fromkeys(codes) if code)
+    return tuple(tongue(code, config.translations) for code in dict.fromkeys(codes) if code)

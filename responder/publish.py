@@ -18,7 +18,7 @@ from responder.diagnose import diagnose
 from responder.killpoint import reach
 from responder.model import Button, Experience, Plan, Report, Series, TimelineEntry
 from responder.offers import offers
-from responder.replay import stored_traces
+from responder.replay import TRANSLATIONS, stored_traces
 from responder.report import summary_text, to_html, to_json, to_markdown
 from responder.requests.stepchart import draw as draw_steps
 from responder.routes import receivers_for
@@ -174,6 +174,8 @@ def _write(
     if case.content_written is not kit.content:
         case.folder.write_json("content.json", kit.content.model_dump(mode="json"))
         case.content_written = kit.content
+    if own := {spoken.code: dict(spoken.own) for spoken in kit.languages if spoken.own}:
+        case.folder.write_json(TRANSLATIONS, own)
     rows = [button.model_dump(mode="json") for button in buttons]
     case.folder.write_json(f"revisions/{report.revision}/buttons.json", rows)
     for number, language in enumerate(kit.languages):

@@ -14,6 +14,9 @@ from responder.folder import IncidentFolder
 from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Symptom, Timings, TraceView
 from responder.traces.shown import ANALYSIS, views
 
+TRANSLATIONS = "translations.json"
+"""Beside the report: language -> sentence -> the operator's own translation."""
+
 
 class NotAnIncident(Exception):
     """The folder is no incident folder, or a file of it is broken; the message names the file."""
@@ -81,6 +84,14 @@ def told_in(path: Path) -> str:
         return str(IncidentFolder(path).read_json("manifest.json").get("language", "en"))
     except (OSError, ValueError, AttributeError):
         return "en"
+
+
+def own_words(path: Path, code: str) -> dict[str, str]:
+    """The operator's translations a stored incident was told with."""
+    try:
+        return {str(k): str(v) for k, v in IncidentFolder(path).read_json(TRANSLATIONS).get(code, {}).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def stored_evidence(folder: IncidentFolder, steps: Mapping[str, Step]) -> list[tuple[Evidence, dict[str, Any]]]:

@@ -36,6 +36,8 @@ class Language:
     """What the daemon says in whole sentences, with their parts as groups."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Sentences of rules, playbooks and causes."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Those of them that the operator has translated."""
 
 
 ENGLISH = Language("en", "en", en.WORDS, en.SIGNALS)
@@ -46,6 +48,11 @@ _spoken: ContextVar[Language] = ContextVar("spoken", default=ENGLISH)
 def language(code: str, texts: Mapping[str, str] | None = None) -> Language:
     """A language with its fixed words; `texts` are the sentences of the content. ValueError when there is none."""
     return replace(_fixed(code), texts=texts) if texts else _fixed(code)
+
+
+def with_own(known: Language, own: Mapping[str, str]) -> Language:
+    """The language with an operator's sentences over the shipped ones."""
+    return replace(known, texts={**known.texts, **own}, own=own) if own else known
 
 
 @cache
