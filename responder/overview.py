@@ -22,6 +22,7 @@ from responder.safety import Safety
 from responder.watch import Watch
 from responder.web.desk import Starting, Word
 from responder.web.rawfiles import listing
+from responder.words import ENGLISH, Language
 
 MAX_SILENCE_S = 90 * 86400.0
 DOCTOR_TIMEOUT_S = 120.0
@@ -44,6 +45,10 @@ class Overview:
     def attach(self, kit: Kit, watch: Watch, safety: Safety, pressed: Pressed, probes: Mapping[str, Probe]) -> None:
         """Once there is something to show."""
         self._parts, self.probes = (kit, watch, safety, pressed), probes
+
+    def spoken(self) -> Language:
+        """The language of the reports; English while there is nothing to show."""
+        return self._parts[0].languages[0] if self._parts else ENGLISH
 
     def _all(self) -> tuple[Kit, Watch, Safety, Pressed]:
         if self._parts is None:

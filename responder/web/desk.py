@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from responder.web.access import COOKIE, PERSON, SESSION_S, Access
+from responder.words import Language
 
 MAX_WORDS = 300
 MAX_NOTE = 1000
@@ -32,6 +33,9 @@ class Word:
 
 class Overview(Protocol):
     """What the pages need of the daemon; LookupError and ValueError come in words for the person."""
+
+    def spoken(self) -> Language:
+        """The language of the reports."""
 
     async def incidents(self, wanted: Mapping[str, str]) -> dict[str, Any]:
         """A page of incidents."""

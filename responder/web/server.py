@@ -14,10 +14,11 @@ from urllib.parse import quote
 from aiohttp import web
 
 from responder.model import Incident
-from responder.web import rawfiles
+from responder.web import plain, rawfiles
 from responder.web.access import Access, Proxy, guard
 from responder.web.desk import Desk, Overview, body_of
 from responder.web.shell import Shell
+from responder.words import ENGLISH
 
 MAX_ALERTS_BODY = 4 << 20
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
@@ -91,6 +92,7 @@ def build(surface: Surface) -> web.Application:
     Shell().add_to(app)
     if surface.overview is not None:
         Desk(surface.overview, access).add_to(app)
+    app.router.add_get("/incidents", pages.incidents)
     app.router.add_get("/incidents/{id}", pages.incident)
     app.router.add_get("/incidents/{id}/raw/{evidence}/{name}", pages.raw)
     app.router.add_get("/incidents/{id}/{name}", pages.file)
@@ -229,6 +231,12 @@ class Pages:
         except ValueError as error:
             raise web.HTTPConflict(text=f"{error}\n") from None
         return web.json_response(said)
+
+    async def incidents(self, _: web.Request) -> web.Response:
+        """All of them as a page without scripts, each with its report."""
+        language = self.surface.overview.spoken() if self.surface.overview else ENGLISH
+        body = await asyncio.to_thread(plain.page, await self.surface.incidents(), language)
+        return web.Response(text=body, content_type="text/html")
 
     async def incident(self, request: web.Request) -> web.StreamResponse:
         """The report page, at a place where its links to raw files lead there."""
