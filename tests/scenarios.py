@@ -547,7 +547,7 @@ EPISODES: dict[str, Episode] = {
     "not_scraped": Episode(
         {"VLLMTargetUnseen": "unwatched"},
         "not_scraped",
-        {"metrics.seen": False, "scrape.running": 3},
+        {"metrics.seen": False, "scrape.engines": 1},
         beats_by=0.5,
     ),
     "nan_logits": Episode(

@@ -21,7 +21,7 @@ def test_the_shipped_content_is_without_a_mistake() -> None:
     """`responder check` on nothing but what is shipped."""
     done = runner.invoke(app, ["check"])
     assert done.exit_code == 0, done.output
-    assert re.match(r"ok: \d+ alerts, \d+ signals, 6 playbooks, \d+ causes", done.output)
+    assert re.match(r"ok: \d+ alerts, \d+ signals, 7 playbooks, \d+ causes", done.output)
 
 
 def test_mistakes_are_exit_2_with_file_line_and_proposal(tmp_path: Path) -> None:
