@@ -19,7 +19,7 @@ from responder.model import Fact, Scalar
 from responder.ptrace import find_tool
 from responder.pyspy import Dumping, dump_all
 from responder.stackfacts import INDEX, STOPPED, Stand
-from responder.waiting import Dump, Thread, process_waits
+from responder.waiting import Dump, Thread, classify, process_waits
 
 FILE = "looks.json"
 ROUNDS, APART_S = 12, 0.25
@@ -76,11 +76,14 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
             if side := _side(process["role"], turn.get(str(process["pid"]), {}), dump):
                 seen[process["role"]][side] += 1
     engine, worker = seen["engine_core"], seen["worker"]
+    alone = all(process["role"] != "worker" for process in record["processes"])
     yield fact("looks", engine.total(), "looks")
     yield fact("engine_for_workers", _share(engine, "device"), says=_words(engine))
     yield fact("engine_at_work", _share(engine, "own", "held"), says=_words(engine))
     yield fact("engine_idle", _share(engine, "idle"), says=_words(engine))
-    yield fact("workers_for_engine", _share(worker, "idle"), says=_words(worker))
+    # An engine without worker processes computes the steps itself: the device waits while it is at other work.
+    waiting = _share(engine, "own", "held") if alone else _share(worker, "idle")
+    yield fact("workers_for_engine", waiting, says=_words(engine if alone else worker))
     yield fact("workers_at_work", _share(worker, "own", "device", "held"), says=_words(worker))
 
 
@@ -97,6 +100,7 @@ def _side(role: str, look: Mapping[str, Any], dump: Dump | None) -> str:
     if category == "new_requests":
         return "idle"
     computes = category in ("worker_response", "gpu", "collective") or _in_model(dump.main)
+    computes = computes or any(classify(thread).category == "gpu" for thread in dump.threads)
     return "device" if computes else "own" if role == "worker" or category in ("python", "lock") else ""
 
 
@@ -124,7 +128,11 @@ STEP = Step(
         FactSpec("stack_shares.engine_for_workers", "share", "the engine waits for its workers, or computes a step"),
         FactSpec("stack_shares.engine_at_work", "share", "the engine is at its own work, or stopped"),
         FactSpec("stack_shares.engine_idle", "share", "the engine waits for requests"),
-        FactSpec("stack_shares.workers_for_engine", "share", "workers wait for the engine's next message"),
+        FactSpec(
+            "stack_shares.workers_for_engine",
+            "share",
+            "workers, or the device of an engine without any, wait for the engine",
+        ),
         FactSpec("stack_shares.workers_at_work", "share", "workers compute, wait for the device, or are stopped"),
     ),
     timeout_s=BUDGET_S + APART_S * ROUNDS + 6,

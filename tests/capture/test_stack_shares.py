@@ -28,11 +28,11 @@ IDLE_ENGINE = f"{MAIN}    get (queue.py:171)\n    _process_input_queue (vllm/v1/
 MODEL_STEP = f"{MAIN}    forward (torch/nn/modules/linear.py:1)\n    execute_model (vllm/v1/worker/gpu_worker.py:1)\n"
 
 
-def read(engine: list[str], worker: list[str]) -> dict[str, Scalar]:
-    """One look for each text; `T`: it was stopped, empty: the dump failed."""
+def read(engine: list[str], worker: list[str] | None) -> dict[str, Scalar]:
+    """One look for each text; `T`: it was stopped, empty: the dump failed. None: there is no worker process."""
     rounds: list[dict[str, Any]] = []
     dumps = {}
-    for turn, texts in enumerate(zip(engine, worker, strict=True)):
+    for turn, texts in enumerate(zip(engine, worker or engine, strict=True)):
         row: dict[str, Any] = {}
         for pid, text in zip((ENGINE, TP0), texts, strict=True):
             row[str(pid)] = {"state": "T" if text == "T" else "S"}
@@ -44,6 +44,7 @@ def read(engine: list[str], worker: list[str]) -> dict[str, Scalar]:
         {"pid": ENGINE, "role": "engine_core", "name": "E", "rank": None},
         {"pid": TP0, "role": "worker", "name": "W", "rank": 0},
     ]
+    known = known if worker is not None else known[:1]
     raw = json.dumps({"processes": known, "rounds": rounds, "dumps": dumps}).encode()
     found: list[Fact] = list(stack_shares.read({stack_shares.FILE: raw}, BRIEF))
     assert {fact.name for fact in found} == {spec.name for spec in stack_shares.STEP.facts}
@@ -71,10 +72,11 @@ def test_idle_is_neither() -> None:
 
 
 def test_an_engine_without_workers_computes_the_step_itself() -> None:
-    """What it does in model code is the device's time, not the scheduler's; nothing is known of workers."""
-    said = read([MODEL_STEP, MODEL_STEP, SCHEDULING], ["", "", ""])
-    assert said["engine_for_workers"] == pytest.approx(2 / 3, abs=0.001)
-    assert said["workers_for_engine"] is None
+    """What it does in model code, or while a thread of its own waits for the GPU, is the device's time; the rest is
+    time in which the device waits for it."""
+    at_the_gpu = 'Thread 2 (idle): "output"\n    synchronize (torch/cuda/streams.py:254)\n'
+    said = read([MODEL_STEP, MODEL_STEP, SCHEDULING + at_the_gpu, SCHEDULING], None)
+    assert (said["engine_for_workers"], said["engine_at_work"], said["workers_for_engine"]) == (0.75, 0.25, 0.25)
 
 
 def inventory(*roles: str) -> Inventory:
