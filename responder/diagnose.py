@@ -3,7 +3,7 @@
 Weights are decibans (10 dB = ten to one). W = 10·log10(prior) + one vote per group of evidence - 3 dB for every
 symptom the cause does not explain; probabilities are the softmax over all causes that compete, `unknown` among them,
 sharpened (`TEMPER`) and mixed with a little of nothing known (`LAPSE`): playbooks are sometimes wrong. Statuses:
-`confirmed` needs 90 %, every `confirm` claim of the cause, no disproof, nothing serious against it (`SERIOUS_DB`), and
+`confirmed` needs 94 %, every `confirm` claim of the cause, no disproof, nothing serious against it (`SERIOUS_DB`), and
 the agreement of the second opinion (`cover.py`); `probable` 60 %.
 `unknown` gains where symptoms stay unexplained and where the best causes lack what would prove them.
 Evidence may have been collected several times. A claim counts when it held at any look, since a verdict is about the
@@ -49,13 +49,13 @@ UNEXPLAINED_BY_ALL_DB = 3.0
 """What `unknown` gains for each symptom that none of the three best causes explains."""
 UNPROVEN_DB = 5.0
 """What `unknown` gains when what would prove each of the three best causes was looked for and is not so."""
-TEMPER = 0.8
+TEMPER = 0.7
 """Decibans are divided by this before they become probabilities: evidence was weighed a little timidly. Fitted on part
 `tune` with one case in ten whose cause nobody knows (`python -m bench.calibration`); ranks do not feel it."""
 LAPSE = 0.02
 """The share of cases in which a playbook may be wrong whatever it says: no cause is ever surer than 1 - LAPSE (and a
 bit). The one place where over-confidence is taken away; ranks and statuses hardly feel it."""
-CONFIRMED_P = 0.9
+CONFIRMED_P = 0.94
 PROBABLE_P = 0.6
 POSSIBLE_P = 0.05
 ALWAYS_LISTED = 3

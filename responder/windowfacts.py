@@ -161,6 +161,16 @@ def less_done(window: Window) -> float | None:
     return generated.baseline / generated.now
 
 
+def itl_beyond_batch(window: Window) -> float | None:
+    """How many times the median inter-token latency grew beyond the batch, both against before: a step has a part that
+    every request adds to and one that none does, so twice the batch takes twice as long at most, and anything over 1 is
+    another thing than the batch. A token comes out of a batch of one at least. None without a median from before."""
+    itl, running = summary(window, "itl_p50"), summary(window, "running")
+    if itl.ratio is None or running.now is None or running.baseline is None:
+        return None
+    return itl.ratio / max(1.0, max(running.now, 1.0) / max(running.baseline, 1.0))
+
+
 def cached_tokens_ratio(window: Window) -> float | None:
     """Prompt tokens per second that the prefix cache answers, against before: a share alone also falls when longer
     prompts, or more of them, come on top."""

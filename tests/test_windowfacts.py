@@ -16,6 +16,7 @@ from responder.windowfacts import (
     first_mover,
     growth_by_length,
     itl_at_equal_batch,
+    itl_beyond_batch,
     itl_with_prefill,
     less_done,
     movers,
@@ -65,6 +66,25 @@ def test_a_fresh_server_has_no_baseline() -> None:
     """Four points are no baseline; ratio and change are unknown, not one and zero."""
     found = summary(made(running=[None] * 12 + [1.0] * 4 + [None] * 4 + [9.0] * 5), "running")
     assert (found.baseline, found.ratio, found.change, found.now) == (None, None, None, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "itl", "expected"),
+    [
+        ((4, 16), (0.01, 0.04), 1.0),
+        ((4, 16), (0.01, 0.12), 3.0),
+        ((0, 4), (0.01, 0.2), 5.0),
+        ((4, 1), (0.01, 0.03), 3.0),
+    ],
+    ids=["as the batch", "more than the batch", "hardly anything ran before", "a smaller batch"],
+)
+def test_slowness_beyond_what_a_larger_batch_explains(
+    batch: tuple[float, float], itl: tuple[float, float], expected: float
+) -> None:
+    """A step grows in proportion to its batch at most; a token comes out of a batch of one at least."""
+    rows = {"running": [batch[0]] * 20 + [batch[1]] * 8, "itl_p50": [itl[0]] * 20 + [itl[1]] * 8}
+    assert itl_beyond_batch(made(**rows)) == pytest.approx(expected)
+    assert itl_beyond_batch(made(running=rows["running"])) is None
 
 
 def test_a_zero_baseline_has_no_ratio() -> None:

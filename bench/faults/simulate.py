@@ -371,6 +371,12 @@ def _share(machine: Machine, stream: Stream, share: float) -> Stream:
     return replace(stream, rate=share * capacity(machine, stream))
 
 
+def _longest(machine: Machine, rate: float, output: int = 150, share: float = 0.85) -> int:
+    """Prompt tokens whose reading alone takes this share of the time when nothing else changes, neither rate nor the
+    length of answers: much longer ones cannot be served at this rate."""
+    return round(share / (rate * output * machine.per_context_token_s))
+
+
 def cases() -> list[Case]:
     """Faults whose mark is in the metrics, and healthy controls."""
 
@@ -465,7 +471,7 @@ def cases() -> list[Case]:
             "long_contexts",
             "long_context_decode",
             "slow_decode",
-            during(lambda m, f: [Stream(0.12 * f, 12000, 400, 0.99, 0.1)], small),
+            during(lambda m, f: [Stream(0.1 * f, _longest(m, 0.1 * f), 150, 0.99, 0.1)], small),
             also=("high_ttft",),
         ),
         Case(

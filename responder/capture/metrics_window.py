@@ -37,6 +37,7 @@ from responder.windowfacts import (
     growth_by_length,
     history_s,
     itl_at_equal_batch,
+    itl_beyond_batch,
     itl_with_prefill,
     less_done,
     movers,
@@ -166,6 +167,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     for name, value in down(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "")
     yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
+    yield fact("itl_beyond_batch_ratio", itl_beyond_batch(window))
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
     yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
@@ -260,6 +262,7 @@ STEP = Step(
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
+        FactSpec("metrics.itl_beyond_batch_ratio", "", "median inter-token latency against before, beyond the batch"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),

@@ -45,6 +45,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
+    "fact.metrics.itl_beyond_batch_ratio": "每个 token 的时间与之前之比，超出批大小增长的部分",
     "fact.metrics.itl_with_prefill_ratio": "带 prefill 的步与不带的步每个 token 的时间之比",
     "fact.metrics.growth_by_length": "增加的 prompt token 中由 prompt 变长造成的部分",
     "fact.metrics.prefill_mix_ratio": "与解码同步的 prefill，与之前相比",
