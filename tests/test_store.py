@@ -330,3 +330,13 @@ async def test_what_is_long_over_is_forgotten_and_nothing_else(store: Store) -> 
     assert [await store.forget(20.0), await store.forget(20.0)] == [1, 0]
     assert sorted(i.id for i, _, _ in await store.incidents()) == ["late", "open", "queued", "untold"]
     assert sorted(d.id for d in await store.deliveries()) == ["late", "open", "queued", "untold"]
+
+
+async def test_the_audit_log_loses_what_is_older_and_nothing_else(store: Store) -> None:
+    """On both engines; while the clock cannot be believed nothing is old."""
+    for at in (10.0, 20.0, 30.0):
+        await store.add_audit(at, "i", {"what": f"at {at:g}"})
+    await store.forget(float("-inf"))
+    assert len(await store.audit()) == 3
+    await store.forget(20.0)
+    assert [at for at, _, _ in await store.audit()] == [30.0, 20.0]
