@@ -113,6 +113,7 @@ def lines(start: int, servers: int, scrape: int, faults: list[tuple[int, int]]) 
 def measure(url: str, child: psutil.Process, start: int, given: argparse.Namespace) -> None:
     """Run the command as a user would."""
     before, began = sum(child.cpu_times()[:2]), time.time()
+    earlier = resource.getrusage(resource.RUSAGE_CHILDREN)  # of what made the history
     done = subprocess.run(
         [sys.executable, "-m", "responder", "backtest", "--prometheus", url, "--from", str(start), "--to", str(END),
          "--format", "json"], capture_output=True, text=True, cwd=find.ROOT,
@@ -123,7 +124,9 @@ def measure(url: str, child: psutil.Process, start: int, given: argparse.Namespa
         sys.exit(done.stderr[-1000:])
     body = json.loads(done.stdout)
     theirs = sum(child.cpu_times()[:2]) - before
-    print(f"backtest: {took:.0f} s, {used.ru_maxrss / 1024:.0f} MB at most; Prometheus used {theirs:.0f} s of CPU")
+    ours = used.ru_utime + used.ru_stime - earlier.ru_utime - earlier.ru_stime
+    print(f"backtest: {took:.0f} s, {ours:.0f} s of CPU, {used.ru_maxrss / 1024:.0f} MB at most; "
+          f"Prometheus used {theirs:.0f} s of CPU")  # fmt: skip
     total = body["summary"]
     print(f"{total['incidents']} incidents of {given.faults} made, {total['target_days']:g} server-days")
     if took:
