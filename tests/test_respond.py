@@ -62,7 +62,7 @@ async def test_first_then_final_then_resolved_and_the_folder_replays(flow: Any, 
     assert cause_of(await listener.until("final")) == ("c", "confirmed")
     assert listener.stages == ["first", "final"]
     changes = [json.loads(message.body)["changed"] for message in listener.told]
-    assert changes == ["", "Final report: the cause is still c, confirmed as before."]
+    assert changes == ["", 'Final report: the cause is still "c", confirmed as before.']
     folder = tmp_path / "incidents" / "i1"
     assert to_json(replay(folder, parts.steps)) == (folder / "report.json").read_bytes()
     over = incident(state="resolved", resolved_at=NOW + 60)
@@ -90,7 +90,7 @@ async def test_the_first_word_does_not_wait_for_a_slow_step(flow: Any) -> None:
     final = await listener.until("final")
     assert cause_of(final) == ("d", "confirmed")
     assert json.loads(final.body)["changed"].startswith(
-        "Final report: a cause was found, d (confirmed), because deep.busy"
+        'Final report: a cause was found, "d" (confirmed), because deep.busy'
     )
 
 

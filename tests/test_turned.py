@@ -49,7 +49,7 @@ def test_the_timeline_says_what_changed_a_verdict() -> None:
         (("unknown", "None", Status.UNKNOWN, ""), "Final report: a cause was found, "),
         (
             ("other", "Another cause", Status.PROBABLE, "the cache is full"),
-            "no longer Another cause (probable), because the",
+            'no longer "Another cause" (probable), because the',
         ),
         ("same", "is still"),
         ("surer", " was possible, now it is "),

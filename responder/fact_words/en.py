@@ -34,6 +34,8 @@ FACTS: dict[str, str] = {
     "fact.metrics.first_mover": "moved first",
     "fact.metrics.stalls": "stops of the engine seen",
     "fact.metrics.longest_stall_s": "the longest of them",
+    "fact.core_time.api_server_held": "time the API server is stopped or waits for a core",
+    "fact.core_time.api_server_stopped": "time the API server is stopped",
     "fact.core_time.engine_held": "time the engine is stopped or waits for a core",
     "fact.core_time.worker_held": "time a worker is stopped or waits for a core",
     "fact.core_time.engine_held_more": "how much more the engine is held than a worker",

@@ -34,6 +34,8 @@ FACTS: dict[str, str] = {
     "fact.metrics.first_mover": "最先变化的",
     "fact.metrics.stalls": "看到的引擎停顿",
     "fact.metrics.longest_stall_s": "其中最长的一次",
+    "fact.core_time.api_server_held": "API server 被停住或等待 CPU 核的时间",
+    "fact.core_time.api_server_stopped": "API server 被停住的时间",
     "fact.core_time.engine_held": "引擎被停住或等待 CPU 核的时间",
     "fact.core_time.worker_held": "worker 被停住或等待 CPU 核的时间",
     "fact.core_time.engine_held_more": "引擎比 worker 多被耽搁的时间",
