@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"
-# As the daemon does before it imports gRPC: its fork handlers abort children of ours that have not become a program yet.
+# As the daemon does before it imports gRPC: its fork handlers abort children that are no program yet.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # A machine that is busy is no mistake of ours: no test is timed. The same examples every time: CI is no lottery.
