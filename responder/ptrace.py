@@ -37,6 +37,12 @@ def find_tool() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
 
 
+def ready(inventory: Inventory | None) -> tuple[Inventory, str] | str:
+    """What stacks are read of and the py-spy to read them with; or why that cannot be now, as `cannot` says it."""
+    tool, why = find_tool(), cannot(inventory, "py-spy")
+    return why if why or inventory is None or tool is None else (inventory, tool)
+
+
 def cannot(inventory: Inventory | None, program: str) -> str:
     """Why this tracer (py-spy, gdb, gcore) could not look at the server now, with what to add; '' when it could."""
     if inventory is None or not inventory.processes:

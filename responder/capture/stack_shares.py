@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from responder import ptrace
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact, Scalar
-from responder.ptrace import find_tool
 from responder.pyspy import Dumping, dump_all
 from responder.stackfacts import INDEX, STOPPED, Stand
 from responder.waiting import Dump, Thread, classify, process_waits
@@ -33,14 +33,10 @@ MODEL_CODE = ("vllm/v1/worker/", "vllm/worker/", "vllm/model_executor/", "vllm/v
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Rounds of dumps, all in one file."""
-    inventory = scene.inventory
-    if inventory is None or not inventory.processes:
-        return skipped(f"no processes known: {inventory.why_not if inventory else 'the server was never seen alive'}")
-    if not inventory.local:
-        return skipped("the server runs on another host: run a responder there to read stacks")
-    tool = find_tool()
-    if tool is None:
-        return skipped("py-spy is not installed: pip install py-spy, next to the responder or on PATH")
+    found = ptrace.ready(scene.inventory)
+    if isinstance(found, str):
+        return skipped(found)
+    inventory, tool = found
     engines = [process for process in inventory.processes if process.role == "engine_core"]
     workers = sorted((p for p in inventory.processes if p.role == "worker"), key=lambda p: (p.rank or 0, p.pid))
     if not engines:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
+from responder import ptrace
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact
-from responder.ptrace import find_tool
 from responder.pyspy import Dumping, dump_all
 from responder.stackfacts import INDEX, read_stacks, specs
 
-__all__ = ["INDEX", "STEP", "fetch", "find_tool", "read"]
+__all__ = ["INDEX", "STEP", "fetch", "read"]
 
 ROUNDS, APART_S = 3, 1.0
 BUDGET_S = 18.0
@@ -28,14 +28,10 @@ SIDE_BY_SIDE = 4
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """Rounds of dumps of all living processes of the server."""
-    inventory = scene.inventory
-    if inventory is None or not inventory.processes:
-        return skipped(f"no processes known: {inventory.why_not if inventory else 'the server was never seen alive'}")
-    if not inventory.local:
-        return skipped("the server runs on another host: run a responder there to read stacks")
-    tool = find_tool()
-    if tool is None:
-        return skipped("py-spy is not installed: pip install py-spy, next to the responder or on PATH")
+    found = ptrace.ready(scene.inventory)
+    if isinstance(found, str):
+        return skipped(found)
+    inventory, tool = found
     how = Dumping(
         runner=scene.runner, tool=tool, flags=("--nonblocking",), rounds=ROUNDS, apart_s=APART_S, budget_s=BUDGET_S,
         timeout_s=DUMP_TIMEOUT_S, tries=TRIES, side_by_side=SIDE_BY_SIDE, stops=False,

@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from responder import ptrace
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skipped
 from responder.model import Fact
-from responder.ptrace import candidates, cannot, find_tool
 from responder.pyspy import Dumping, dump_all
 from responder.stackfacts import read_stacks, specs
 
@@ -36,16 +36,12 @@ class Which(BaseModel):
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     """One process after the other, so that never more than one of them stands still."""
     which = Which.model_validate(params.model_dump())
-    inventory = scene.inventory
-    if inventory is None or not inventory.processes:
-        return skipped(f"no processes known: {inventory.why_not if inventory else 'the server was never seen alive'}")
-    if not inventory.local:
-        return skipped("the server runs on another host: run a responder there to read stacks")
-    tool = find_tool()
-    if tool is None:
-        return skipped("py-spy is not installed: pip install py-spy, next to the responder or on PATH")
+    found = ptrace.ready(scene.inventory)
+    if isinstance(found, str):
+        return skipped(found)
+    inventory, tool = found
     roles = ("worker", "engine_core", "api_server") if which.role == "all" else (which.role,)
-    processes = candidates(inventory, roles, which.rank)
+    processes = ptrace.candidates(inventory, roles, which.rank)
     if not processes:
         return skipped(f"no living process of the server is {which.role}, rank {which.rank}")
     how = Dumping(
@@ -62,7 +58,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
 
 async def ready(scene: Scene) -> str:
     """'' when py-spy could look at the server now."""
-    return cannot(scene.inventory, "py-spy")
+    return ptrace.cannot(scene.inventory, "py-spy")
 
 
 STEP = Step(

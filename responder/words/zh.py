@@ -633,7 +633,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"no Prometheus: start the responder with `(.+)`", "没有 Prometheus：以 `{0}` 启动 responder"),
     (r"no processes known: the server runs on another host, or was never seen alive",
      "不知道任何进程：服务器在另一台主机上，或从未见过它活着"),
-    (r"the server runs on another host: run a responder there(?:, or say `where:` for this target| to read stacks)",
+    (r"the server runs on another host: run a responder there(?:, or say `where:` for this target)?",
      "服务器在另一台主机上：请在那里运行 responder，或为该目标写 `where:`"),
     (r"py-spy is not installed: pip install py-spy, next to the responder or on PATH",
      "没有安装 py-spy：在 responder 旁或 PATH 中 pip install py-spy"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from responder import ptrace
 from responder.capture import stack_shares
 from responder.capture.step import NoParams
 from responder.model import Fact, Inventory, Outcome, ProcessInfo, Scalar
@@ -90,7 +91,7 @@ def inventory(*roles: str) -> Inventory:
 async def test_what_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine, no py-spy, and processes that are gone: each in words, and nothing is guessed."""
     monkeypatch.setattr(stack_shares, "APART_S", 0.0)
-    monkeypatch.setattr(stack_shares, "find_tool", lambda: str(tmp_path / "py-spy"))
+    monkeypatch.setattr(ptrace, "find_tool", lambda: str(tmp_path / "py-spy"))
     async with scene(inventory=inventory("api_server"), runner=LocalRunner()) as where:  # type: ignore[arg-type]
         assert "no engine process" in (await stack_shares.fetch(where, NoParams())).reason
     async with scene(inventory=inventory("engine_core", "worker"), runner=LocalRunner()) as where:  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ async def test_what_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pyt
         said = {fact.name: fact.value for fact in stack_shares.read(fetched.files, BRIEF)}
         assert said["stack_shares.looks"] == 0
         assert said["stack_shares.engine_for_workers"] is None
-        monkeypatch.setattr(stack_shares, "find_tool", lambda: None)
+        monkeypatch.setattr(ptrace, "find_tool", lambda: None)
         fetched = await stack_shares.fetch(where, NoParams())
         assert fetched.outcome is Outcome.SKIPPED
         assert "pip install py-spy" in fetched.reason

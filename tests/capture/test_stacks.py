@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from responder import proc
+from responder import proc, ptrace
 from responder.capture import stacks
 from responder.capture.step import Fetched, NoParams
 from responder.model import Fact, Inventory, Outcome, ProcessInfo, Scalar
@@ -168,7 +168,7 @@ async def test_a_torn_stack_is_tried_again(
     torn = DATA / "busy_Worker_TP0_992--nonblocking.txt"
     script = f"f={tmp_path}/tried-$4; if [ -e $f ]; then rm $f; cat {good}; else touch $f; cat {torn}; exit 1; fi"
     tool = fake(tmp_path, script)
-    monkeypatch.setattr(stacks, "find_tool", lambda: tool)
+    monkeypatch.setattr(ptrace, "find_tool", lambda: tool)
     fetched = await fetch(inventory(children))
     assert fetched.outcome is Outcome.OK
     assert values(list(stacks.read(fetched.files, BRIEF)))["dumped"] == 2
@@ -179,7 +179,7 @@ async def test_not_permitted(
 ) -> None:
     """No right to look: failed, with what is needed."""
     tool = fake(tmp_path, "echo 'Permission Denied: Try running again with elevated permissions' >&2; exit 1")
-    monkeypatch.setattr(stacks, "find_tool", lambda: tool)
+    monkeypatch.setattr(ptrace, "find_tool", lambda: tool)
     fetched = await fetch(inventory(children))
     assert fetched.outcome is Outcome.FAILED
     assert "CAP_SYS_PTRACE" in fetched.reason
@@ -192,7 +192,7 @@ async def test_a_frozen_tool_that_stopped_the_target_is_undone(
     """The tool stops the target and never ends: it is killed at the deadline, the target set going, and it is said."""
     monkeypatch.setattr(stacks, "DUMP_TIMEOUT_S", 0.2)
     tool = fake(tmp_path, "kill -STOP $4; exec sleep 600")
-    monkeypatch.setattr(stacks, "find_tool", lambda: tool)
+    monkeypatch.setattr(ptrace, "find_tool", lambda: tool)
     fetched = await fetch(inventory(children[:1]))
     assert "was continued" in fetched.reason
     assert values(list(stacks.read(fetched.files, BRIEF)))["failed"] == 1
@@ -208,7 +208,7 @@ async def test_time_is_shared_by_all_dumps(
     """On a host too slow to serve them all, the step ends in its time and says what it did not reach."""
     monkeypatch.setattr(stacks, "BUDGET_S", 0.3)
     tool = fake(tmp_path, "exec sleep 600")
-    monkeypatch.setattr(stacks, "find_tool", lambda: tool)
+    monkeypatch.setattr(ptrace, "find_tool", lambda: tool)
     fetched = await fetch(inventory(children))
     assert fetched.outcome is Outcome.FAILED
     assert "no time left" in fetched.reason or "no answer" in fetched.reason
@@ -219,7 +219,7 @@ async def test_skipped_with_what_is_missing(
 ) -> None:
     """No processes, or no py-spy."""
     assert (await fetch(None)).outcome is Outcome.SKIPPED
-    monkeypatch.setattr(stacks, "find_tool", lambda: None)
+    monkeypatch.setattr(ptrace, "find_tool", lambda: None)
     fetched = await fetch(inventory(children))
     assert fetched.outcome is Outcome.SKIPPED
     assert "py-spy is not installed" in fetched.reason

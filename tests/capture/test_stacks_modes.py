@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from responder import proc
+from responder import proc, ptrace
 from responder.capture import stacks_blocking, stacks_native
 from responder.capture.step import Fetched
 from responder.model import Inventory, Outcome, ProcessInfo
@@ -62,7 +62,7 @@ async def test_a_killed_tracer_leaves_nothing_stopped(
     tool.write_text('#!/bin/sh\nwhile [ "$1" != --pid ]; do shift; done\nkill -STOP $2; exec sleep 600\n')
     tool.chmod(0o755)
     monkeypatch.setattr(mode, "DUMP_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(mode, "find_tool", lambda: str(tool))
+    monkeypatch.setattr(ptrace, "find_tool", lambda: str(tool))
     fetched = await fetch(mode, known, rounds=1)
     assert "was continued" in fetched.reason
     assert all(thread.state not in proc.STOPPED for thread in proc.threads(known.processes[0].pid).values())
