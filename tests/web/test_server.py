@@ -65,6 +65,19 @@ async def test_alerts_are_acknowledged_once_kept_and_refused_with_503_when_full(
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
 
+async def test_what_is_kept_is_acknowledged_even_if_its_answer_cannot_be_worded(tmp_path: Path) -> None:
+    """A mistake of ours in the words would else make Alertmanager send the same alerts for ever."""
+
+    def clumsy(_: Any) -> str:
+        raise KeyError("no such word")
+
+    daemon = Daemon()
+    ours = dataclasses.replace(surface(daemon, tmp_path), receipt=clumsy)
+    async with TestClient(TestServer(build(ours))) as client:
+        answer = await client.post("/api/v1/alerts", json=ALERT)
+        assert (answer.status, await answer.text(), daemon.taken) == (200, "ok\n", [ALERT])
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
