@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent / "responder"
 
 # What is not listed here is an edge: it may do I/O, and may import the core but no other edge.
 CORE = {
-    "model", "signals", "signal_words", "rules", "evaluate", "holding", "alertmanager", "onset", "correlate", "plan",
+    "model", "model.authored", "model.concluded", "model.done", "model.noun", "model.told", "model.watched",
+    "model.wrong",
+    "signals", "signal_words", "rules", "evaluate", "holding", "alertmanager", "onset", "correlate", "plan",
     "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "stops",
@@ -167,8 +169,8 @@ ONE_IMPORTER = {
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
-DECLARATIONS = {"model": 800, "words.zh": 720, "words.en": 500}
-"""The nouns are read as one list; there is no logic in it to get lost in."""
+DECLARATIONS = {"words.zh": 720, "words.en": 500}
+"""Words of one language are read as one list; there is no logic in it to get lost in."""
 
 
 @cache
@@ -227,8 +229,11 @@ def test_the_core_is_pure(name: str) -> None:
 
 
 def test_the_model_imports_nothing_of_ours() -> None:
-    """The nouns stand alone."""
-    assert ours(modules()["model"]) == set()
+    """The nouns stand alone, and everybody takes them from one place: a file that is forgotten there is no noun."""
+    parts = {name for name in modules() if name.startswith("model.")}
+    assert parts
+    assert {other for name in parts for other in ours(modules()[name])} <= parts
+    assert ours(modules()["model"]) == parts
 
 
 def test_edges_do_not_import_each_other() -> None:
