@@ -19,14 +19,14 @@ from responder.canaries.stored import Shelf
 from responder.capture import STEPS
 from responder.case import Kit
 from responder.config import Config, secret
-from responder.content import ContentRefused, tongue, tongues
+from responder.configured import configured
+from responder.content import ContentRefused, tongue
 from responder.correlate import Policy
-from responder.known_values import known_values
 from responder.learner import Learner
 from responder.loaded import Loaded
 from responder.loaded import load_all as load_all
 from responder.metrics import Prometheus, asked_interval
-from responder.model import Change, Target
+from responder.model import Change
 from responder.notify import build as build_notifier
 from responder.notify.slack_bot import SlackBot
 from responder.notify.slack_clicks import Clicks
@@ -38,8 +38,8 @@ from responder.prometheus_child import PrivatePrometheus
 from responder.receipts import Receipts
 from responder.requests.desk import Desk, open_desk, recent
 from responder.respond import Responder
+from responder.roster import Roster
 from responder.rounds import Rounds
-from responder.rules import widened
 from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.sharing import fleet_of
@@ -47,12 +47,11 @@ from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
 from responder.told import Told
-from responder.upkeep import STOCK_AT_ONCE, Upkeep
+from responder.upkeep import Upkeep
 from responder.watch import Watch
 from responder.web.access import ways_in
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
-from responder.where import runners
 
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
@@ -66,6 +65,9 @@ RETENTION_EVERY_S = 600.0
 CANARIES_EVERY_S = 2.0
 QUEUES_EVERY_S = 10.0
 STOP_WITHIN_S = 8.0
+FIXED = ("artifacts", "data_dir", "database", "database_file", "evaluation_interval", "heartbeat", "http", "lease",
+         "prometheus", "requests")  # fmt: skip
+"""Of the configuration, what a reload leaves as it was, and says so."""
 
 
 class App:
@@ -84,7 +86,6 @@ class App:
         self.desk: Desk | None = None
         self.overview = Overview(self._about)
         self.stopped = asyncio.Event()
-        self._adopted = False
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None
 
@@ -126,7 +127,7 @@ class App:
         self._closers.append(self.responder.stop)
         self.watch = Watch(
             self.prometheus, self.store, self.telemetry, self.clock, scrape_interval_s=self.scrape_s,
-            policy=Policy(hold_down_s=config.hold_down), silence_folder=config.data_dir / "silences",
+            policy=_policy(config), silence_folder=config.data_dir / "silences",
         )  # fmt: skip
         self.safety.attach(self.kit, self.watch, self.probes)
         self.learner = Learner(self.kit, self.safety.healthy, lambda: self.watch.muted)
@@ -136,14 +137,19 @@ class App:
         self.clicks = Clicks(self._bots, self.http, self._press, self.clock)
         self._closers.append(self.clicks.stop)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
+        senses = Senses(
+            http=self.http, clock=self.clock, canary=self.safety.canary, connections=inventories.established,
+            alive=inventories.alive,
+        )  # fmt: skip
+        self.roster = Roster(lambda: self.loaded, self.upkeep, self.watch, senses, self.fleet)
         if self.fleet:
             await self.fleet.start(self.watch, self.responder, self.safety, self.safety.duties.take_over)
             self._closers.append(self.fleet.stop)
             self.safety.join(self.fleet.healthy_elsewhere, self.fleet.disturbed_elsewhere)
             await self.fleet.change_hands()
-            await self._adopt_targets()
+            await self.roster.adopt()
         else:
-            await self._adopt_targets()
+            await self.roster.adopt()
             await self.watch.restore()
             await self._take_up_again()
         self.outbox.start()
@@ -218,27 +224,18 @@ class App:
 
     def _kit(self, config: Config) -> Kit:
         return Kit(
-            content=self.loaded.content,
-            targets=self.loaded.targets,
+            **configured(self.loaded, self.http, self.scrape_s),
             steps=STEPS,
             store=self.store,
             data_dir=config.data_dir,
             http=self.http,
             runner=LocalRunner(),
-            runners=runners(config, self.http),
-            shell_allowed=config.capture.shell,
             range_query=self.prometheus.range,
             outbox=self.outbox,
             telemetry=self.telemetry,
             clock=self.clock,
-            secrets=known_values(self.loaded.config, self.loaded.targets),
-            signals=widened(self.loaded.content.signals, self.scrape_s),
             scrape_interval_s=self.scrape_s,
-            max_rung=config.capture.max_rung,
-            deadline_s=config.capture.deadline,
             requests=self.desk.rows if self.desk else None,
-            languages=tongues(config),
-            routes=tuple(part.route() for part in config.routes),
             **(self.fleet.tools() if self.fleet else {}),
         )
 
@@ -260,13 +257,10 @@ class App:
         """One round of detection; what changed goes to the responder, which never holds this up."""
         if self.private:
             self.prometheus.url = await self.private.ensured()
-        if self.fleet and await self.fleet.change_hands():
-            self._adopted = False
-        if not self._adopted:
-            await self._adopt_targets()
+        await self.roster.round()
         self.telemetry.probes.samples = await asyncio.to_thread(samples_of, list(self.probes.values()), self.clock())
         changes = await self.watch.tick(
-            self.loaded.content, self._ours(), self.probes, self.upkeep.stopping, everywhere=self.loaded.targets,
+            self.loaded.content, self.roster.ours(), self.probes, self.upkeep.stopping, everywhere=self.loaded.targets,
             sound=self.fleet.healthy_elsewhere() if self.fleet else (),
         )  # fmt: skip
         for change, incident in changes:
@@ -277,13 +271,8 @@ class App:
         self.upkeep.round_ended = time.monotonic()
         interpreter.sweep()
 
-    def _ours(self) -> dict[str, Target]:
-        """The targets this replica looks after; all of them when there is no other."""
-        fleet = self.fleet
-        return {name: t for name, t in self.loaded.targets.items() if fleet is None or fleet.looks_after(name)}
-
     async def _walk(self) -> None:
-        self.patrol.walk(self._ours())
+        self.patrol.walk(self.roster.ours())
         for name, probe in self.probes.items():
             probe.canary_values(self.patrol.values(name))
 
@@ -307,56 +296,26 @@ class App:
             self.telemetry.reload_ok.set(0)
             log.error("config.refused", problems=str(error))
             return str(error)
-        fixed = {"data_dir", "http", "prometheus", "database", "database_file", "artifacts"}
-        kept = {name: getattr(self.loaded.config, name) for name in fixed}
-        if any(getattr(fresh.config, name) != value for name, value in kept.items()):
-            log.warning("config.needs_restart", keys=sorted(fixed))
+        kept = {name: getattr(self.loaded.config, name) for name in FIXED}
+        if changed := [name for name, value in kept.items() if getattr(fresh.config, name) != value]:
+            log.warning("config.needs_restart", keys=changed)
         self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
-        self.kit.content, self.kit.targets = fresh.content, fresh.targets
-        self.kit.languages = tongues(fresh.config)
-        self.kit.routes = tuple(part.route() for part in fresh.config.routes)
-        await close_runners(self.kit.runners)
-        self.kit.runners = runners(fresh.config, self.http)
-        self.kit.secrets = known_values(self.loaded.config, self.loaded.targets)
-        self.kit.signals = widened(fresh.content.signals, self.scrape_s)
-        self.kit.max_rung, self.kit.deadline_s = fresh.config.capture.max_rung, fresh.config.capture.deadline
+        old_runners = self.kit.runners
+        for name, value in configured(self.loaded, self.http, self.scrape_s).items():
+            setattr(self.kit, name, value)
+        await close_runners(old_runners)
+        self.watch.policy = _policy(fresh.config)
         self.patrol.interval_s = fresh.config.canaries.interval
         self.outbox.notifiers = self._notifiers()
         self.outbox.start()
         self.clicks.listen()
         if self.private:
             await self.private.reload(list(fresh.targets.values()))
-        await self._adopt_targets()
+        await self.roster.adopt()
         self.telemetry.reload_ok.set(1)
         self.telemetry.reload_at.set(self.clock())
         log.info("config.reloaded", targets=sorted(fresh.targets))
         return ""
-
-    async def _adopt_targets(self) -> None:
-        """A probe for every target, and what is remembered of each; again in the next round if that fails."""
-        self._adopted = False
-        senses = Senses(
-            http=self.http, clock=self.clock, canary=self.safety.canary, connections=inventories.established,
-            alive=inventories.alive,
-        )  # fmt: skip
-        stored = await self.store.inventories() | (await self.fleet.stock() if self.fleet else {})
-        ours = self._ours()
-        for name, target in ours.items():
-            if name not in self.probes or self.probes[name].target != target:
-                interval = self.loaded.config.capture.canary_interval
-                self.probes[name] = Probe(target, senses, canary_interval_s=interval)
-            if name in stored:
-                self.kit.inventories.setdefault(name, stored[name])
-                self.probes[name].processes = stored[name].processes if stored[name].local else ()
-            if len(ours) <= STOCK_AT_ONCE:  # of very many, each has its turn
-                asyncio.get_running_loop().create_task(self.upkeep.discover(target), name=f"discover {name}")
-        for name in set(self.probes) - set(ours):
-            await self.probes.pop(name).stop()
-        self.watch.adopt(self.loaded.targets.values(), self.loaded.config.windows())
-        self.telemetry.probes.instances = {
-            t.name: t.match.get("instance", t.name) for t in self.loaded.targets.values()
-        }
-        self._adopted = True
 
     async def _take_up_again(self) -> None:
         """Incidents that were open when the last daemon ended, and those whose end nobody was told."""
@@ -397,3 +356,7 @@ class App:
         kept = await self.store.add_intake(payload, self.clock(), limit=INTAKE_LIMIT)
         self.telemetry.alerts.labels("accepted" if kept else "refused_full").inc(len(payload["alerts"]))
         return kept
+
+
+def _policy(config: Config) -> Policy:
+    return Policy(hold_down_s=config.hold_down)

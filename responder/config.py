@@ -227,7 +227,7 @@ class Config(Part):
     artifacts: ArtifactsPart | None = None
     agent: AgentPart = AgentPart()
     evaluation_interval: Duration | None = None
-    """Default: the scrape interval, at most 5s."""
+    """Default: the scrape interval, at most 2s."""
     http: HttpPart = HttpPart()
     capture: CapturePart = CapturePart()
     requests: RequestsPart = RequestsPart()

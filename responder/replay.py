@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from responder.capture.metrics_window import series_of
-from responder.capture.step import Brief, Step
+from responder.capture.step import Step
 from responder.collect import read_facts
 from responder.diagnose import diagnose
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Symptom, Timings, TraceView
+from responder.manifest import brief_again
+from responder.model import Content, Evidence, Experience, Incident, Plan, Report, Series, Timings, TraceView
 from responder.traces.shown import ANALYSIS, views
 
 TRANSLATIONS = "translations.json"
@@ -114,7 +115,7 @@ def evidence_again(
         item = Evidence.model_validate(entry["evidence"])
         step, brief = steps.get(item.step), entry["brief"]
         if step is not None and brief and item.files:
-            facts, _ = read_facts(step, folder.read_raw(item.id), _brief(told, brief))
+            facts, _ = read_facts(step, folder.read_raw(item.id), brief_again(told, brief))
             item = item.model_copy(update={"facts": facts})
         out.append(item)
     return tuple(out)
@@ -136,15 +137,3 @@ def stored_traces(folder: IncidentFolder, evidence: Iterable[Evidence]) -> tuple
         if item.step == "torch_profiler" and item.files:
             return views(folder.read_file(item.id, ANALYSIS), item.id)
     return ()
-
-
-def _brief(told: Mapping[str, Any], brief: Mapping[str, Any]) -> Brief:
-    return Brief(
-        target=told["target"],
-        now=brief["now"],
-        onset_at=brief["onset_at"],
-        opened_at=brief["opened_at"],
-        symptoms=tuple(Symptom.model_validate(s) for s in brief["symptoms"]),
-        signals=tuple(told["signals"]),
-        scrape_interval_s=told["scrape_s"],
-    )

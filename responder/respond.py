@@ -16,10 +16,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 import structlog
 
 from responder.asking import ask_people, take_answers, wait_for_answers
-from responder.capture.step import Brief, Scene
-from responder.carefully import carefully
 from responder.case import Case, Kit
-from responder.collect import Collected, numbered
 from responder.first import first_of, pause, quiet, taken
 from responder.folder import folder_of
 from responder.model import (
@@ -33,9 +30,10 @@ from responder.model import (
     Target,
     TimelineEntry,
 )
+from responder.perform import perform, scene_of
 from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, publish_bare, weigh
-from responder.resume import begin, cut_off, end, recall
+from responder.resume import recall
 from responder.sentry import Sentry
 from responder.shares import LeaseLost
 from responder.store_db import StoreFull, StoreSilent
@@ -253,7 +251,7 @@ class Responder:
         budget = await self._budget(case, None)
         rest = plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=done)
         case.remember(Plan(refused=rest.refused))
-        await ask_people(self.kit, case, budget, self._scene(case))
+        await ask_people(self.kit, case, budget, scene_of(self.kit, case))
 
     @contextlib.asynccontextmanager
     async def _watched(self, case: Case) -> AsyncIterator[None]:
@@ -271,7 +269,7 @@ class Responder:
         """The steps of one rung: side by side, or, where they disturb the server, one after another."""
         calls = list(calls)
         slots = asyncio.Semaphore(1 if any(call.rung >= HEAVY_RUNG for call in calls) else STEPS_AT_ONCE)
-        tasks = [asyncio.create_task(self._run(case, call, slots), name=f"step {call.step}") for call in calls]
+        tasks = [asyncio.create_task(perform(self.kit, case, call, slots), name=f"step {call.step}") for call in calls]
         try:
             if speak and tasks:
                 await asyncio.wait(tasks, timeout=FIRST_WORD_S)
@@ -282,89 +280,6 @@ class Responder:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _run(self, case: Case, call: StepCall, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            kit, step = self.kit, self.kit.steps[call.step]
-            await kit.must_hold(case.target.name)
-            evidence_id = numbered(step.name, case.manifest)
-            step = kit.elsewhere(step, evidence_id, case.target)
-            case.manifest[evidence_id] = {}
-            brief = self._brief(case)
-            await begin(kit, case, call, evidence_id)
-            await kit.must_hold(case.target.name)  # the commit may have taken a while
-            try:
-                got = await carefully(
-                    step, call, self._scene(case), brief, case.folder, evidence_id=evidence_id, secrets=kit.secrets,
-                    clock=kit.clock, sentry=case.sentry, allowance=kit.allowance,
-                )  # fmt: skip
-            except asyncio.CancelledError:
-                cut_off(kit, case, call, evidence_id)
-                raise
-            self._keep(case, got, brief)
-            await end(kit, case, got.evidence)
-
-    def _keep(self, case: Case, got: Collected, brief: Brief) -> None:
-        item = got.evidence
-        case.evidence.append(item)
-        case.manifest[item.id] = {
-            "evidence": item.model_copy(update={"facts": ()}).model_dump(mode="json"),
-            "brief": {
-                "now": brief.now,
-                "onset_at": brief.onset_at,
-                "opened_at": brief.opened_at,
-                "symptoms": [symptom.model_dump(mode="json") for symptom in brief.symptoms],
-            },
-            "sha256": dict(got.hashes),
-            "redactions": dict(got.redactions),
-        }
-        tell = self.kit.telemetry
-        tell.steps.labels(item.step, item.outcome.value).inc()
-        tell.step_seconds.labels(item.step).observe(item.seconds)
-        tell.capture_bytes.labels(item.step).inc(item.bytes)
-        if item.pause_seconds:
-            tell.target_pause.labels(item.step).inc(item.pause_seconds)
-        for kind, count in got.redactions.items():
-            tell.redactions.labels(kind).inc(count)
-        log.info("step.ended", step=item.step, outcome=item.outcome.value, seconds=item.seconds, reason=item.reason)
-
-    # ------------------------------------------------------------------------------------- what a step gets
-
-    def _scene(self, case: Case) -> Scene:
-        kit, incident = self.kit, case.incident
-        target = case.target
-        return Scene(
-            target=target,
-            inventory=kit.inventories.get(target.name),
-            now=kit.clock(),
-            onset_at=incident.onset_at,
-            opened_at=incident.opened_at,
-            http=kit.http,
-            runner=kit.runners.get(target.name, kit.runner),
-            range_query=kit.range_query,
-            signals=kit.signals,
-            siblings=tuple(t for t in kit.targets.values() if t.name != target.name),
-            scrape_interval_s=kit.scrape_interval_s,
-            requests=kit.requests,
-            shell_allowed=kit.shell_allowed,
-            duties=kit.duties,
-            incident=incident.id,
-            pinned=kit.pinned,
-            remembered=kit.remembered,
-            disturbed=case.disturbed,
-        )
-
-    def _brief(self, case: Case) -> Brief:
-        incident = case.incident
-        return Brief(
-            target=incident.target,
-            now=self.kit.clock(),
-            onset_at=incident.onset_at,
-            opened_at=incident.opened_at,
-            symptoms=incident.symptoms,
-            signals=tuple(sorted(self.kit.signals)),
-            scrape_interval_s=self.kit.scrape_interval_s,
-        )
 
     def _policy(self, case: Case) -> CapturePolicy:
         return case.target.capture or CapturePolicy(max_rung=self.kit.max_rung)
@@ -395,6 +310,6 @@ class Responder:
         if "metrics_window" in self.kit.steps:
             before = set(case.manifest)
             call = StepCall(step="metrics_window", rung=0, why="the whole episode")
-            await self._run(case, call, asyncio.Semaphore(1))
+            await perform(self.kit, case, call, asyncio.Semaphore(1))
             # The verdict stays what it was while the fault was there: afterwards the metrics show health.
             case.set_aside |= set(case.manifest) - before

@@ -16,6 +16,7 @@ from responder.capture import gcore
 from responder.case import Case, Kit, show_others
 from responder.correlate import worse
 from responder.killpoint import reach
+from responder.manifest import manifest_entry
 from responder.model import CapturePolicy, Evidence, Incident, Outcome, Plan, Status, StepCall, TimelineEntry, Timings
 from responder.ptrace import left_stopped
 from responder.replay import evidence_again
@@ -36,7 +37,7 @@ async def begin(kit: Kit, case: Case, call: StepCall, evidence_id: str) -> None:
         "where": (known.via if known else "") or "this host", "params": dict(call.params), "why": call.why,
         "rules": sorted({s.alert for s in case.incident.symptoms}), "allowed_by": _allowed(kit, case, call),
     }  # fmt: skip
-    await kit.store.begin_step(case.incident.id, evidence_id, _entry(item), (now, audit))
+    await kit.store.begin_step(case.incident.id, evidence_id, manifest_entry(item), (now, audit))
     reach("step.started")
 
 
@@ -56,7 +57,7 @@ def cut_off(kit: Kit, case: Case, call: StepCall, evidence_id: str) -> None:
                     reason="the time for captures was over, or the responder was stopped", started_at=kit.clock(),
                     seconds=0.0, params=dict(call.params))  # fmt: skip
     case.evidence.append(item)
-    case.manifest[evidence_id] = {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}}
+    case.manifest[evidence_id] = manifest_entry(item)
 
 
 async def end(kit: Kit, case: Case, item: Evidence) -> None:
@@ -140,7 +141,3 @@ async def _tidy(kit: Kit, case: Case, item: Evidence) -> None:
             gcore.remove_half, item.params, pids, item.started_at)]  # fmt: skip
     for note in filter(None, notes):
         log.warning("step.tidied", incident=case.incident.id, step=item.step, says=note)
-
-
-def _entry(item: Evidence) -> dict[str, Any]:
-    return {"evidence": item.model_dump(mode="json"), "brief": {}, "sha256": {}, "redactions": {}}

@@ -12,35 +12,28 @@ from pathlib import Path
 import structlog
 
 from responder.alertmanager import FOUND_LATE, Names, from_alertmanager
+from responder.answers import Asking
 from responder.correlate import Decision, Memory, Policy
-from responder.evaluate import needed
 from responder.holding import States, joined, only
-from responder.judge import Round, absent, judge
+from responder.judge import Round, judge
 from responder.known import Changed, Known
-from responder.metrics import Prometheus, PrometheusSilent
+from responder.metrics import Prometheus
 from responder.missed import Missed
-from responder.model import Change, Content, Incident, Rule, Sample, Silence, Target, TimelineEntry
-from responder.onsets import PROGRESS, with_onset
+from responder.model import Change, Content, Incident, Rule, Silence, Target, TimelineEntry
+from responder.onsets import with_onset
 from responder.probe import Probe, merge
-from responder.rules import queries, widen
 from responder.shares import share_of
 from responder.store import Store
-from responder.table import Table
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
-from responder.unseen import OURS, Unseen, known_by_probes
+from responder.unseen import known_by_probes
 
 log = structlog.get_logger()
-ALWAYS = ("up", "in_flight", PROGRESS)
 ONSET_TIMEOUT_S = 2.0
 INTAKE_PAGES = 10
 """Of at most 2,000 payloads each, in one round."""
 STATES, MEMORY, TOLD, MISSED, LIVED = "states", "memory", "told", "missed", "lived"
 MUTED_AT_MOST_S = 60.0
-FEW = 100
-"""Answers so small are read on the loop."""
-TOLD_APART = 100
-"""Targets; more are not told apart in `responder_signal_absent`."""
 
 
 class Watch:
@@ -69,30 +62,32 @@ class Watch:
         self.memory = Memory()
         self.told = Told()
         self.missed = Missed(prometheus, store)
+        self._asking = Asking(prometheus, telemetry, scrape_interval_s)
         self.shares: set[int] | None = None
         """With other replicas: those that are ours; None: everything is, and is remembered as one."""
         self._book = Known(store)
         self.muted: Mapping[str, float] = {}
         """Target -> until when its metrics show a capture of our own."""
-        self.models: dict[str, frozenset[str]] = {}
-        """Target -> names of the models it serves."""
-        self.known: frozenset[str] = frozenset()
-        """Targets whose metrics Prometheus had in the last round."""
         self.round_ended = time.monotonic()
         self._written: dict[int | None, tuple[str, ...]] = {}
         self._onset_within_s = ONSET_TIMEOUT_S
         """Nothing more in this round once Prometheus was too slow: hundreds may open at once, and all wait."""
-        self._unanswered: Mapping[str, str] = {}
-        """Signals nobody answered about in the last round, and why."""
         self._match_of: dict[str, dict[str, str]] = {}
-        self._unseen = Unseen(telemetry.targets_unseen.set)
-        self._absent: dict[tuple[str, str], bool] = {}
-        """What our own metrics say already."""
 
     @property
     def incidents(self) -> dict[str, Incident]:
         """Open ones and those resolved lately, by id."""
         return self._book.incidents
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Targets whose metrics Prometheus had in the last round."""
+        return self._asking.known
+
+    @property
+    def models(self) -> Mapping[str, frozenset[str]]:
+        """Target -> names of the models it serves."""
+        return self._asking.models
 
     @property
     def open_count(self) -> int:
@@ -154,12 +149,12 @@ class Watch:
         everywhere = targets if everywhere is None else everywhere
         began = time.monotonic()
         await self._book.again()
-        answers = await self.ask(content, targets.values())
+        answers = await self._asking.ask(content, targets.values())
         now = self.clock()
-        await self._tell_probes(answers, targets, probes, now)
+        await self._asking.tell_probes(answers, targets, probes, now, self.states.seen)
         mine = known_by_probes(content.rules, answers) if probes else ()
         answers |= await asyncio.to_thread(merge, list(probes.values()), now, mine)
-        await self._count(content, answers, targets)
+        await self._asking.count(content, answers, targets)
         await self.missed.round(self.told, now, content, targets)
         await self._take_in(content, targets, now)
         silences = await self._silences(now)
@@ -194,62 +189,6 @@ class Watch:
             for incident in self.incidents.values()
             if incident.state == "open" and incident.target not in targets
         ]  # fmt: skip
-
-    # ---------------------------------------------------------------------------------------------------- ask
-
-    async def ask(self, content: Content, targets: Iterable[Target] = ()) -> dict[str, tuple[Sample, ...] | None]:
-        """One query per signal the rules compare (and per rule of another shape), for all targets at once."""
-        names = list(wanted := queries(content.rules, content.signals, (*ALWAYS, *needed(targets))))
-        why: dict[str, str] = {}
-        got = await asyncio.gather(*(self._one(name, wanted[name], why) for name in names))
-        if news := sorted(set(why) - set(self._unanswered)):
-            # Said once: a signal nobody answers about makes no rule true, for ever.
-            log.warning("prometheus.silent", signals=news[:10], count=len(news), of=len(names), reason=why[news[0]])
-        if back := sorted(set(self._unanswered) - set(why)):
-            log.info("prometheus.answers", signals=back[:10], count=len(back), of=len(names))
-        self._unanswered = why
-        silent = sum(answer is None for answer in got)
-        self.telemetry.evaluations.labels("ok" if silent == 0 else "partial" if silent < len(got) else "silent").inc()
-        self.telemetry.prometheus_up.set(float(silent < len(got)))
-        return dict(zip(names, got, strict=True))
-
-    async def _one(self, name: str, expr: str, why: dict[str, str]) -> tuple[Sample, ...] | None:
-        try:
-            rows = await self.prometheus.instant(widen(expr, self.scrape_interval_s))
-        except PrometheusSilent as error:
-            why[name] = str(error)
-            return None
-        if len(rows) < FEW:
-            return _samples(name, rows)
-        return await asyncio.to_thread(_samples, name, rows)
-
-    async def _tell_probes(
-        self, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target],
-        probes: Mapping[str, Probe], now: float,
-    ) -> None:  # fmt: skip
-        went = await asyncio.to_thread(_progress, answers, tuple(targets.values()))
-        for name, (done, models) in went.items():
-            self.models[name] = models
-            if name in probes:
-                probes[name].progress(done, now)
-        self.known = frozenset(name for name, (done, _) in went.items() if done is not None)
-        self._unseen.tell(answers, targets.values(), self.known, now, probes, self.states.seen)
-
-    async def _count(
-        self, content: Content, answers: Mapping[str, tuple[Sample, ...] | None], targets: Mapping[str, Target]
-    ) -> None:
-        """Tell in our own metrics which signals no target has: an alias that rotted must be seen."""
-        names = {t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}
-        asked = sorted(name for name in names if not name.startswith(OURS))
-        missing = await asyncio.to_thread(absent, asked, answers, targets.values())
-        for name, without in missing.items():
-            # A thousand targets are told of together: each by itself would be a metric larger than all others.
-            few = targets if len(targets) <= TOLD_APART else {}
-            rows = {target: target in without for target in few} or {"*": len(without) == len(targets)}
-            for target, gone in rows.items():
-                if self._absent.get((name, target)) is not gone:
-                    self._absent[name, target] = gone
-                    self.telemetry.signal_absent.labels(name, target).set(float(gone))
 
     # --------------------------------------------------------------------------------------- others, silences
 
@@ -355,19 +294,6 @@ def is_muted(until: float, now: float) -> bool:
     return now < until <= now + MUTED_AT_MOST_S or math.isinf(until)
 
 
-def _progress(
-    answers: Mapping[str, tuple[Sample, ...] | None], targets: Iterable[Target]
-) -> dict[str, tuple[float | None, frozenset[str]]]:
-    """Target -> (tokens so far, None where Prometheus has nothing of it; names of the models it serves)."""
-    table, found = Table(answers), dict[str, tuple[float | None, frozenset[str]]]()
-    for target in targets:
-        mine = table.scraped(PROGRESS, target)
-        values = [s.value for s in mine if s.value is not None]
-        models = frozenset(s.labels["model_name"] for s in mine if "model_name" in s.labels)
-        found[target.name] = (sum(values) if values else None, models)
-    return found
-
-
 def _told_rows(told: Told, parts: list[tuple[int | None, Callable[[str], bool]]]) -> dict[str, str]:
     return {_key(TOLD, share): told.only(mine).model_dump_json() for share, mine in parts}
 
@@ -394,7 +320,3 @@ def _heard(
     names = Names(targets)
     intakes = [from_alertmanager(payload, names, received_at, rules) for _, received_at, payload in rows]
     return hear(told, intakes, now), [reason for intake in intakes for reason in intake.refused]
-
-
-def _samples(name: str, rows: Iterable[tuple[dict[str, str], float, float | None]]) -> tuple[Sample, ...]:
-    return tuple(Sample(signal=name, labels=labels, value=value, at=at) for labels, at, value in rows)

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 
 from responder.app import App, load_all
@@ -160,11 +161,22 @@ async def test_a_bad_reload_leaves_the_running_configuration(tmp_path: Path) -> 
             await app.reload()
             assert list(app.probes) == [url.removeprefix("http://")]
             assert "responder_config_last_reload_successful 0.0" in app.telemetry.page().decode()
-            better = settings(url, tmp_path, 1, targets=[{"url": url}, {"url": "http://127.0.0.1:1", "name": "new"}])
+            better = settings(url, tmp_path, 1, targets=[{"url": url, "model": "m"},
+                                                         {"url": "http://127.0.0.1:1", "name": "new"}],
+                              hold_down="7s", capture={"shell": True, "canary_interval": "33s"},
+                              evaluation_interval="9s")  # fmt: skip
             app.again = lambda: load_all(better)
-            assert await app.reload() == ""
+            with structlog.testing.capture_logs() as logs:
+                assert await app.reload() == ""
             assert sorted(app.probes) == sorted([url.removeprefix("http://"), "new"])
-            assert app.loaded.config.http == loaded.config.http
+            assert app.watch.policy.hold_down_s == 7
+            assert app.kit.shell_allowed
+            assert {probe.canary_interval_s for probe in app.probes.values()} == {33.0}
+            # What only a start can take is left as it was, and said.
+            assert (app.loaded.config.http, app.loaded.config.evaluation_interval) == (loaded.config.http, None)
+            assert [entry["keys"] for entry in logs if entry["event"] == "config.needs_restart"] == [
+                ["evaluation_interval", "http"]
+            ]
         finally:
             await app.stop()
 

@@ -22,6 +22,7 @@ from responder.capture.step import Brief, Scene, Step
 from responder.collect import numbered, read_facts
 from responder.diagnose import diagnose
 from responder.folder import IncidentFolder, safe_name
+from responder.manifest import manifest_entry
 from responder.model import (
     CapturePolicy,
     Content,
@@ -141,7 +142,7 @@ class Looking:
 
     async def _run(self, case: Case, call: StepCall, now: float) -> None:
         step, asked = STEPS[call.step], Remembered(self.past)
-        brief = self._brief(case, now)
+        brief = Brief.of(case.incident, now, self.signals, self.interval_s)
         for _ in range(PATIENCE):
             fetched = await step.fetch(self._scene(case, asked, now), step.params.model_validate(call.params))
             if fetched.outcome not in (Outcome.PARTIAL, Outcome.FAILED, Outcome.TIMED_OUT):
@@ -158,7 +159,8 @@ class Looking:
         case.evidence.append(item)
         if self.keep_raw:
             case.raw[evidence_id] = files
-            case.manifest.append(_entry(item, brief, files))
+            hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+            case.manifest.append(manifest_entry(item, brief, hashes))
 
     def _note_what_would_run(self, case: Case, now: float) -> None:
         """A capture that would have run is evidence we do not have, and what it might have cost."""
@@ -171,7 +173,7 @@ class Looking:
                             started_at=now, seconds=0.0, params=dict(call.params))  # fmt: skip
             case.evidence.append(item)
             if self.keep_raw:
-                case.manifest.append(_entry(item, None, {}))
+                case.manifest.append(manifest_entry(item))
 
     def _tell(self, case: Case, now: float) -> None:
         """The look as an entry of the timeline, and how fast it was."""
@@ -197,13 +199,6 @@ class Looking:
             http=self.http, runner=LocalRunner(), range_query=asked, signals=self.signals,
             siblings=self._siblings,
             scrape_interval_s=self.interval_s, incident=incident.id,
-        )  # fmt: skip
-
-    def _brief(self, case: Case, now: float) -> Brief:
-        incident = case.incident
-        return Brief(
-            target=incident.target, now=now, onset_at=incident.onset_at, opened_at=incident.opened_at,
-            symptoms=incident.symptoms, signals=tuple(sorted(self.signals)), scrape_interval_s=self.interval_s,
         )  # fmt: skip
 
 
@@ -251,19 +246,3 @@ def write_folder(case: Case, report: Report, folder: IncidentFolder, content: Co
             "evidence": case.manifest,
         },
     )
-
-
-def _entry(item: Evidence, brief: Brief | None, files: Mapping[str, bytes]) -> dict[str, Any]:
-    return {
-        "evidence": item.model_copy(update={"facts": ()}).model_dump(mode="json"),
-        "brief": {
-            "now": brief.now,
-            "onset_at": brief.onset_at,
-            "opened_at": brief.opened_at,
-            "symptoms": [symptom.model_dump(mode="json") for symptom in brief.symptoms],
-        }
-        if brief
-        else {},
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        "redactions": {},
-    }

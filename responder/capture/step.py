@@ -14,7 +14,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 
 from responder.canaries.pins import Pinned
-from responder.model import Fact, Inventory, Obligation, Outcome, Symptom, Target
+from responder.model import Fact, Incident, Inventory, Obligation, Outcome, Symptom, Target
 
 
 class NoParams(BaseModel):
@@ -155,6 +155,14 @@ class Brief:
     symptoms: tuple[Symptom, ...] = ()
     signals: tuple[str, ...] = ()
     scrape_interval_s: float = 5.0
+
+    @classmethod
+    def of(cls, incident: Incident, now: float, signals: Iterable[str], scrape_interval_s: float) -> Brief:
+        """What a read of `now` may know of an incident."""
+        return cls(
+            target=incident.target, now=now, onset_at=incident.onset_at, opened_at=incident.opened_at,
+            symptoms=incident.symptoms, signals=tuple(sorted(signals)), scrape_interval_s=scrape_interval_s,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
