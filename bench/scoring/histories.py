@@ -103,14 +103,23 @@ def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Pa
             folders = scratch / "folders" / re.sub(r"\W", "_", name)
             done = CliRunner().invoke(
                 app,
-                ["backtest", "--prometheus", url, "--target", name, "--from", str(truth["from"] - 5), "--to",
-                 str(truth["to"] + 60), "--format", "json", "--folders", str(folders)],
+                ["backtest", "--prometheus", url, *_whom(name, truth, scratch), "--from", str(truth["from"] - 5),
+                 "--to", str(truth["to"] + 60), "--format", "json", "--folders", str(folders)],
             )  # fmt: skip
             if done.exit_code != 0:
                 raise RuntimeError(f"backtest of {name}: {done.output[-500:]}")
             head = json.loads(done.stdout)
             _judge(told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history)
     return head
+
+
+def _whom(name: str, truth: Mapping[str, Any], scratch: pathlib.Path) -> list[str]:
+    """The target, with what its owner expects of it where the truth says so."""
+    if "expect" not in truth:
+        return ["--target", name]
+    config = scratch / "expected.yaml"
+    config.write_text(json.dumps({"targets": [{"url": name, "expect": truth["expect"]}]}))
+    return ["--config", str(config)]
 
 
 def _judge(

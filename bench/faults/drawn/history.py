@@ -1,0 +1,149 @@
+"""How does a seed become a history? Ten faults and five controls, one after the other, with their truth beside them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.faults.drawn.controls import CONTROLS
+from bench.faults.drawn.faults import FAULTS, Truth
+from bench.faults.drawn.played import Played, Row, Scraper, felt, suffered
+from bench.faults.drawn.world import Dice, World
+
+FAULTS_A_SEED, CONTROLS_A_SEED, TRIES = 10, 5, 5
+MOST_SCRAPES = 240
+"""Before a fault, so that a seed stays a small file."""
+AFTER_S, APART_S = 60.0, 900.0
+STARTED_AT = 1_790_000_000.0
+VERSIONS = ((0, 9), (0, 10), (0, 11), (0, 14), (0, 18), (0, 22), (0, 26), (0, 30), (0, 32), (0, 32))
+DROPPED = (("process_",), ("http_",), ("vllm:iteration",), ("vllm:request_prompt_tokens",), ("vllm:e2e",))
+
+
+@dataclass
+class One:
+    """A server with its truth, as it was played."""
+
+    name: str
+    world: World
+    truth: Truth | None
+    scraper: Scraper
+    way: str
+    """How clients suffered."""
+    rows: list[list[Row]] = field(default_factory=list)
+    """Of the server and of its sibling."""
+
+
+def part_of(seed: int) -> str:
+    """Weights may be set on odd seeds; even ones are for the score."""
+    return "tune" if seed % 2 else "score"
+
+
+def drawn(seed: int, rejected: list[str]) -> Iterator[One]:
+    """What a seed holds. Names of draws that clients did not feel, or felt, go into `rejected`."""
+    dice = Dice(seed)
+    for build in dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED):
+        for _ in range(TRIES):
+            one = _played(seed, build, Dice(dice.getrandbits(48)))
+            if bool(one.way) is (one.truth is not None):
+                yield one
+                break
+            rejected.append(f"{one.name} ({one.way or 'not felt'})")
+
+
+def _scraper(dice: Dice, before_s: float) -> Scraper:
+    often = [every for every in (2.0, 5.0, 5.0, 10.0, 15.0, 15.0) if before_s / every <= MOST_SCRAPES]
+    every = dice.choice(often)
+    without = dice.choice(DROPPED) if dice.chance(0.25) else ()
+    lost = dice.uniform(0.01, 0.1) if dice.chance(0.15) else 0.0
+    return Scraper(every, dice.choice(VERSIONS), without, dice.chance(0.5), lost)
+
+
+def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
+    made = build(dice)
+    world, truth = made if isinstance(made, tuple) else (made, None)
+    scraper = _scraper(dice, world.before_s)
+    every = [world] if world.sibling is None else [world, world.sibling]
+    runs = [Played(each, scraper, AFTER_S, STARTED_AT) for each in every]
+    name = f"s{seed}_{build.__name__}" + ("" if truth else "_ok")
+    one = One(name, world, truth, scraper, "", [list(run.rows()) for run in runs])
+    calls = runs[0].calls
+    usual = felt(calls, -world.before_s, -1.0)
+    then = felt(calls, 0.0, world.fault_s)
+    if usual is not None and truth is not None and truth.cause == "insufficient_load":
+        fell = then is None or then.tokens_per_second < 0.5 * (world.expect_share or 1) * usual.tokens_per_second
+        one.way = "less than was asked for" if fell else ""
+    elif usual is not None and then is not None:
+        one.way = suffered(usual, then)
+        if truth is None:
+            one.way = one.way or _any_minute(runs)
+    if usual is not None and world.expect_share:
+        world.expect_share *= usual.tokens_per_second
+    return one
+
+
+def _any_minute(runs: list[Played]) -> str:
+    """A control is one whose clients were well in every minute, the usual ones too."""
+    for run in runs:
+        for since in range(int(-run.world.before_s), int(run.world.fault_s), 60):
+            minute = felt(run.calls, since, since + 60)
+            if minute and (minute.ttft_p95 > 2.0 or minute.late_tokens > 1.0 or minute.token_p50 > 0.2):
+                return "a bad minute"
+    return ""
+
+
+def write(seed: int, to: pathlib.Path) -> dict[str, Any]:
+    """TO.om.gz and TO.json; gives what the latter says."""
+    series: dict[str, list[str]] = {}
+    targets: dict[str, Any] = {}
+    rejected: list[str] = []
+    began = STARTED_AT
+    for one in drawn(seed, rejected):
+        began += one.world.before_s
+        for number, rows in enumerate(one.rows):
+            _lines(series, rows, one, number, began)
+        targets[f"{one.name}:8000"] = _about(one, seed, began)
+        began += one.world.fault_s + AFTER_S + APART_S
+    text = [line for metric in sorted(series) for line in (f"# TYPE {metric} unknown", *series[metric])]
+    with gzip.GzipFile(to, "wb", compresslevel=6, mtime=0) as file:
+        file.write("\n".join([*text, "# EOF"]).encode() + b"\n")
+    about = {"from": f"drawn by bench.faults.drawn, seed {seed}", "part": part_of(seed), "rejected": rejected,
+             "targets": targets}  # fmt: skip
+    to.with_name(to.name.replace(".om.gz", ".json")).write_text(json.dumps(about, indent=1) + "\n")
+    return about
+
+
+def _lines(series: dict[str, list[str]], rows: list[Row], one: One, number: int, began: float) -> None:
+    for metric, labels, at, value in rows:
+        if labels == "gpu":
+            where = f'Hostname="{one.name}",gpu="{number}",instance="{one.name}:9400",job="dcgm"'
+        else:
+            where = f'{labels}{"," if labels else ""}instance="{one.name}:{8000 + number}",job="vllm"'
+        shown = f"{value:g}" if value < 1e5 else repr(value)
+        series.setdefault(metric, []).append(f"{metric}{{{where}}} {shown} {began + at:.3f}")
+
+
+def _about(one: One, seed: int, began: float) -> dict[str, Any]:
+    world, truth = one.world, one.truth
+    incidents = [] if truth is None else [{
+        "cause": truth.cause, "class": truth.class_, "classes": [truth.class_, *truth.also],
+        "causes": list(truth.causes or [truth.cause]), "onset_at": round(began, 3),
+        "ended_at": round(began + world.fault_s, 3), "felt": one.way,
+    }]  # fmt: skip
+    about: dict[str, Any] = {
+        "from": round(began - world.before_s, 3), "to": round(began + world.fault_s + AFTER_S, 3),
+        "part": part_of(seed), "author": "drawn", "incidents": incidents,
+        "drawn": {
+            "step_s": round(world.machine.step_s, 4), "slots": world.machine.slots,
+            "usual_rate": round(world.at(world.share).rate, 3), "before_s": round(world.before_s),
+            "fault_s": round(world.fault_s), "prompt": world.usual.prompt, "output": world.usual.output,
+            "scrape_s": one.scraper.every_s, "vllm": ".".join(map(str, one.scraper.version)),
+            "without": list(one.scraper.without), "gpu": one.scraper.gpu,
+        },
+    }  # fmt: skip
+    if truth is not None and world.expect_share:
+        about["expect"] = {"generation_tokens_per_second": round(world.expect_share, 3)}
+    return about

@@ -1,0 +1,163 @@
+"""Drawn servers: the fast engine is the slow one, gauges freeze with a hung engine, what nobody felt is no fault."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from bench.faults.drawn import history
+from bench.faults.drawn.controls import CONTROLS
+from bench.faults.drawn.engine import Call, Engine
+from bench.faults.drawn.faults import FAULTS, Drawn, Truth
+from bench.faults.drawn.played import Felt, Played, Scraper, felt, suffered
+from bench.faults.drawn.world import Dice, World, request
+from bench.faults.simulate import Machine, Stream
+from responder.capture import STEPS
+from responder.config import Config
+from responder.content import load
+
+SMALL = Machine(0.05, 0.001, 0.0001, 0.0, slots=8, kv_tokens=20_000, budget=512)
+USUAL = Stream(1.0, 100, 30, 0.5, 0.2)
+
+
+def world(**changes: object) -> World:
+    """A small server at two calls a second for half a minute before and during the fault."""
+    return World(SMALL, USUAL, 0.1, Dice(3), 30.0, 30.0, **changes)  # type: ignore[arg-type]
+
+
+def played(here: World, scraper: Scraper | None = None) -> tuple[Played, list[tuple[str, str, float, float]]]:
+    run = Played(here, scraper or Scraper(5.0, (0, 32)), 10.0, 1000.0)
+    return run, list(run.rows())
+
+
+def finished(*, fast: bool) -> tuple[float, dict[str, float]]:
+    dice, now = random.Random(1), 0.0
+    engine = Engine(Machine(0.05, 0.001, 0.0001, 0.00001, slots=8, kv_tokens=1500, budget=512))
+    for _ in range(12):
+        engine.waiting.append(request(USUAL, 0.0, SMALL, dice))
+    while engine.running or engine.waiting:
+        then = engine.decode(now, now + 0.3, 1.0, 0.0) if fast else now
+        now = then if then > now else engine.step(now, 1.0)
+    return now, {name: value for name, value in engine.counters.items() if value}
+
+
+def test_many_steps_at_a_time_are_the_same_steps() -> None:
+    """Every counter and bucket, preemptions included."""
+    (slow_end, slow), (fast_end, fast) = finished(fast=False), finished(fast=True)
+    assert fast_end == pytest.approx(slow_end)
+    assert fast == pytest.approx(slow)
+    assert slow["success"] == 12
+
+
+def test_gauges_of_a_hung_engine_are_those_of_its_last_step() -> None:
+    """Whoever comes meanwhile is seen in open files only."""
+    here = world()
+    here.frozen = here.inside
+    run, rows = played(here)
+    waiting = {at: value for name, _, at, value in rows if name == "vllm:num_requests_waiting" and 0 < at < 30}
+    files = {at: value for name, _, at, value in rows if name == "process_open_fds"}
+    assert len(set(waiting.values())) == 1
+    assert files[max(waiting)] > files[min(waiting)]
+    then = felt(run.calls, 0, 20)
+    assert then is not None
+    assert then.unanswered > 0.9
+
+
+def test_a_dead_server_refuses_and_counts_from_zero_when_it_is_back() -> None:
+    """Scrapes fail meanwhile, its process is younger afterwards."""
+    here = world(back=(20.0,))
+    here.dead = lambda t: 0 <= t < 20
+    _, rows = played(here)
+    up = {at: value for name, _, at, value in rows if name == "up"}
+    assert {value for at, value in up.items() if 0 <= at < 20} == {0.0}
+    assert {value for at, value in up.items() if at < 0 or at > 21} == {1.0}
+    starts = [value for name, _, _, value in rows if name == "process_start_time_seconds"]
+    assert starts[-1] == pytest.approx(1020.0, abs=1)
+    counts = [value for name, _, _, value in rows if name == "vllm:generation_tokens_total"]
+    assert any(later < earlier for earlier, later in zip(counts, counts[1:], strict=False))
+
+
+def test_an_old_version_has_other_names() -> None:
+    """And what a site drops is not there."""
+    _, rows = played(world(), Scraper(5.0, (0, 9), ("process_",), gpu=True))
+    names = {name for name, *_ in rows}
+    assert {"vllm:gpu_cache_usage_perc", "vllm:gpu_prefix_cache_hits_total", "DCGM_FI_DEV_GPU_UTIL"} <= names
+    assert "vllm:time_per_output_token_seconds_bucket" in names
+    assert not any(name.startswith(("process_", "vllm:inter_token", "vllm:prompt_tokens_by_source")) for name in names)
+
+
+def test_a_call_knows_how_long_its_client_waited() -> None:
+    """A stop of three seconds is the worst wait of those who were being answered."""
+    here = world()
+    here.frozen = lambda t: 5 <= t < 8
+    run, _ = played(here)
+    then = felt(run.calls, 0, 10)
+    assert then is not None
+    assert 2.9 < max(call.worst for call in run.calls) < 3.5
+    assert then.gap_share > 0
+
+
+@pytest.mark.parametrize(("ttft", "way"), [(0.2, ""), (0.9, "ttft_p50"), (math.inf, "ttft_p50")])
+def test_three_times_the_usual_is_felt_where_people_notice(ttft: float, way: str) -> None:
+    """Against the usual, and not below half a second."""
+    usual = Felt(50, 0.05, 0.08, 0.02, 0.0, 0.0, 0.0, 100.0, 0.04)
+    assert suffered(usual, Felt(50, ttft, 0.9, 0.02, 0.0, 0.0, 0.0, 100.0, 0.04)) == way
+
+
+def test_what_nobody_felt_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is named; a control that was felt, too."""
+
+    def unfelt(dice: Dice) -> Drawn:
+        return World(SMALL, USUAL, 0.1, dice, 30.0, 30.0), Truth("slow_accelerator", "slow_decode")
+
+    def stopped(dice: Dice) -> World:
+        here = World(SMALL, USUAL, 0.1, dice, 30.0, 30.0)
+        here.frozen = here.inside
+        return here
+
+    monkeypatch.setattr(history, "FAULTS", (unfelt,))
+    monkeypatch.setattr(history, "CONTROLS", (stopped,))
+    for count in ("FAULTS_A_SEED", "CONTROLS_A_SEED"):
+        monkeypatch.setattr(history, count, 1)
+    rejected: list[str] = []
+    assert list(history.drawn(1, rejected)) == []
+    assert len(rejected) == 2 * history.TRIES
+    assert "not felt" in rejected[0]
+
+
+def test_a_seed_is_one_history_with_its_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes each time; even seeds are for the score only."""
+    monkeypatch.setattr(history, "FAULTS", (next(f for f in FAULTS if f.__name__ == "killed"),))
+    monkeypatch.setattr(history, "CONTROLS", (next(c for c in CONTROLS if c.__name__ == "steady"),))
+    for count in ("FAULTS_A_SEED", "CONTROLS_A_SEED"):
+        monkeypatch.setattr(history, count, 1)
+    monkeypatch.setattr("bench.faults.drawn.world.MOST_CALLS", 300)
+    first, again = (history.write(4, tmp_path / name) for name in ("a.om.gz", "b.om.gz"))
+    assert first == again
+    assert gzip.decompress((tmp_path / "a.om.gz").read_bytes()) == gzip.decompress((tmp_path / "b.om.gz").read_bytes())
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["part"] == "score"
+    fault, control = told["targets"]["s4_killed:8000"], told["targets"]["s4_steady_ok:8000"]
+    assert fault["incidents"][0]["cause"] == "engine_crash"
+    assert control["incidents"] == []
+    assert fault["to"] < control["from"]
+
+
+def test_every_truth_is_a_known_cause() -> None:
+    """A misspelt one would be a miss for ever."""
+    known = {cause.id for cause in load(Config(), STEPS).causes} | {"unknown"}
+    truths = [build(Dice(5))[1] for build in FAULTS]
+    assert {cause for truth in truths for cause in (truth.cause, *truth.causes)} <= known
+    assert len({build.__name__ for build in (*FAULTS, *CONTROLS)}) == len(FAULTS) + len(CONTROLS)
+
+
+def test_calls_are_no_longer_than_the_cache() -> None:
+    """A call that never fits would stop everything behind it."""
+    dice = random.Random(2)
+    calls = [request(Stream(1.0, 90_000, 90_000, 0.0, 1.0), 0.0, SMALL, dice) for _ in range(50)]
+    assert all(isinstance(call, Call) and call.prompt + call.output <= SMALL.kv_tokens * 0.6 for call in calls)
