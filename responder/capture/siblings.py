@@ -110,6 +110,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("affected_share", sum(told) / len(told) if told else None)
     for name, signal in (("waiting_ratio", "waiting"), ("running_ratio", "running")):
         yield fact(name, _ratio(ours, others, signal))
+    yield fact("others_running_ratio", _others_now_and_before(others, "running"))
     waiting = [value for server in others if (value := _recent(server, "waiting")) is not None]
     yield fact("idle", sum(value == 0 for value in waiting) if waiting else None)
 
@@ -138,6 +139,14 @@ def _ratio(ours: Mapping[str, Any], others: Sequence[Mapping[str, Any]], signal:
     return mine / max(median(theirs), 1.0)
 
 
+def _others_now_and_before(others: Sequence[Mapping[str, Any]], signal: str) -> float | None:
+    """What all others have now against what they had before the onset; None where they had next to nothing."""
+    pairs = [(server.get(signal) or {}) for server in others]
+    told = [(pair["usual"], pair["recent"]) for pair in pairs if None not in (pair.get("usual"), pair.get("recent"))]
+    before = sum(usual for usual, _ in told)
+    return sum(recent for _, recent in told) / before if before >= 1 else None
+
+
 STEP = Step(
     name="siblings",
     rung=0,
@@ -150,6 +159,7 @@ STEP = Step(
         FactSpec("siblings.affected_share", "", "share of them that is down or has an unusual queue too"),
         FactSpec("siblings.waiting_ratio", "", "our queue against the median of theirs"),
         FactSpec("siblings.running_ratio", "", "our running requests against the median of theirs"),
+        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against before the onset"),
         FactSpec("siblings.idle", "", "how many of them have no queue"),
         FactSpec("siblings.engine_imbalance", "", "busiest engine of this server against its median engine"),
     ),

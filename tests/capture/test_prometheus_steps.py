@@ -195,7 +195,19 @@ async def test_only_we_have_a_queue() -> None:
     })  # fmt: skip
     assert found == {
         "count": 2, "healthy": 2, "affected_share": 0.0, "waiting_ratio": 300.0, "running_ratio": 8.0, "idle": 2,
+        "others_running_ratio": 1.0,
     }  # fmt: skip
+
+
+async def test_what_came_here_was_taken_from_the_others() -> None:
+    """All others together, against themselves before the onset; who ran next to nothing before says nothing."""
+    _, found = await compare({
+        "up": [(A, 1, 1), (B, 1, 1), (C, 1, 1)],
+        "vllm:num_requests_running": [(A, 8, 22), (B, 8, 1), (C, 8, 1)],
+    })  # fmt: skip
+    assert found["others_running_ratio"] == 0.125
+    _, found = await compare({"up": [(A, 1, 1), (B, 1, 1)], "vllm:num_requests_running": [(A, 8, 22), (B, 0, 4)]})
+    assert found["others_running_ratio"] is None
 
 
 async def test_all_have_the_same_trouble() -> None:
