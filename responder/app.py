@@ -52,6 +52,7 @@ from responder.watch import Watch
 from responder.web.access import ways_in
 from responder.web.server import Surface, build
 from responder.where import close as close_runners
+from responder.words import language
 
 log = structlog.get_logger()
 DEFAULT_SCRAPE_S = 2.0
@@ -84,7 +85,7 @@ class App:
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
         self.desk: Desk | None = None
-        self.overview = Overview(self._about)
+        self.overview = Overview(self._about, language(loaded.config.language))
         self.stopped = asyncio.Event()
         self._closers: list[Callable[[], Awaitable[Any]]] = []
         self._lag: asyncio.Task[None] | None = None

@@ -17,12 +17,12 @@ from responder.model import Button, Incident, Inventory, Opinion, Silence, Targe
 from responder.offers import instead
 from responder.pressed import Pressed
 from responder.probe import Probe
-from responder.report_words import named
+from responder.report_words import authored, named, phrase
 from responder.safety import Safety
 from responder.watch import Watch
 from responder.web.desk import Starting, Word
 from responder.web.rawfiles import listing
-from responder.words import ENGLISH, Language
+from responder.words import ENGLISH, Language, say, speaking
 
 MAX_SILENCE_S = 90 * 86400.0
 DOCTOR_TIMEOUT_S = 120.0
@@ -35,8 +35,8 @@ LABEL = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
 class Overview:
     """The daemon's side of the user interface. `about` says of the daemon what only it knows."""
 
-    def __init__(self, about: Callable[[], Mapping[str, Any]]) -> None:
-        self.about = about
+    def __init__(self, about: Callable[[], Mapping[str, Any]], at_first: Language = ENGLISH) -> None:
+        self.about, self.at_first = about, at_first
         self._parts: tuple[Kit, Watch, Safety, Pressed] | None = None
         self.probes: Mapping[str, Probe] = {}
         self._examined: dict[str, dict[str, Any]] = {}
@@ -47,8 +47,8 @@ class Overview:
         self._parts, self.probes = (kit, watch, safety, pressed), probes
 
     def spoken(self) -> Language:
-        """The language of the reports; English while there is nothing to show."""
-        return self._parts[0].languages[0] if self._parts else ENGLISH
+        """The language of the reports, and so of the pages; `at_first` while there is nothing to show."""
+        return self._parts[0].languages[0] if self._parts else self.at_first
 
     def _all(self) -> tuple[Kit, Watch, Safety, Pressed]:
         if self._parts is None:
@@ -84,12 +84,15 @@ class Overview:
             search=wanted.get("q", "")[:200], offset=_number(wanted.get("offset")),
             limit=_number(wanted.get("limit")) or 50,
         )  # fmt: skip
-        rows = [_row(incident, stage, revision) for incident, stage, revision in page.rows]
+        with speaking(self.spoken()):
+            rows = [_row(incident, stage, revision) for incident, stage, revision in page.rows]
         classes = sorted({book.incident_class for book in self.kit.content.playbooks})
         waiting = len(await asyncio.to_thread(self.safety.approvals.pending))
+        with speaking(self.spoken()):
+            troubles = {name: named("class", name) for name in classes}
         return {
             "rows": rows, "total": page.total, "open": page.open, "classes": classes, "waiting": waiting,
-            "troubles": {name: named("class", name) for name in classes},
+            "troubles": troubles,
         }  # fmt: skip
 
     async def incident(self, name: str) -> dict[str, Any]:
@@ -103,16 +106,18 @@ class Overview:
         report, files = await asyncio.to_thread(self._folder, name)
         waiting = [item for item in await self.approvals() if item["incident"] == name]
         said = next((o for o in await self.kit.store.opinions() if o.incident == name), None)
-        return {
-            "incident": {
-                **_row(incident, stage, revision),
-                "symptoms": [s.model_dump(mode="json", include=SYMPTOM) for s in incident.symptoms],
-                "timeline": [e.model_dump(mode="json") for e in sorted(incident.timeline, key=lambda e: e.at)],
-            },
-            "report": report, "steps": [_step(state, entry) for _, state, entry in steps], "files": files,
-            "approvals": waiting, "opinion": said.model_dump(mode="json") if said else None,
-            "instead": [] if said else self._instead(incident.incident_class, report),
-        }  # fmt: skip
+        with speaking(self.spoken()):
+            return {
+                "incident": {
+                    **_row(incident, stage, revision),
+                    "symptoms": [s.model_dump(mode="json", include=SYMPTOM) for s in incident.symptoms],
+                    "timeline": [{**e.model_dump(mode="json"), "says": phrase(e.says)}
+                                 for e in sorted(incident.timeline, key=lambda e: e.at)],
+                },
+                "report": report, "steps": [_step(state, entry) for _, state, entry in steps], "files": files,
+                "approvals": waiting, "opinion": said.model_dump(mode="json") if said else None,
+                "instead": [] if said else self._instead(incident.incident_class, report),
+            }  # fmt: skip
 
     def _folder(self, name: str) -> tuple[dict[str, Any], list[dict[str, object]]]:
         try:
@@ -120,17 +125,21 @@ class Overview:
         except (OSError, ValueError):
             report = {}
         kept = ("title", "says", "hypotheses", "captures", "revision", "generated_at", "owed", "notes", "playbooks")
-        return {key: report[key] for key in kept if key in report}, listing(self.kit.data_dir, name)
+        with speaking(self.spoken()):
+            ran = [{**row, "reason": phrase(row.get("reason") or "")} for row in report.get("captures", ())]
+        told = {key: report[key] for key in kept if key in report} | ({"captures": ran} if ran else {})
+        return told, listing(self.kit.data_dir, name)
 
     def _instead(self, incident_class: str, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """What the cause may have been, if the report is wrong."""
         named = [row["cause"] for row in report.get("hypotheses", ())]
         found = instead(self.kit, incident_class, named, MOST_INSTEAD) if named else []
-        return [{"id": cause.id, "title": cause.title} for cause in found]
+        return [{"id": cause.id, "title": authored(cause.title)} for cause in found]
 
     async def acknowledge(self, incident: str, who: str) -> str:
         """Take an incident. ValueError in words."""
-        return await self.pressed.acknowledge(incident, who)
+        with speaking(self.spoken()):
+            return await self.pressed.acknowledge(incident, who)
 
     async def judge(self, incident: str, word: Word, who: str) -> str:
         """An engineer's word about the cause the report names first. ValueError in words."""
@@ -141,7 +150,8 @@ class Overview:
             raise ValueError("a cause that was right was no other one")
         button = Button(action="right" if word.right else "wrong", incident=incident, cause=word.cause,
                         truth=word.truth)  # fmt: skip
-        return await self.pressed.do(button, who, word.note)
+        with speaking(self.spoken()):
+            return await self.pressed.do(button, who, word.note)
 
     # ----------------------------------------------------------------------------------------------- approvals
 
@@ -163,7 +173,8 @@ class Overview:
         button = Button(
             action="approve" if approve else "deny", incident=incident, target=asked.target, step=step, rung=asked.rung
         )  # fmt: skip
-        return {"says": await self.pressed.do(button, who)}
+        with speaking(self.spoken()):
+            return {"says": await self.pressed.do(button, who)}
 
     # ------------------------------------------------------------------------------------------------ silences
 
@@ -231,7 +242,8 @@ class Overview:
     async def targets(self) -> list[dict[str, Any]]:
         """Every server: how it is, and what keeps us from capturing there."""
         ill = {i.target: i.id for i in self.watch.incidents.values() if i.state == "open"}
-        return [self._target(target, ill.get(name, "")) for name, target in sorted(self.kit.targets.items())]
+        with speaking(self.spoken()):
+            return [self._target(target, ill.get(name, "")) for name, target in sorted(self.kit.targets.items())]
 
     def _target(self, target: Target, incident: str) -> dict[str, Any]:
         probe, known = self.probes.get(target.name), self.kit.inventories.get(target.name)
@@ -243,7 +255,7 @@ class Overview:
             "incident": incident, "labels": target.labels, "max_rung": policy, "node": target.node,
             "reachable": seen.reachable if seen else None, "health": seen.health_status if seen else None,
             "responsive": responsive, "scraped": target.name in self.watch.known,
-            **_whereabouts(known), "doctor": self._examined.get(target.name),
+            **_whereabouts(known), "doctor": _in_words(self._examined.get(target.name)),
             "examining": target.name in self._examining,
         }  # fmt: skip
 
@@ -272,7 +284,8 @@ class Overview:
         finally:
             self._examining.discard(name)
         self._examined[name] = {"at": kit.clock(), "checks": [vars(check) for check in checks]}
-        return self._examined[name]
+        with speaking(self.spoken()):
+            return _in_words(self._examined[name]) or {}
 
     # ------------------------------------------------------------------------- playbooks, deliveries, the daemon
 
@@ -285,34 +298,40 @@ class Overview:
         for book in self.kit.content.playbooks:
             runs, newest = past.get(book.incident_class, (0, ()))
             told = [word.right for word in words if book.id in word.playbooks]
-            out.append({
-                "precision": {"right": sum(told), "wrong": len(told) - sum(told)} if told else None,
-                "id": book.id, "class": book.incident_class, "title": book.title, "file": Path(book.file).name,
-                "runs": runs, "newest": [_run(incident, words) for incident in newest], "alerts": list(book.alerts),
-                "steps": [{"step": call.step, "rung": call.rung} for call in book.ladder],
-                "causes": [{"id": c, "title": causes[c].title} for c in book.causes if c in causes],
-            })  # fmt: skip
+            with speaking(self.spoken()):
+                out.append({
+                    "precision": {"right": sum(told), "wrong": len(told) - sum(told)} if told else None,
+                    "id": book.id, "class": book.incident_class, "title": authored(book.title),
+                    "file": Path(book.file).name, "runs": runs, "alerts": list(book.alerts),
+                    "newest": [_run(incident, words) for incident in newest],
+                    "steps": [{"step": call.step, "rung": call.rung} for call in book.ladder],
+                    "causes": [{"id": c, "title": authored(causes[c].title)} for c in book.causes if c in causes],
+                })  # fmt: skip
         return out
 
     async def deliveries(self) -> dict[str, Any]:
         """Messages, undelivered first, and ends we owe servers."""
         store = self.kit.store
         counts = await store.delivery_counts()
-        return {
-            "counts": [{"receiver": r, "state": s, "count": n} for (r, s), n in sorted(counts.items())],
-            "rows": [item.model_dump(mode="json") for item in await store.latest_deliveries()],
-            "obligations": [item.model_dump(mode="json") for item in await store.obligations(only_open=False)][-200:],
-        }
+        rows, owed = await store.latest_deliveries(), (await store.obligations(only_open=False))[-200:]
+        with speaking(self.spoken()):
+            return {
+                "counts": [{"receiver": r, "state": s, "count": n} for (r, s), n in sorted(counts.items())],
+                "rows": [{**item.model_dump(mode="json"), "error": phrase(item.error)} for item in rows],
+                "obligations": [{**item.model_dump(mode="json"), "note": phrase(item.note)} for item in owed],
+            }
 
     async def system(self) -> dict[str, Any]:
         """How the daemon itself is."""
-        content, now = self.kit.content, self.kit.clock()
+        content, now, about = self.kit.content, self.kit.clock(), dict(self.about())
+        with speaking(self.spoken()):
+            about["missing"] = phrase(about["missing"])
         return {
             "version": __version__, "now": now, "open_incidents": self.watch.open_count,
             "alerts": len(content.rules), "playbooks": len(content.playbooks), "causes": len(content.causes),
             "steps": len(self.kit.steps), "scrape_interval_s": self.kit.scrape_interval_s,
             "data_dir": str(self.kit.data_dir), "max_rung": self.kit.max_rung,
-            "without_metrics": sorted(set(self.kit.targets) - set(self.watch.known)), **self.about(),
+            "without_metrics": sorted(set(self.kit.targets) - set(self.watch.known)), **about,
         }  # fmt: skip
 
 
@@ -325,7 +344,8 @@ def _row(incident: Incident, stage: str, revision: int) -> dict[str, Any]:
         "id": incident.id, "state": incident.state, "class": incident.incident_class, "target": incident.target,
         "trouble": named("class", incident.incident_class),
         "severity": incident.severity.value, "onset_at": incident.onset_at, "opened_at": incident.opened_at,
-        "resolved_at": incident.resolved_at, "stage": stage, "revision": revision, "cause": told[-1] if told else "",
+        "resolved_at": incident.resolved_at, "stage": stage, "revision": revision,
+        "cause": phrase(told[-1]) if told else "",
         "alerts": list(dict.fromkeys(s.alert for s in incident.symptoms)),
         "acknowledged": incident.acknowledged.model_dump(mode="json") if incident.acknowledged else None,
     }  # fmt: skip
@@ -337,23 +357,30 @@ def _run(incident: Incident, words: Sequence[Opinion]) -> dict[str, Any]:
     told = [entry.says for entry in incident.timeline if entry.kind == "cause"]
     return {
         "id": incident.id, "target": incident.target, "state": incident.state, "opened_at": incident.opened_at,
-        "cause": told[-1] if told else "", "right": word.right if word else None,
+        "cause": phrase(told[-1]) if told else "", "right": word.right if word else None,
     }  # fmt: skip
 
 
 def _step(state: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     item = entry["evidence"]
     kept = ("id", "step", "rung", "outcome", "reason", "started_at", "seconds", "pause_seconds", "bytes")
-    return {**{key: item.get(key) for key in kept}, "running": state == "started"}
+    reason = phrase(item.get("reason") or "")
+    return {**{key: item.get(key) for key in kept}, "reason": reason, "running": state == "started"}
+
+
+def _in_words(examined: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What doctor found, its reasons in the language spoken."""
+    if examined is None:
+        return None
+    return {**examined, "checks": [{**check, "why": phrase(check["why"])} for check in examined["checks"]]}
 
 
 def _whereabouts(known: Inventory | None) -> dict[str, Any]:
     if known is None:
-        return {"reach": "nothing is known of its processes yet", "processes": 0, "log_file": None, "why_not": ""}
-    return {
-        "reach": "this host" if known.local else known.via or "not reachable for commands",
-        "processes": len(known.processes), "log_file": known.log_file, "why_not": known.why_not,
-    }  # fmt: skip
+        return {"reach": say("ui.reach.nothing"), "processes": 0, "log_file": None, "why_not": ""}
+    reach = say("ui.reach.here") if known.local else known.via or say("ui.reach.not")
+    return {"reach": reach, "processes": len(known.processes), "log_file": known.log_file,
+            "why_not": phrase(known.why_not)}  # fmt: skip
 
 
 def _number(text: str | None) -> int:

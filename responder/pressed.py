@@ -16,10 +16,10 @@ from responder.case import Kit
 from responder.folder import write_atomic
 from responder.model import Acknowledged, Button, Incident, Silence, TimelineEntry
 from responder.notify.slack_clicks import NOT_OPERATOR
-from responder.report_words import duration
+from responder.report_words import duration, phrase
 from responder.respond import Responder
 from responder.safety import Safety
-from responder.words import Language, say, speaking
+from responder.words import ENGLISH, Language, say, speaking
 
 log = structlog.get_logger()
 Judge = Callable[[str, str, bool, str, str, str], Awaitable[str]]
@@ -67,7 +67,7 @@ class Pressed:
             raise Refused(say("press.no_verdicts"))
         why_not = await self.judge(button.incident, button.cause, button.action == "right", who, button.truth, note)
         if why_not:
-            raise Refused(say("press.refused", why=why_not))
+            raise Refused(say("press.refused", why=phrase(why_not)))
         verdict = f"{who} says the cause {button.cause} is {button.action}"
         verdict += f", it was {button.truth}" if button.truth else ""
         self.responder.tell(button.incident, self._entry(verdict))
@@ -98,7 +98,9 @@ class Pressed:
         )  # fmt: skip
         path: Path = self.kit.data_dir / "silences" / f"{silence.id}.json"
         await asyncio.to_thread(write_atomic, path, silence.model_dump_json().encode())
-        self.responder.tell(button.incident, self._entry(f"silenced for {duration(button.seconds)} by {who}"))
+        with speaking(ENGLISH):  # a timeline is kept in English, and told in whatever language it is read in
+            length = duration(button.seconds)
+        self.responder.tell(button.incident, self._entry(f"silenced for {length} by {who}"))
         until = f"{datetime.fromtimestamp(silence.ends_at, UTC):%H:%M:%S}"
         return say("press.silenced", target=button.target, until=until)
 
@@ -110,7 +112,7 @@ class Pressed:
         try:
             await self.safety.decide(button.incident, button.step, approve, who)
         except ApprovalRefused as refused:
-            raise Refused(say("press.refused", why=str(refused))) from None
+            raise Refused(say("press.refused", why=phrase(refused))) from None
         return say(f"press.{button.action}", step=button.step)
 
     async def _open(self, incident: str) -> Incident:

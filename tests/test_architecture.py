@@ -27,6 +27,7 @@ CORE = {
     "config_places", "overrides", "units", "authoring", "authoring.testfile", "authoring.series", "authoring.judge",
     "authoring.climb", "authoring.testnames", "authoring.scaffold",
     "routes", "routing", "words", "words.en", "words.zh", "fact_words", "fact_words.en", "fact_words.zh",
+    "page_words", "page_words.en", "page_words.zh",
     "scenes", "manifest",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",

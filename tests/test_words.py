@@ -56,7 +56,7 @@ def test_every_signal_a_report_may_show_has_a_name() -> None:
 def test_what_causes_say_is_translated(code: str) -> None:
     """Every title, and nearly every sentence."""
     texts = tongue(code).texts
-    assert {cause.title for cause in content().causes} - set(texts) == set()
+    assert {one.title for one in (*content().causes, *content().playbooks)} - set(texts) == set()
     missing = sentences() - set(texts)
     assert len(missing) <= (1 - ENOUGH) * len(sentences()), sorted(missing)
 

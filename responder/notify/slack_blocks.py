@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from responder.model import Button
-from responder.report_words import clean, duration, named, percent
+from responder.report_words import clean, duration, named, percent, phrase
 from responder.words import Language, language, say, speaking
 
 MOST_BLOCKS = 50
@@ -156,7 +156,7 @@ def _details(report: Mapping[str, Any]) -> list[Block]:
         blocks.append(section([f"*{say('h.timeline')}*", *moments], 1800))
     captured = [
         f"{escape(c['step'])}: {escape(named('outcome', c['status']))}"
-        + (f" ({escape(c['reason'])})" if c["reason"] else "")
+        + (say("aside", words=escape(phrase(c["reason"]))) if c["reason"] else "")
         for c in report["captures"]
     ]
     if captured:

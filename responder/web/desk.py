@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from responder.web.access import COOKIE, PERSON, SESSION_S, Access
-from responder.words import Language
+from responder.words import Language, speaking, told
 
 MAX_WORDS = 300
 MAX_NOTE = 1000
@@ -35,7 +35,7 @@ class Overview(Protocol):
     """What the pages need of the daemon; LookupError and ValueError come in words for the person."""
 
     def spoken(self) -> Language:
-        """The language of the reports."""
+        """The language of the reports, and so of the pages; what the following say of themselves is in it."""
 
     async def incidents(self, wanted: Mapping[str, str]) -> dict[str, Any]:
         """A page of incidents."""
@@ -112,9 +112,9 @@ class Desk:
             "targets/{name}/doctor": lambda request: show.doctor(request.match_info["name"]),
         }
         for path, ask in gets.items():
-            app.router.add_get(f"/api/v1/ui/{path}", _answering(ask))
+            app.router.add_get(f"/api/v1/ui/{path}", self._answering(ask))
         for path, ask in posts.items():
-            app.router.add_post(f"/api/v1/ui/{path}", _answering(ask))
+            app.router.add_post(f"/api/v1/ui/{path}", self._answering(ask))
         app.router.add_get("/api/v1/ui/session", self.session)
         app.router.add_post("/api/v1/ui/session", self.sign_in)
         app.router.add_delete("/api/v1/ui/session", self.sign_out)
@@ -134,7 +134,7 @@ class Desk:
         token = (await body_of(request)).get("token")
         session = self.access.sign_in(token) if isinstance(token, str) else None
         if session is None:
-            raise web.HTTPUnauthorized(text="this is not the token\n")
+            raise web.HTTPUnauthorized(text=self._said("this is not the token"))
         key, person = session
         answer = web.json_response({"signed_in": True, "role": person.role, "csrf": person.csrf})
         secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
@@ -146,6 +146,28 @@ class Desk:
         self.access.sign_out(request)
         answer = web.json_response({"signed_in": False})
         answer.del_cookie(COOKIE)
+        return answer
+
+    def _said(self, words: object) -> str:
+        """What a person is told of a refusal, as a line in the language of the pages."""
+        with speaking(self.overview.spoken()):
+            return f"{told(str(words))}\n"
+
+    def _answering(self, ask: Ask) -> Ask:
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                body = json.dumps(await ask(request)).encode()
+            except Starting as error:
+                raise web.HTTPServiceUnavailable(text=self._said(error), headers={"Retry-After": "2"}) from None
+            except LookupError as error:
+                raise web.HTTPNotFound(text=self._said(error.args[0] if error.args else "not here")) from None
+            except ValueError as error:
+                raise web.HTTPConflict(text=self._said(error)) from None
+            tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            if request.headers.get("If-None-Match") == tag:
+                return web.Response(status=304, headers={"ETag": tag})
+            return web.Response(body=body, content_type="application/json", headers={"ETag": tag})
+
         return answer
 
     async def _acknowledge(self, request: web.Request) -> Any:
@@ -178,24 +200,6 @@ class Desk:
 
     async def _expire_silence(self, request: web.Request) -> Any:
         return await self.overview.expire_silence(request.match_info["id"], await _who(request))
-
-
-def _answering(ask: Ask) -> Ask:
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            body = json.dumps(await ask(request)).encode()
-        except Starting as error:
-            raise web.HTTPServiceUnavailable(text=f"{error}\n", headers={"Retry-After": "2"}) from None
-        except LookupError as error:
-            raise web.HTTPNotFound(text=f"{error.args[0] if error.args else 'not here'}\n") from None
-        except ValueError as error:
-            raise web.HTTPConflict(text=f"{error}\n") from None
-        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        if request.headers.get("If-None-Match") == tag:
-            return web.Response(status=304, headers={"ETag": tag})
-        return web.Response(body=body, content_type="application/json", headers={"ETag": tag})
-
-    return answer
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:

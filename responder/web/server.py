@@ -19,7 +19,7 @@ from responder.web import plain, rawfiles
 from responder.web.access import Access, Proxy, guard
 from responder.web.desk import Desk, Overview, body_of
 from responder.web.shell import Shell
-from responder.words import ENGLISH
+from responder.words import ENGLISH, Language
 
 log = structlog.get_logger()
 MAX_ALERTS_BODY = 4 << 20
@@ -91,7 +91,7 @@ def build(surface: Surface) -> web.Application:
     app.router.add_post("/api/v1/incidents/{id}/acknowledge", pages.acknowledge)
     app.router.add_post("/slack/actions", pages.slack)
     app.router.add_post("/api/v1/incidents/{id}/verdict", pages.judge)
-    Shell().add_to(app)
+    Shell(lambda: _spoken(surface)).add_to(app)
     if surface.overview is not None:
         Desk(surface.overview, access).add_to(app)
     app.router.add_get("/incidents", pages.incidents)
@@ -106,6 +106,10 @@ async def _headers(_: web.Request, response: web.StreamResponse) -> None:
     """On every answer, refusals and streams as well."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+
+
+def _spoken(surface: Surface) -> Language:
+    return surface.overview.spoken() if surface.overview else ENGLISH
 
 
 class Pages:
@@ -241,8 +245,7 @@ class Pages:
 
     async def incidents(self, _: web.Request) -> web.Response:
         """All of them as a page without scripts, each with its report."""
-        language = self.surface.overview.spoken() if self.surface.overview else ENGLISH
-        body = await asyncio.to_thread(plain.page, await self.surface.incidents(), language)
+        body = await asyncio.to_thread(plain.page, await self.surface.incidents(), _spoken(self.surface))
         return web.Response(text=body, content_type="text/html")
 
     async def incident(self, request: web.Request) -> web.StreamResponse:

@@ -1,6 +1,7 @@
 """What does the report say in English? The source language: every other file has the same keys."""
 
 from responder.fact_words.en import FACTS
+from responder.page_words.en import PAGE
 
 WORDS: dict[str, str] = {
     # classes, statuses, outcomes
@@ -328,6 +329,7 @@ WORDS: dict[str, str] = {
     "test.title": "This is only a TEST. Nothing is broken.",
     "test.says": "Somebody ran `responder notify test {name}`. If you can read this, incidents will reach you here.",
     "test.nothing": "Nothing: this is only a test.",
+    **PAGE,
 }
 SIGNALS: dict[str, str] = {
     "up": "Target reachable by Prometheus",

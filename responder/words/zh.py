@@ -1,6 +1,8 @@
 """中文：报告说什么？Chinese: the same keys as `en.py`; what the daemon says in sentences stands in `PHRASES`."""
 
 from responder.fact_words.zh import FACTS
+from responder.page_words.zh import PAGE
+from responder.page_words.zh import PHRASES as ON_PAGES
 
 HTML = "zh-CN"
 WORDS: dict[str, str] = {
@@ -322,6 +324,7 @@ WORDS: dict[str, str] = {
     "test.title": "这只是一条测试消息，没有任何故障。",
     "test.says": "有人运行了 `responder notify test {name}`。如果你能看到这条消息，事件通知就会送到这里。",
     "test.nothing": "无：这只是一条测试消息。",
+    **PAGE,
 }
 SIGNALS: dict[str, str] = {
     "up": "Prometheus 能否抓取",
@@ -681,5 +684,6 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"`(\S+)` does not explain (.+); `(\S+)` would, so there may be two faults",
      "`{0}` 不能解释 {1}；`{2}` 可以，所以可能有两个故障"),
     (r"`(\S+)` does not explain (.+)", "`{0}` 不能解释 {1}"),
+    *ON_PAGES,
 )  # fmt: skip
 """English sentence as a regular expression -> the sentence with its parts; parts are looked up, too."""

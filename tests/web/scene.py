@@ -15,9 +15,10 @@ from aiohttp.test_utils import TestServer
 
 from responder.approvals import Approvals
 from responder.capture import STEPS
+from responder.content import tongue
 from responder.folder import folder_of
 from responder.ledger import Ledger
-from responder.model import Approval, Delivery, Incident, Inventory, Obligation, Target, TimelineEntry
+from responder.model import Approval, Delivery, Incident, Inventory, Obligation, Report, Target, TimelineEntry
 from responder.overview import Overview
 from responder.pressed import Pressed
 from responder.report import to_html, to_json, to_markdown
@@ -57,11 +58,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, **surface: Any) -> AsyncIterator[Scene]:
-    """Served on loopback."""
+async def scene(
+    folder: Path, *, code: str = "en", report: Report | None = None, **surface: Any
+) -> AsyncIterator[Scene]:
+    """Served on loopback, as a daemon with `language: code`; `report`: that of the incident that is there."""
     async with aiohttp.ClientSession() as http:
         parts = kit(folder, http, Listener())
         parts.steps, parts.content, parts.clock = STEPS, content(), time.time
+        parts.languages = (tongue(code),)
         parts.targets = {
             name: Target(name=name, url=f"http://{name}", match={"instance": name}, labels={"team": "chat"})
             for name in (TARGET, "embed-7b:8000")
@@ -88,7 +92,7 @@ async def scene(folder: Path, **surface: Any) -> AsyncIterator[Scene]:
         server = TestServer(app)
         await server.start_server()
         made = Scene(str(server.make_url("")).rstrip("/"), overview, parts, watch, approvals)
-        await _fill(made, folder)
+        await _fill(made, folder, report or sample())
         try:
             yield made
         finally:
@@ -96,14 +100,13 @@ async def scene(folder: Path, **surface: Any) -> AsyncIterator[Scene]:
             parts.store.close()
 
 
-async def _fill(made: Scene, folder: Path) -> None:
-    report = sample()
+async def _fill(made: Scene, folder: Path, report: Report) -> None:
     known = report.incident.model_copy(update={"id": SAMPLE})
     report = report.model_copy(update={"incident": known})
-    kept = folder_of(folder, SAMPLE)
-    kept.write("report.json", to_json(report))
-    kept.write("report.md", to_markdown(report).encode())
-    kept.write("report.html", to_html(report, {}).encode())
+    kept, language = folder_of(folder, SAMPLE), made.kit.languages[0]
+    kept.write("report.json", to_json(report, language))
+    kept.write("report.md", to_markdown(report, language).encode())
+    kept.write("report.html", to_html(report, {}, language).encode())
     kept.write_raw("torch_profiler", {"rank0.pt.trace.json.gz": b"\x1f\x8b trace", "summary.txt": b"words"})
     store, now = made.kit.store, time.time()
     await store.save_incident(known, stage="final", revision=report.revision)

@@ -1,5 +1,7 @@
 // How do we talk to the daemon? Same origin only; changes carry what only our own page knows.
 
+import { t } from "./say.js";
+
 let session = { signed_in: false };
 const seen = new Map();
 
@@ -59,12 +61,12 @@ export function say(text) {
 export async function act(button, work) {
   if (!myName()) {
     document.getElementById("name")?.focus();
-    return say("Say who you are first: your name stands in the incident's history.");
+    return say(t("name.first"));
   }
   button.disabled = true;
   try {
     const done = await work();
-    say(done?.says || "Done.");
+    say(done?.says || t("done"));
     window.dispatchEvent(new Event("responder:again"));
   } catch (error) {
     say(error.message);

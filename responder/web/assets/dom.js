@@ -1,5 +1,7 @@
 // How does data become elements? Text is always text: nothing here parses markup.
 
+import { known, t } from "./say.js";
+
 export function el(name, attributes, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes || {})) {
@@ -14,7 +16,10 @@ export function el(name, attributes, ...children) {
 }
 
 // A number and its unit stay on one line.
-const tied = (text) => text.replace(/(\d) (?=(?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\w))/g, "$1\u00a0");
+const tied = (text) => text.replace(/(\d) (?=(?:%|[mµ]?s|min|h|d|[KMGT]?i?B|W)(?!\w)|[毫微]?秒|[分天级项个]|小时)/g, "$1\u00a0");
+
+// Our one-line markup: code spans, without their marks.
+export const plain = (line) => line.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 
 export function table(caption, heads, rows, css) {
   const cells = (row) => row.map((cell, index) => {
@@ -51,10 +56,10 @@ export function moment(at) {
 }
 
 export function span(seconds) {
-  if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 86400) return `${(seconds / 3600).toFixed(1)} h`;
-  return `${(seconds / 86400).toFixed(1)} d`;
+  if (seconds < 60) return t("time.s", { n: Math.max(0, Math.round(seconds)) });
+  if (seconds < 3600) return t("time.min", { n: Math.round(seconds / 60) });
+  if (seconds < 86400) return t("time.h", { n: (seconds / 3600).toFixed(1) });
+  return t("time.d", { n: (seconds / 86400).toFixed(1) });
 }
 
 export function bytes(count) {
@@ -63,12 +68,10 @@ export function bytes(count) {
   return `${Number((count / (1 << 20)).toFixed(1))} MiB`;
 }
 
-export const count = (number, one, more) => `${number} ${number === 1 ? one : more}`;
-
 // How near a capture comes to the server.
-export const rung = (number) => `rung ${number} (${["observe", "look", "touch", "operate"][number] || "?"})`;
+export const rung = (number) => t("rung", { rung: number, does: known(`rung.${number}`) ? t(`rung.${number}`) : "?" });
 
-export const words = (name) => String(name).replaceAll("_", " ");
+export const words = (name) => (known(`state.${name}`) ? t(`state.${name}`) : String(name).replaceAll("_", " "));
 
 const TONES = { critical: "bad", warning: "warn", open: "bad", resolved: "good", confirmed: "good", dead: "bad",
   pending: "warn", delivered: "good", ok: "good", partial: "warn", failed: "bad", timed_out: "bad", settled: "good" };

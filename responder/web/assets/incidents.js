@@ -1,6 +1,7 @@
 // What is wrong, and what was? Open incidents first; the database filters, searches and counts.
 
-import { count, el, moment, span, state, table, words } from "./dom.js";
+import { el, moment, span, state, table, words } from "./dom.js";
+import { counted, t } from "./say.js";
 
 const PAGE = 50;
 
@@ -29,20 +30,20 @@ function filter(data, query) {
     document.activeElement?.blur();
     location.hash = address(new URLSearchParams(), given);
   } },
-  el("label", { for: "filter-q" }, "Search",
-    el("input", { id: "filter-q", name: "q", type: "search", value: query.get("q") || "", placeholder: "server, alert, cause" })),
-  choice("state", "State", [["", "any"], ["open", "open"], ["resolved", "resolved"]], query),
-  choice("class", "Trouble", [["", "any"], ...data.classes.map((name) => [name, data.troubles[name] || words(name)])], query),
-  el("button", { class: "main" }, "Show"));
+  el("label", { for: "filter-q" }, t("search"),
+    el("input", { id: "filter-q", name: "q", type: "search", value: query.get("q") || "", placeholder: t("search.what") })),
+  choice("state", t("state"), [["", t("any")], ...["open", "resolved"].map((name) => [name, words(name)])], query),
+  choice("class", t("trouble"), [["", t("any")], ...data.classes.map((name) => [name, data.troubles[name] || words(name)])], query),
+  el("button", { class: "main" }, t("show")));
 }
 
 function row(one) {
   return [
     { css: "short", says: el("span", {}, state(one.state), one.state === "open" ? [" ", state(one.severity)] : null) },
-    el("a", { href: `#/incidents/${encodeURIComponent(one.id)}` }, `${one.target}: ${one.trouble}`),
-    one.cause || el("span", { class: "faint" }, one.state === "open" ? "not known yet" : "not known"),
+    el("a", { href: `#/incidents/${encodeURIComponent(one.id)}` }, t("heading", one)),
+    one.cause || el("span", { class: "faint" }, t(one.state === "open" ? "cause.not_yet" : "cause.not")),
     { css: "short", says: moment(one.opened_at) },
-    { css: `num short${one.resolved_at ? " over" : ""}`, says: one.resolved_at ? span(one.resolved_at - one.opened_at) : "still open" },
+    { css: `num short${one.resolved_at ? " over" : ""}`, says: one.resolved_at ? span(one.resolved_at - one.opened_at) : t("still_open") },
     one.acknowledged ? one.acknowledged.who : "",
   ];
 }
@@ -51,18 +52,17 @@ function draw(data, query) {
   const offset = Number(query.get("offset") || 0);
   const last = Math.min(offset + PAGE, data.total);
   const turn = (to, text, on) => (on
-    ? el("a", { href: address(query, { offset: to > 0 ? to : "" }), rel: text === "Newer" ? "prev" : "next" }, text)
-    : el("span", { class: "faint" }, text));
+    ? el("a", { href: address(query, { offset: to > 0 ? to : "" }), rel: text === "newer" ? "prev" : "next" }, t(text))
+    : el("span", { class: "faint" }, t(text)));
   const body = data.rows.length
-    ? table("Times are UTC.", ["State", "Incident", "Likely cause", "Opened", "Lasted", "Taken by"], data.rows.map(row), "brief")
-    : el("p", {}, query.size ? "Nothing matches." : "No incident so far. Good.");
+    ? table(t("utc"), ["state", "incident", "likely", "opened", "lasted", "taken_by"].map((head) => t(head)), data.rows.map(row), "brief")
+    : el("p", {}, t(query.size ? "incidents.no_match" : "incidents.none"));
   return [
-    el("h1", {}, data.open ? `Incidents: ${data.open} open` : "Incidents: none open"),
-    data.waiting ? el("p", {}, el("a", { href: "#/approvals" },
-      count(data.waiting, "capture waits for an answer", "captures wait for an answer"))) : null,
+    el("h1", {}, t(data.open ? "incidents.open" : "incidents.none_open", { n: data.open })),
+    data.waiting ? el("p", {}, el("a", { href: "#/approvals" }, counted("waiting", data.waiting))) : null,
     filter(data, query), body,
-    data.total ? el("nav", { class: "pager", "aria-label": "Pages" }, turn(offset - PAGE, "Newer", offset > 0),
-      el("span", { class: "faint" }, `${offset + 1}–${last} of ${data.total}`),
-      turn(offset + PAGE, "Older", last < data.total)) : null,
+    data.total ? el("nav", { class: "pager", "aria-label": t("pages") }, turn(offset - PAGE, "newer", offset > 0),
+      el("span", { class: "faint" }, t("range", { first: offset + 1, last, total: data.total })),
+      turn(offset + PAGE, "older", last < data.total)) : null,
   ];
 }

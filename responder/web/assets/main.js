@@ -1,10 +1,11 @@
 // Which view is shown? The part of the address behind `#`; views refresh themselves while somebody looks.
 
 import { get, me, mayAct, myName, nameMe, say, signIn, signOut, SignedOut, whoAmI } from "./api.js";
-import { el, redraw, replace } from "./dom.js";
+import { el, plain, redraw, replace } from "./dom.js";
 import { incident } from "./incident.js";
 import { incidents } from "./incidents.js";
 import { approvals, deliveries, playbooks, silences, system, targets } from "./rest.js";
+import { t } from "./say.js";
 
 const VIEWS = { incidents, approvals, silences, targets, playbooks, deliveries, system };
 const EVERY_MS = 2000;
@@ -21,7 +22,7 @@ function place() {
 
 function navigation(current) {
   const links = Object.keys(VIEWS).map((name) => el("a", { href: `#/${name}`,
-    "aria-current": name === current ? "page" : null }, name[0].toUpperCase() + name.slice(1)));
+    "aria-current": name === current ? "page" : null }, t(`nav.${name}`)));
   replace(document.getElementById("nav"), links);
 }
 
@@ -29,12 +30,12 @@ function identity() {
   const parts = [];
   if (me().proxied) parts.push(el("span", {}, me().name));
   else if (mayAct()) {
-    parts.push(el("input", { id: "name", "aria-label": "Your name", placeholder: "Your name", maxlength: 80,
+    parts.push(el("input", { id: "name", "aria-label": t("name"), placeholder: t("name"), maxlength: 80,
       autocomplete: "nickname", value: myName(), onchange: (event) => nameMe(event.target.value) }));
   }
-  if (me().signed_in && !mayAct()) parts.push(el("span", { class: "faint" }, "may look only"));
+  if (me().signed_in && !mayAct()) parts.push(el("span", { class: "faint" }, t("may_look")));
   if (me().signed_in && !me().free && !me().proxied) {
-    parts.push(el("button", { type: "button", onclick: () => signOut().then(start) }, "Sign out"));
+    parts.push(el("button", { type: "button", onclick: () => signOut().then(start) }, t("sign_out")));
   }
   replace(document.getElementById("me"), parts);
 }
@@ -44,9 +45,8 @@ function door() {
   const form = el("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
     signIn(field.value).then(start).catch((error) => say(error.message));
-  } }, el("label", { for: "token" }, "Token", field), el("button", { class: "main" }, "Sign in"));
-  replace(view, el("h1", {}, "Sign in"), el("p", { class: "faint" },
-    "The token is what the daemon was given as `http.token` or `http.viewer_token`."), form);
+  } }, el("label", { for: "token" }, t("token"), field), el("button", { class: "main" }, t("sign_in")));
+  replace(view, el("h1", {}, t("sign_in")), el("p", { class: "faint" }, plain(t("token.which"))), form);
 }
 
 async function refresh(fresh) {
@@ -62,8 +62,8 @@ async function refresh(fresh) {
     view.dataset.ready = now.name;
   } catch (error) {
     if (error instanceof SignedOut) return void start();
-    if (fresh) replace(view, el("h1", {}, "Nothing to show"), el("p", {}, error.message));
-    else say(`The daemon does not answer: ${error.message}`);
+    if (fresh) replace(view, el("h1", {}, t("nothing")), el("p", {}, error.message));
+    else say(t("no_answer", { why: error.message }));
   }
 }
 

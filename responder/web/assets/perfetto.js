@@ -1,6 +1,7 @@
 // How does a trace get into the viewer? Its window is opened, greeted until it answers, and handed the bytes.
 
 import { say } from "./api.js";
+import { t } from "./say.js";
 
 const VIEWER = "https://ui.perfetto.dev";
 const GIVE_UP_MS = 30000;
@@ -9,16 +10,16 @@ export const isTrace = (name) => /(\.trace\.json(\.gz)?|\.pftrace|\.perfetto-tra
 
 export async function openInPerfetto(path, name) {
   const viewer = window.open(VIEWER);
-  if (!viewer) return say("The browser did not let the viewer's window open: allow pop-ups here, or save the trace and open it there.");
+  if (!viewer) return say(t("perfetto.blocked"));
   try {
     const answer = await fetch(path);
-    if (!answer.ok) throw new Error("the trace is no longer there");
+    if (!answer.ok) throw new Error(t("perfetto.gone"));
     const buffer = await answer.arrayBuffer();
     await greeted(viewer);
     viewer.postMessage({ perfetto: { buffer, title: name, fileName: name, keepApiOpen: false } }, VIEWER, [buffer]);
-    return say(`${name} is handed to the viewer; it stays in your browser.`);
+    return say(t("perfetto.handed", { name }));
   } catch (error) {
-    return say(`The viewer could not be given the trace: ${error.message}. Save it and open it there.`);
+    return say(t("perfetto.failed", { why: error.message }));
   }
 }
 
@@ -26,7 +27,7 @@ function greeted(viewer) {
   return new Promise((resolve, reject) => {
     const began = performance.now();
     const again = setInterval(() => {
-      if (performance.now() - began > GIVE_UP_MS) done(() => reject(new Error("it does not answer")));
+      if (performance.now() - began > GIVE_UP_MS) done(() => reject(new Error(t("perfetto.silent"))));
       else viewer.postMessage("PING", VIEWER);
     }, 250);
     const heard = (event) => {
