@@ -120,12 +120,20 @@ class Agents:
             return Fetched(outcome=Outcome.INTERRUPTED, reason=f"the agent on {node} ended while it ran; not run again")
         answer = Answer.model_validate_json(ended.answer)
         files: dict[str, bytes] = {}
+        lost = []
         for name in answer.files:
-            with contextlib.suppress(KeyError):
+            try:
                 files[name] = await self.artifacts.get(f"work/{work}/{name}")
+            except KeyError:
+                lost.append(name)
         if answer.files:
             await self.artifacts.drop(f"work/{work}")
-        return Fetched(files, answer.outcome, answer.reason, answer.pause_seconds, answer.disturbed)
+        outcome, reason = answer.outcome, answer.reason
+        if lost:
+            said = f"not in the artifacts, though node {node} left them there: {', '.join(lost)}"
+            outcome = Outcome.PARTIAL if outcome is Outcome.OK else outcome
+            reason = f"{reason}; {said}" if reason else said
+        return Fetched(files, outcome, reason, answer.pause_seconds, answer.disturbed)
 
     async def _look(self, db: Connection) -> None:
         if self._waiting:

@@ -87,6 +87,11 @@ class Asking:
         names = {t.signal for rule in content.rules for t in rule.terms if ":" not in t.signal}
         asked = sorted(name for name in names if not name.startswith(OURS))
         missing = await asyncio.to_thread(absent, asked, answers, targets.values())
+        told_of = set(targets) if len(targets) <= TOLD_APART else {"*"}
+        for name, target in [key for key in self._absent if key[0] not in asked or key[1] not in told_of]:
+            # A server that is gone, or a rule: its last word would stand in our metrics for ever.
+            del self._absent[name, target]
+            self.telemetry.signal_absent.remove(name, target)
         for name, without in missing.items():
             # A thousand targets are told of together: each by itself would be a metric larger than all others.
             few = targets if len(targets) <= TOLD_APART else {}

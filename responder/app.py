@@ -81,7 +81,7 @@ class App:
         self.telemetry = Telemetry()
         self.fleet = fleet_of(loaded.config, lambda: self.loaded.targets)
         self.store: Store = self.fleet.store if self.fleet else SqliteStore(loaded.config.data_dir)
-        self.rounds = Rounds()
+        self.rounds = Rounds(lambda name: self.telemetry.rounds_failed.labels(name).inc())
         self.missing = "starting"
         self.probes: dict[str, Probe] = {}
         self.desk: Desk | None = None

@@ -133,8 +133,10 @@ class Mirror:
         aged = _whole(await self.artifacts.stored("incidents/"))
         keep = await unfinished()
         gone = outdated(aged, keep=keep, now=now, max_age_s=max_age_s, max_bytes=max_bytes)
+        there = {name for _, _, name in aged} - set(gone)
+        # Also what another replica has thrown away, or what was never put there.
+        self._pushed = {name: files for name, files in self._pushed.items() if name in there}
         for incident in gone:
-            self._pushed.pop(incident, None)
             await self.artifacts.drop(f"incidents/{incident}/")
         for at, _, name in _whole(await self.artifacts.stored("work/")):
             if now - at > WORK_KEPT_S:

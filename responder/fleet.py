@@ -188,7 +188,7 @@ class Fleet:
         now = time.monotonic()
         if target is None or self.holds(target) or now - self._brought.get(incident, -FRESH_S) < FRESH_S:
             return
-        self._brought[incident] = now
+        self._brought = {name: at for name, at in self._brought.items() if now - at < FRESH_S} | {incident: now}
         await self.fetch(incident)
 
     async def _take_up(self, shares: Collection[int]) -> None:

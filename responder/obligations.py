@@ -38,6 +38,8 @@ OTHERS_GRACE_S = 15.0
 TRY_EVERY_S = 1.0
 AGAIN_S = 5.0
 """When we could not write down what we are about to do."""
+DONE_KEPT = 1000
+"""Settled ones that are remembered, so that a second settling finds them."""
 START_TIME = re.compile(rb"^process_start_time_seconds ([0-9.e+]+)", re.MULTILINE)
 GUARD = Path(__file__).with_name("guard.py")
 GUARD_START_S = 10.0
@@ -239,6 +241,8 @@ class Obligations:
         reach("obligation.settled")
         self.open.pop(item.id, None)
         self.done[item.id] = item
+        for old in list(self.done)[:-DONE_KEPT]:
+            del self.done[old]
         for suffix in (".json", ".settled", ".lock"):
             self._path(item.id).with_suffix(suffix).unlink(missing_ok=True)
         line = self._lines.pop(item.id, None)

@@ -23,9 +23,10 @@ STEP_S = 1.0
 
 
 class Rounds:
-    """Add what is to be done, then `start`."""
+    """Add what is to be done, then `start`. `failed`: told the name of a round that broke off; the next one comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[str], None] = lambda _: None) -> None:
+        self._failed = failed
         self._scheduler = AsyncIOScheduler(
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
@@ -75,5 +76,9 @@ class Rounds:
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
+        except Exception:  # whatever it was: it must not end the rounds to come, nor go unseen
+            name = getattr(work, "__name__", repr(work))
+            log.exception("round.failed", round=name)
+            self._failed(name)
         finally:
             self._running.discard(task)

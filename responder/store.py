@@ -63,7 +63,8 @@ class Store(Look, Work):
 
     async def forget(self, before: float) -> int:
         """Forget incidents that were over by then (unix seconds) and of which everybody has been told, with their steps
-        and messages; how many. Lines of the audit log that are older go as well; engineers' words stay."""
+        and messages; how many. Older lines of the audit log, settled obligations, and silences that are over go as
+        well; engineers' words stay."""
         found = (
             "SELECT id, body FROM incidents WHERE state='resolved' AND stage='resolved' AND opened_at<? AND NOT EXISTS "
             "(SELECT 1 FROM deliveries WHERE incident=incidents.id AND state='pending') LIMIT ?"
@@ -79,6 +80,8 @@ class Store(Look, Work):
                 "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at<? ORDER BY id LIMIT ?)",
                 (before, AUDIT_FORGOTTEN_AT_ONCE),
             )
+            db.execute("DELETE FROM obligations WHERE state='settled' AND opened_at<?", (before,))
+            db.execute("DELETE FROM silences WHERE ends_at<?", (before,))
             return len(ids)
 
         return await self._do(work)

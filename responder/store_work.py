@@ -9,6 +9,7 @@ from typing import Any
 from responder.model import Cost, Delivery, Obligation
 from responder.store_db import Db, Engine
 
+MOST_OWED = 1000
 COSTS_KEPT_S = 30 * 86400.0
 Audit = tuple[float, Mapping[str, Any]]
 """When, and what was done."""
@@ -134,12 +135,11 @@ class Work(Engine):
         )
 
     async def obligations(self, *, only_open: bool = True) -> list[Obligation]:
-        """Oldest first."""
+        """Oldest first; of very many the newest."""
         where = "WHERE state='open'" if only_open else ""
-        rows = await self._do(
-            lambda db: db.execute(f"SELECT body FROM obligations {where} ORDER BY opened_at, id LIMIT 1000").fetchall()
-        )
-        return [Obligation.model_validate_json(row[0]) for row in rows]
+        sql = f"SELECT body FROM obligations {where} ORDER BY opened_at DESC, id DESC LIMIT {MOST_OWED}"
+        rows = await self._do(lambda db: db.execute(sql).fetchall())
+        return [Obligation.model_validate_json(row[0]) for row in reversed(rows)]
 
     async def add_cost(self, at: float, target: str, host: str, step: str, rung: int, cost: Cost) -> None:
         """Remember what a capture cost; older than a month is forgotten."""

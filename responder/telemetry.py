@@ -89,6 +89,10 @@ class Telemetry:
         self.targets_unseen = Gauge(
             "responder_targets_unseen", "Targets Prometheus has no vLLM metrics of.", registry=self.registry
         )
+        self.rounds_failed = Counter(
+            "responder_rounds_failed", "Rounds of the daemon that broke off; `tick` is detection.", ["round"],
+            registry=self.registry,
+        )  # fmt: skip
         self.incidents_failed = Counter(
             "responder_incidents_failed", "Work on an incident that broke off for a fault of ours.",
             registry=self.registry,

@@ -102,6 +102,23 @@ async def test_a_capture_runs_on_its_node_and_comes_back_clean(fleet: Fleet) -> 
     assert await fleet.agents.artifacts.names("work") == []
 
 
+async def test_files_that_are_lost_on_the_way_are_said(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture without its files is no success."""
+
+    async def gone(name: str) -> bytes:
+        raise KeyError(name)
+
+    async def fetch(_: Scene) -> Fetched:
+        return Fetched({"facts.json": b'{"busy": true}'})
+
+    step = made("look", fetch)
+    monkeypatch.setattr(fleet.agents.artifacts, "get", gone)
+    async with fleet.agent(step):
+        got = await fleet.collect(step)
+    assert got.evidence.outcome is Outcome.PARTIAL
+    assert "node gpu-1 left them there: facts.json" in got.evidence.reason
+
+
 async def test_each_node_does_its_own(fleet: Fleet) -> None:
     """Two agents, two targets: nobody takes the other's."""
 

@@ -87,6 +87,9 @@ async def test_the_oldest_expire_past_the_size_of_all_and_none_that_is_kept(arti
     gone = await mirror.expire(unfinished, now=now + 7200, max_age_s=1800, max_bytes=1000)
     assert sorted(gone) == ["b", "c", "d"], "what was put in the same second has no order"
     assert {name.split("/")[1] for name in await artifacts.names("incidents")} == {"a"}
+    mirror._pushed = {"a": {}, "thrown away by another replica": {}}
+    await mirror.expire(unfinished, now=now, max_age_s=3600, max_bytes=1000)
+    assert set(mirror._pushed) == {"a"}
 
 
 async def test_a_place_that_does_not_answer_is_said(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from responder import store_work
 from responder.model import Cost, Delivery, Incident, Inventory, Obligation, Severity, Silence
 from responder.postgres.store import PostgresStore
 from responder.store import Store
@@ -150,6 +151,25 @@ async def test_a_settled_obligation_is_no_longer_open_but_remembered(store: Stor
     await store.save_obligation(owed.model_copy(update={"state": "settled", "by": "guard"}))
     assert await store.obligations() == []
     assert [item.by for item in await store.obligations(only_open=False)] == ["guard"]
+
+
+async def test_ends_that_were_owed_are_forgotten_in_time_and_the_newest_are_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is open stays, however old: over years there are more than anybody lists, and the new ones count."""
+    owed = Obligation(id="o", target="a", url="http://a", step="torch_profiler", opened_at=1.0, due_at=61.0)
+    await store.save_obligation(owed)
+    for number in range(5):
+        changed = {"id": f"s{number}", "state": "settled", "opened_at": 10.0 * number}
+        await store.save_obligation(owed.model_copy(update=changed))
+    monkeypatch.setattr(store_work, "MOST_OWED", 3)
+    assert [item.id for item in await store.obligations(only_open=False)] == ["s2", "s3", "s4"]
+    await store.save_silence(Silence(id="over", match={}, starts_at=0.0, ends_at=20.0))
+    await store.save_silence(Silence(id="not", match={}, starts_at=0.0, ends_at=40.0))
+    await store.forget(25.0)
+    monkeypatch.undo()
+    assert [item.id for item in await store.obligations(only_open=False)] == ["o", "s3", "s4"]
+    assert [item.id for item in await store.silences(0.0)] == ["not"]
 
 
 async def test_costs_are_kept_a_month(store: Store) -> None:

@@ -137,6 +137,17 @@ async def test_what_somebody_expects_is_asked_for_and_its_lack_is_an_incident(wo
         assert ({"w", "f"} <= set(world.asked)) is bool(opened)
 
 
+async def test_a_server_that_is_gone_leaves_our_metrics(world: World) -> None:
+    """What was said of its signals last would stand there for ever, and alert."""
+    world.waiting = None
+    other = TARGET.model_copy(update={"name": "gone", "match": {"instance": "h:2"}})
+    for targets, told in (({"t": TARGET, "gone": other}, ["gone"]), ({"t": TARGET}, [])):
+        await world.watch.tick(CONTENT, targets, {}, ())
+        page = world.watch.telemetry.page().decode()
+        assert [name for name in ("gone",) if f'target="{name}"' in page] == told
+        assert 'responder_signal_absent{signal="waiting",target="t"}' in page
+
+
 async def test_the_onset_comes_from_the_data_not_from_the_alert(world: World) -> None:
     """The series left its usual level 20 s before the rule fired."""
     world.history = [(900.0 + t, 0.0 if t < 88 else 9.0) for t in range(0, 108, 2)]

@@ -23,6 +23,8 @@ MOST_LINES = 40
 LINE = 180
 LINES_EACH = 10
 COVERED = "told in the digest of a storm"
+MOST_ROWS = 1000
+"""A storm that never ends as a whole forgets those of its incidents that are long over."""
 MARKS = {"resolved": ":white_check_mark:", "critical": ":red_circle:", "warning": ":large_orange_circle:"}
 
 
@@ -56,6 +58,9 @@ class Digest:
             self.ts, self.rows, self.told = "", {}, {}  # the last storm is over: this is another one
         report = message.report
         incident, hypotheses = report["incident"], report.get("hypotheses") or []
+        over = [name for name, row in self.rows.items() if row["state"] == "resolved"]
+        for name in over[: max(0, len(self.rows) - MOST_ROWS)]:
+            del self.rows[name]
         self.rows[message.incident] = {
             "state": incident["state"],
             "severity": incident["severity"],

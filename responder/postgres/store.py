@@ -194,6 +194,16 @@ class PostgresStore(Store):
 
     # ------------------------------------------------------------------------------------- whose an incident is
 
+    async def forget(self, before: float) -> int:
+        """See Store; whose they were is forgotten with them, whichever replica did it."""
+        count = await super().forget(before)
+        known = list(self._targets)
+        sql = "SELECT id FROM incidents WHERE id = ANY(?)"
+        left = await self.database.ask(lambda db: db.execute(sql, (known,)).fetchall(), patience_s=PATIENCE_S)
+        gone = set(known) - {row[0] for row in left}
+        self._targets = {name: target for name, target in self._targets.items() if name not in gone}
+        return count
+
     def target_of(self, incident: str) -> str | None:
         """The target of an incident we have had to do with."""
         return self._targets.get(incident)

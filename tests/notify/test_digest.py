@@ -10,6 +10,8 @@ from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
 from responder.model import Button
+from responder.notify import digest as module
+from responder.notify.digest import Digest
 from responder.notify.slack_blocks import details, fallback, parent, size
 from responder.notify.slack_bot import SlackBot, SlackBotReceiver
 from responder.notify.slack_webhook import SlackWebhook, SlackWebhookReceiver
@@ -125,6 +127,16 @@ WRONG = tuple(
     )
     for n in range(25)
 )
+
+
+def test_a_storm_that_never_ends_forgets_what_is_long_over(monkeypatch):
+    """Not what is open: a digest must not grow for weeks."""
+    monkeypatch.setattr(module, "MOST_ROWS", 5)
+    digest = Digest(over=1, within_s=60.0)
+    for number in range(20):
+        digest.take(message(number, "first" if number < 3 else "resolved", ""))
+    assert len(digest.rows) <= 6
+    assert sum(row["state"] == "open" for row in digest.rows.values()) == 3
 
 
 def test_a_wrong_cause_is_answered_from_a_menu():
