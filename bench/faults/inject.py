@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
+from bench.faults import bystanders
 from bench.faults.scenario import Injection
 from tests.live.harness import faults, find, processes
 from tests.live.harness.vllm_server import VllmServer
@@ -57,6 +58,14 @@ def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextli
             return _crowded(what.cores, switch.with_name("crowd"))
         case "pause":
             return _paused(server)
+        case "freeze":
+            return bystanders.frozen(pid_of(server), what.hold_s)
+        case "ask":
+            return bystanders.asking(server.url, what)
+        case "connect":
+            return bystanders.connected(server.url, what.clients)
+        case "linger":
+            return bystanders.lingering(server.url, what.clients)
 
 
 @contextlib.asynccontextmanager

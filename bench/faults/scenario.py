@@ -44,15 +44,20 @@ class Requests(Part):
     """How often a client that gave up asks again."""
     most_outstanding: int = 100
     options: dict[str, Any] = Field(default_factory=dict)
-    """More fields of the request's body."""
-    shape: Literal["steady", "waves", "ramp"] = "steady"
-    """waves: 8 s at nearly twice the rate, 8 s at almost nothing; ramp: from a third of it to all of it in 40 s."""
+    """More fields of the request's body; `$unique` becomes another word in each request."""
+    shape: Literal["steady", "waves", "ramp", "bursts", "fade", "grow"] = "steady"
+    """waves: 8 s at nearly twice the rate, 8 s at almost nothing; ramp: from a third of it to all of it in 40 s;
+    bursts: 4 s of each 30 at full rate, else a quarter; fade: from all of it to nothing in 60 s; grow: prompts from a
+    tenth of their length to all of it in 60 s, as contexts of chats do."""
 
 
 class Injection(Part):
     """One thing done to the server while the fault holds; `bench.faults.inject` knows the kinds."""
 
-    kind: Literal["stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause"]
+    kind: Literal[
+        "stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause", "freeze", "ask", "connect",
+        "linger",
+    ]  # fmt: skip
     process: Process = "worker"
     signal: str = "KILL"
     stopped_share: float = 0.5
@@ -61,6 +66,14 @@ class Injection(Part):
     hold_s: float = 30.0
     cores: int = 1
     """Of `burn`; of `crowd`: processes that compute on the server's GPU."""
+    path: str = "/metrics"
+    """Of `ask`, which sends requests of its own; with a model or tokens a POST, else a GET."""
+    model: str = ""
+    body_tokens: int = 0
+    """Token ids in the body of such a request."""
+    per_second: float = 1.0
+    clients: int = 1
+    """Of `connect`: connections on which nothing is sent; of `linger`: clients that read a little each second."""
 
 
 class Feels(Part):

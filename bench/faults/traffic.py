@@ -16,6 +16,8 @@ _wordings = itertools.count(1)
 TICK_S = 1.0
 WAVE_S, WAVE_LOW = 8.0, 0.1
 RAMP_S, RAMP_FROM = 40.0, 0.33
+BURST_EVERY_S, BURST_S, BURST_LOW = 30.0, 4.0, 0.25
+SLOW_S, GROW_FROM = 60.0, 0.1
 
 
 def traffic(requests: Requests, capacity: float) -> Traffic:
@@ -55,10 +57,22 @@ async def shaped(load: Load, requests: Requests, capacity: float) -> AsyncIterat
 async def _shape(load: Load, wanted: Traffic, shape: str) -> None:
     began = time.monotonic()
     while shape != "steady":
-        elapsed = time.monotonic() - began
-        if shape == "waves":
-            factor = 2.0 - WAVE_LOW if int(elapsed / WAVE_S) % 2 == 0 else WAVE_LOW
-        else:
-            factor = min(1.0, RAMP_FROM + (1 - RAMP_FROM) * elapsed / RAMP_S)
-        load.switch(replace(wanted, rate=wanted.rate * factor))
+        load.switch(shaped_at(wanted, shape, time.monotonic() - began))
         await asyncio.sleep(TICK_S)
+
+
+def shaped_at(wanted: Traffic, shape: str, elapsed: float) -> Traffic:
+    """What is sent so many seconds after the stream began."""
+    match shape:
+        case "waves":
+            factor = 2.0 - WAVE_LOW if int(elapsed / WAVE_S) % 2 == 0 else WAVE_LOW
+        case "bursts":
+            factor = 1.0 if elapsed % BURST_EVERY_S < BURST_S else BURST_LOW
+        case "fade":
+            factor = max(0.0, 1 - elapsed / SLOW_S)
+        case "grow":
+            length = min(1.0, GROW_FROM + (1 - GROW_FROM) * elapsed / SLOW_S)
+            return replace(wanted, prompt_tokens=max(2, round(wanted.prompt_tokens * length)))
+        case _:
+            factor = min(1.0, RAMP_FROM + (1 - RAMP_FROM) * elapsed / RAMP_S)
+    return replace(wanted, rate=wanted.rate * factor)

@@ -317,10 +317,10 @@ def less_work(dice: Dice) -> Drawn:
 def one_of_two(dice: Dice) -> Drawn:
     """The router sends nearly everything to one of two replicas."""
     world = roomy(drawn_world(dice))
-    world.share = dice.uniform(0.55, 0.65)
+    world.share = dice.uniform(0.55, 0.75)
     most = dice.uniform(0.88, 1.0)
     other = World(world.machine, world.usual, world.share, dice, world.before_s, world.fault_s, bursts=world.bursts)
-    world.during = lambda t: [world.at(max(1.1, 2 * world.share * most))]
+    world.during = lambda t: [world.at(max(1.25, 2 * world.share * most))]
     other.during = lambda t: [other.at(2 * other.share * (1 - most))]
     world.sibling = other
     return world, Truth("routing_imbalance", "high_ttft", ("slow_decode",))

@@ -20,6 +20,8 @@ import aiohttp
 from tests.live.harness import find
 from tests.live.harness.vllm_server import SERVED_AS
 
+UNIQUE = "$unique"
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -39,7 +41,7 @@ class Traffic:
     retries: int = 0
     """How often a client whose request failed or timed out asks again, at once."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """More fields of the request's body."""
+    """More fields of the request's body; the value UNIQUE becomes another word in each request."""
 
 
 @dataclass
@@ -178,7 +180,8 @@ class Load:
             "ignore_eos": True,
             "stream": True,
         }
-        body |= traffic.options
+        for name, value in traffic.options.items():
+            body[name] = f"{self._wording.getrandbits(64):x}" if value == UNIQUE else value
         timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         try:
             assert self._http is not None

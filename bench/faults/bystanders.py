@@ -1,0 +1,125 @@
+"""What else goes on around a server? Probes, wrong requests, idle connections, slow readers, a process that stops once.
+
+One asynchronous context manager each, over at its end; all on the lab's own server and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import urllib.parse
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from bench.faults.scenario import Injection
+from tests.live.harness.vllm_server import SERVED_AS
+
+MOST_AT_ONCE = 64
+ANSWER_WITHIN_S = 20.0
+READ_BYTES, READ_EVERY_S = 256, 1.0
+
+
+@contextlib.asynccontextmanager
+async def frozen(pid: int, seconds: float) -> AsyncIterator[None]:
+    """The process stands still once, and goes on by itself."""
+
+    async def hold() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    async with _beside(hold()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def asking(url: str, what: Injection) -> AsyncIterator[None]:
+    """Requests of one kind at a steady rate; what is answered, and with which status, nobody reads."""
+    at_once = asyncio.Semaphore(MOST_AT_ONCE)
+    body = request_of(what)
+
+    async def one(http: aiohttp.ClientSession) -> None:
+        async with at_once:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                method = "GET" if body is None else "POST"
+                async with http.request(method, url + what.path, json=body) as answer:
+                    await answer.read()
+
+    async def ask() -> None:
+        limit = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)
+        async with aiohttp.ClientSession(timeout=limit) as http, asyncio.TaskGroup() as group:
+            while True:
+                if not at_once.locked():
+                    group.create_task(one(http), name="bystanders.ask")
+                await asyncio.sleep(1 / what.per_second)
+
+    async with _beside(ask()):
+        yield
+
+
+def request_of(what: Injection) -> dict[str, Any] | None:
+    """The body; None: there is none, it is a GET."""
+    if not what.model and not what.body_tokens:
+        return None
+    prompt: str | list[int] = [7] * what.body_tokens if what.body_tokens else "hello"
+    return {"model": what.model or SERVED_AS, "prompt": prompt, "max_tokens": 2}
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, clients: int) -> AsyncIterator[None]:
+    """That many connections on which nobody says anything."""
+    where = urllib.parse.urlsplit(url)
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        for _ in range(clients):
+            writers.append((await asyncio.open_connection(where.hostname, where.port))[1])
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def lingering(url: str, clients: int) -> AsyncIterator[None]:
+    """Clients that ask for long answers and read a little of them each second, one answer after the other."""
+    body = {"model": SERVED_AS, "prompt": "tell me all of it", "max_tokens": 400, "ignore_eos": True, "stream": True}
+
+    async def read(http: aiohttp.ClientSession) -> None:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with http.post(f"{url}/v1/completions", json=body) as answer:
+                    while await answer.content.read(READ_BYTES):
+                        await asyncio.sleep(READ_EVERY_S)
+            await asyncio.sleep(READ_EVERY_S)
+
+    async def all_of_them() -> None:
+        limit = aiohttp.ClientTimeout(total=None, sock_read=ANSWER_WITHIN_S)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with (
+            aiohttp.ClientSession(timeout=limit, connector=connector, read_bufsize=2 * READ_BYTES) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(clients):
+                group.create_task(read(http), name="bystanders.linger")
+
+    async with _beside(all_of_them()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Any) -> AsyncIterator[None]:
+    """`work` goes on inside, and is ended afterwards; what it failed of is told then."""
+    task = asyncio.create_task(work, name="bystanders")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
