@@ -109,7 +109,7 @@ def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Pa
             if done.exit_code != 0:
                 raise RuntimeError(f"backtest of {name}: {done.output[-500:]}")
             head = json.loads(done.stdout)
-            _judge(told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history)
+            judge_told(told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history)
     return head
 
 
@@ -122,7 +122,7 @@ def _whom(name: str, truth: Mapping[str, Any], scratch: pathlib.Path) -> list[st
     return ["--config", str(config)]
 
 
-def _judge(
+def judge_told(
     told: Told, name: str, truth: Mapping[str, Any], reports: list[dict[str, Any]], folders: pathlib.Path,
     content: Content, history: pathlib.Path,
 ) -> None:  # fmt: skip
