@@ -30,7 +30,7 @@ from tests.live.harness import find
 
 HISTORIES = find.ROOT / "tests" / "data" / "histories"
 BEGIN = 1_790_000_000.0
-HEALTHY_S, FAULT_S = 900.0, 300.0
+HEALTHY_S, FAULT_S = 600.0, 300.0
 Change = Callable[[Server], Server]
 
 

@@ -219,6 +219,7 @@ class App:
         self.scrape_s = part.scrape_interval or (
             DEFAULT_SCRAPE_S if self.private else await asked_interval(self.prometheus, self.loaded.targets)
         )
+        self.loaded = self.loaded.paced(self.scrape_s)
 
     async def _close_prometheus(self) -> None:
         self.prometheus.close()
@@ -300,7 +301,7 @@ class App:
         kept = {name: getattr(self.loaded.config, name) for name in FIXED}
         if changed := [name for name, value in kept.items() if getattr(fresh.config, name) != value]:
             log.warning("config.needs_restart", keys=changed)
-        self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets)
+        self.loaded = Loaded(fresh.config.model_copy(update=kept), fresh.content, fresh.targets).paced(self.scrape_s)
         old_runners = self.kit.runners
         for name, value in configured(self.loaded, self.http, self.scrape_s).items():
             setattr(self.kit, name, value)

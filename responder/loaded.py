@@ -8,6 +8,7 @@ from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
 from responder.model import Content, Target
+from responder.pace import fitted
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class Loaded:
     config: Config
     content: Content
     targets: dict[str, Target]
+
+    def paced(self, scrape_interval_s: float) -> Loaded:
+        """The same, its rules fitted to how often the servers are scraped."""
+        return Loaded(self.config, fitted(self.content, scrape_interval_s), self.targets)
 
 
 def load_all(config: Config) -> Loaded:

@@ -30,6 +30,7 @@ from responder.model import (
     Target,
     TimelineEntry,
 )
+from responder.pace import unripe_s
 from responder.perform import perform, scene_of
 from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, publish_bare, weigh
@@ -295,10 +296,10 @@ class Responder:
     # ------------------------------------------------------------------------------------------- what is said
 
     async def _look_again(self, case: Case) -> None:
-        """Not sure yet, and the episode is young: metrics say more a little later. Once, within the report's time."""
-        if case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE):
-            return
-        if await quiet(case.resolved, SECOND_LOOK_S):
+        """Not sure yet, or scrapes are slow, and the episode is young: metrics say more a little later. Once."""
+        unripe = unripe_s(case.incident.onset_at, self.kit.clock(), self.kit.scrape_interval_s)
+        sure = case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
+        if (not sure or unripe > 0) and await quiet(case.resolved, max(SECOND_LOOK_S, unripe)):
             await self._climb(case, done=self._disturbing_already(case))
 
     def _disturbing_already(self, case: Case) -> set[str]:

@@ -84,11 +84,20 @@ def widen(expr: str, scrape_interval_s: float) -> str:
     def fitted(got: re.Match[str]) -> str:
         if got[1]:
             return got[1]
-        written = sum(int(count) * _UNIT_S[unit] for count, unit in _PIECE.findall(got[2]))
+        written = _seconds(got[2])
         wanted = max(written, min(SCRAPES * scrape_interval_s, written * scrape_interval_s / WRITTEN_FOR_S))
         return f"[{got[2]}" if wanted == written else f"[{_duration(wanted)}"
 
     return _RANGE.sub(fitted, expr)
+
+
+def ranges(expr: str) -> list[float]:
+    """Seconds of every range in an expression."""
+    return [_seconds(got[2]) for got in _RANGE.finditer(expr) if not got[1]]
+
+
+def _seconds(written: str) -> float:
+    return sum(int(count) * _UNIT_S[unit] for count, unit in _PIECE.findall(written))
 
 
 def _duration(seconds: float) -> str:

@@ -30,6 +30,7 @@ from responder.evaluate import needed
 from responder.folder import folder_of
 from responder.model import Change, Content, Incident, Silence, Status, Target
 from responder.onsets import with_onset
+from responder.pace import fitted, unripe_s
 from responder.report import contract
 from responder.respond import GREW_SETTLES_S, SECOND_LOOK_S
 from responder.rules import expand, queries, widen
@@ -118,6 +119,7 @@ class Backtest:
         self.targets = find.choose(found, self.wish.targets, self.configured)
         self.interval_s = await self._interval(seen)
         self.round_s = self.wish.step or min(self.interval_s, ROUND_S)
+        self.content = fitted(self.content, self.interval_s)
         recorded = {signal.name: signal.expr for signal in self.content.signals}
         self.wanted = {
             name: widen(expr, self.interval_s)
@@ -292,8 +294,9 @@ class Backtest:
                 if not await self.looking.look(case, now) or case.verdict is None:
                     continue
                 sure = case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
-                if first and not sure:
-                    case.due = now + SECOND_LOOK_S
+                unripe = unripe_s(case.incident.onset_at, now, self.interval_s)
+                if first and (not sure or unripe > 0):
+                    case.due = now + max(SECOND_LOOK_S, unripe)
 
     # ---------------------------------------------------------------------------------------------- the result
 

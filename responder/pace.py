@@ -1,0 +1,85 @@
+"""How long must a rule hold where scrapes are slower than it was written for, and what can it see there? Pure.
+
+A burst of twenty seconds is visible for as long as the windows it stands in, and these grow with the time between two
+scrapes: what a rule waits for must grow along, or every burst, and every scrape that fails, becomes an incident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from responder.model import Content, Rule, Signal
+from responder.rules import WRITTEN_FOR_S, expand, ranges, widen
+
+SETTLED_SCRAPES = 4
+"""So many scrapes after the onset the shortest windows hold nothing of what was before it, and not one value alone."""
+
+
+class Sight(NamedTuple):
+    """One rule and the shortest fault it can see, in seconds."""
+
+    alert: str
+    needs_s: float
+
+
+def fitted(content: Content, scrape_interval_s: float) -> Content:
+    """The same content, its rules fitted to a scrape interval. Faster scrapes than 5 s change nothing."""
+    if scrape_interval_s <= WRITTEN_FOR_S:
+        return content
+    recorded = _recorded(content.signals)
+    rules = tuple(
+        rule.model_copy(update={"for_s": fitted_for(rule, recorded, scrape_interval_s)}) for rule in content.rules
+    )
+    return content.model_copy(update={"rules": rules})
+
+
+def fitted_for(rule: Rule, recorded: Mapping[str, str], scrape_interval_s: float) -> float:
+    """Its `for` in seconds. Longer by as much as what is over stays visible longer: a value until the next scrape, a
+    rate until the scrapes around it have left the window. A rule that waits for nothing goes on waiting for nothing.
+
+    rule: as written; recorded: signal -> PromQL.
+    """
+    expr = _first(rule, recorded)
+    if rule.for_s <= 0 or expr is None:
+        return rule.for_s
+    return rule.for_s + max(0.0, _visible(widen(expr, scrape_interval_s), scrape_interval_s)
+                            - _visible(expr, WRITTEN_FOR_S))  # fmt: skip
+
+
+def sights(content: Content, scrape_interval_s: float) -> list[Sight]:
+    """Per rule that reads scrapes the shortest fault it can see, by length. content: as fitted to that interval."""
+    recorded = _recorded(content.signals)
+    found = []
+    for rule in content.rules:
+        expr = _first(rule, recorded)
+        if expr is None or rule.severity.value == "info":
+            continue
+        fills = scrape_interval_s if rule.for_s else 2 * scrape_interval_s
+        found.append(Sight(rule.alert, rule.for_s + fills))
+    return sorted(found, key=lambda one: (one.needs_s, one.alert))
+
+
+def unripe_s(onset_at: float, now: float, scrape_interval_s: float) -> float:
+    """For how many seconds more metrics show an incident half as it was before; not above 0: no longer. Scrapes as fast
+    as rules are written for have come often enough when one opens."""
+    return onset_at + SETTLED_SCRAPES * scrape_interval_s - now if scrape_interval_s > WRITTEN_FOR_S else 0.0
+
+
+def _recorded(signals: Iterable[Signal]) -> dict[str, str]:
+    return {signal.name: signal.expr for signal in signals}
+
+
+def _first(rule: Rule, recorded: Mapping[str, str]) -> str | None:
+    """PromQL of what the rule's first term compares; None where that is no question of scrapes."""
+    if not rule.terms:
+        return expand(rule.expr, recorded)
+    first = rule.terms[0].signal
+    return expand(recorded[first], recorded) if first in recorded else None
+
+
+def _visible(expr: str, scrape_interval_s: float) -> float:
+    """For how long something that was over in a moment can be seen, seconds. Of several windows the shortest counts:
+    the long ones are what is usual."""
+    found = ranges(expr)
+    return max(scrape_interval_s, min(found) - scrape_interval_s) if found else scrape_interval_s
