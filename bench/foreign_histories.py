@@ -82,7 +82,9 @@ VARIANTS: dict[str, Variant] = {
     **{f"long_{n}s": Variant(f"the same, every {n} s", (long_fault, every(n))) for n in (10, 15, 30, 60)},
     "short_past_15s": Variant("2 min of health before 5 min of fault, every 15 s", (short_past, every(15))),
     "no_up_15s": Variant("without `up`, every 15 s", (long_fault, every(15), without("up$|scrape_")), quick=True),
-    "kubernetes_15s": Variant("labels of a PodMonitor, every 15 s", (long_fault, every(15), labelled(kubernetes)), True),
+    "kubernetes_15s": Variant(
+        "labels of a PodMonitor, every 15 s", (long_fault, every(15), labelled(kubernetes)), True
+    ),
     "pushed_15s": Variant(
         "pushed by OpenTelemetry: no instance, job or `up`, every 15 s",
         (long_fault, every(15), without("up$|scrape_"), labelled(pushed)), True,
@@ -120,7 +122,7 @@ def main() -> None:
         return
     content = load(Config(), STEPS)
     servers = [server for history in given.histories for server in foreign.read(history)]
-    print("| history | recordings | found | first cause right | confirmed, of these right | false | onset to opening, median |")
+    print("| history | recordings | found | first cause right | confirmed, right | false | onset to opening, median |")
     print("|---|---|---|---|---|---|---|")
     for name in given.variants:
         variant = VARIANTS[name]
@@ -180,8 +182,8 @@ def one(told: Told, url: str, server: Server, scratch: pathlib.Path, content: Co
     wrong = [name for names_ in told.false.values() for name in names_][false:]
     for name in wrong:
         report = next(r for r in head["reports"] if name.endswith(r["incident"]["id"]))
-        lines.append(f"  FALSE {name} {report['incident']['opened_at']} "
-                     f"[{','.join(s['alert'] for s in report['symptoms'])}] {report['hypotheses'][0]['cause']}")  # fmt: skip
+        alerts = ",".join(symptom["alert"] for symptom in report["symptoms"])
+        lines.append(f"  FALSE {name} {report['incident']['opened_at']} [{alerts}] {report['hypotheses'][0]['cause']}")
     if not truth["incidents"] and not wrong:
         lines.append(f"  quiet {server.name}")
     if len(head["targets"]) != 1:
@@ -196,8 +198,9 @@ def row(variant: Variant, servers: Sequence[Server], told: Told) -> str:
     sure = [c for c in told.cases if c.report.verdict.hypotheses[0].status.value == "confirmed"]
     late = sorted(c.report.incident.opened_at - c.began for c in told.cases if c.began is not None)
     middle = f"{late[len(late) // 2]:.0f} s" if late else "–"
-    return (f"| {variant.says} | {len(servers)} | {found} of {faults} | {sum(map(right_first, told.cases))} of {found} "
-            f"| {len(sure)}, {sum(map(right_first, sure))} | {sum(map(len, told.false.values()))} | {middle} |")  # fmt: skip
+    right, false = sum(map(right_first, told.cases)), sum(map(len, told.false.values()))
+    return (f"| {variant.says} | {len(servers)} | {found} of {faults} | {right} of {found} "
+            f"| {len(sure)}, {sum(map(right_first, sure))} | {false} | {middle} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def fitted_for(rule: Rule, recorded: Mapping[str, str], scrape_interval_s: float
     rule: as written; recorded: signal -> PromQL.
     """
     expr = _first(rule, recorded)
-    if rule.for_s <= 0 or expr is None:
+    if rule.for_s <= 0 or expr is None or scrape_interval_s <= WRITTEN_FOR_S:
         return rule.for_s
     return rule.for_s + max(0.0, _visible(widen(expr, scrape_interval_s), scrape_interval_s)
                             - _visible(expr, WRITTEN_FOR_S))  # fmt: skip

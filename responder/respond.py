@@ -43,8 +43,7 @@ from responder.worth import choose
 log = structlog.get_logger()
 FIRST_WORD_S = 4.0
 """The first message leaves after this long, with whatever has been seen by then."""
-SECOND_LOOK_S = 15.0
-FULL_AGAIN_S = 5.0
+SECOND_LOOK_S, FULL_AGAIN_S = 15.0, 5.0
 FAILED_AGAIN_S = (5.0, 60.0, 600.0)
 """A flow that failed is taken up again after these, as after a restart; then only when its incident changes."""
 GREW_SETTLES_S = 10.0

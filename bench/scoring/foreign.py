@@ -1,7 +1,7 @@
 """How would the same servers look in somebody else's Prometheus? Recorded histories, systematically changed.
 
-A recording is taken apart into its endpoints (a server, its GPU exporter) and their scrapes, so that a scrape can be left
-out, repeated, shifted or renamed as a whole: what one scrape said stays together.
+A recording is taken apart into its endpoints (a server, its GPU exporter) and their scrapes, so that a scrape can be
+left out, repeated, shifted or renamed as a whole: what one scrape said stays together.
 """
 
 from __future__ import annotations
@@ -132,7 +132,6 @@ def _looped(
         order[place:place] = extra
     at, said = times[0], dict(scrapes[0][1])
     yield at, dict(said)
-    previous = order[0]
     for index in order[1:]:
         before = index - 1
         at += times[index] - times[before]
@@ -146,9 +145,7 @@ def _looped(
                 said[row] = said[row] + value - then[row] if value >= then[row] else value
             else:
                 said[row] = value
-        previous = index
         yield at, dict(said)
-    assert previous == order[-1]
 
 
 def moved(server: Server, to: float) -> Server:
@@ -179,7 +176,7 @@ def in_a_row(servers: Iterable[Server], begin: float) -> list[Server]:
     return out
 
 
-# ------------------------------------------------------------------------------------------------- what is said, and how
+# ------------------------------------------------------------------------------------------------ what is said, and how
 
 
 Said = Callable[[Row, float], Iterable[tuple[Row, float]]]

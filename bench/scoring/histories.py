@@ -109,7 +109,9 @@ def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Pa
             if done.exit_code != 0:
                 raise RuntimeError(f"backtest of {name}: {done.output[-500:]}")
             head = json.loads(done.stdout)
-            judge_told(told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history)
+            judge_told(
+                told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history
+            )
     return head
 
 
@@ -126,6 +128,7 @@ def judge_told(
     told: Told, name: str, truth: Mapping[str, Any], reports: list[dict[str, Any]], folders: pathlib.Path,
     content: Content, history: pathlib.Path,
 ) -> None:  # fmt: skip
+    """Lay what was said beside the truth of one server."""
     part, faults = truth["part"], truth["incidents"]
     busy = sum(fault["ended_at"] - fault["onset_at"] for fault in faults)
     told.days[part] = told.days.get(part, 0.0) + max(0.0, truth["to"] - truth["from"] - busy) / 86400.0
