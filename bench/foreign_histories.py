@@ -44,9 +44,12 @@ class Variant:
     """Of a few recordings only: it changes names, not what is in them."""
 
 
+PHASE = 0.0
+
+
 def every(seconds: float) -> Change:
     """Thinned to a scrape every so many seconds."""
-    return lambda server: thinned(server, seconds)
+    return lambda server: thinned(server, seconds, PHASE)
 
 
 def long_fault(server: Server) -> Server:
@@ -113,6 +116,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--only", nargs="*", default=[], help="recordings whose name holds one of these")
     parser.add_argument("--histories", type=pathlib.Path, nargs="*", default=sorted(HISTORIES.glob("*.om.gz")))
+    parser.add_argument("--phase", type=float, default=0.0, help="0 to 1: which scrapes are kept")
+    parser.add_argument("--controls", action="store_true", help="only servers that nothing happened to")
     parser.add_argument("--list", action="store_true", help="what the variants are")
     parser.add_argument("--verbose", action="store_true", help="every server")
     given = parser.parse_args()
@@ -120,8 +125,11 @@ def main() -> None:
         for name, variant in VARIANTS.items():
             print(f"{name:20} {variant.says}")
         return
+    global PHASE
+    PHASE = given.phase
     content = load(Config(), STEPS)
     servers = [server for history in given.histories for server in foreign.read(history)]
+    servers = [server for server in servers if not (given.controls and server.truth["incidents"])]
     print("| history | recordings | found | first cause right | confirmed, right | false | onset to opening, median |")
     print("|---|---|---|---|---|---|---|")
     for name in given.variants:

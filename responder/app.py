@@ -18,7 +18,7 @@ from responder.canaries.patrol import Patrol
 from responder.canaries.stored import Shelf
 from responder.capture import STEPS
 from responder.case import Kit
-from responder.config import Config, secret
+from responder.config import Config
 from responder.configured import configured
 from responder.content import ContentRefused, tongue
 from responder.correlate import Policy
@@ -212,9 +212,7 @@ class App:
             self._closers.append(self.private.stop)
             await self.private.start()
             url = self.private.url
-        token = secret(part.bearer_token, part.bearer_token_file)
-        headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-        self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=headers)
+        self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=part.sent())
         self._closers.append(self._close_prometheus)
         self.scrape_s = part.scrape_interval or (
             DEFAULT_SCRAPE_S if self.private else await asked_interval(self.prometheus, self.loaded.targets)

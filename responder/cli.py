@@ -185,15 +185,21 @@ def log_to_stderr(level: str) -> None:
 
 def print_rules(scrape_interval: str) -> int:
     """`responder rules`: the shipped files as one, for another Prometheus."""
+    from responder.capture import STEPS
+    from responder.content import load
+    from responder.pace import fitted
     from responder.rules import widen
 
     every = seconds(scrape_interval)
     if not isinstance(every, float) or every <= 0:
         raise ValueError(f"--scrape-interval {scrape_interval}: write a duration such as 15s")
-    out = ["groups:"]
+    waits = {rule.alert: rule.for_s for rule in fitted(load(Config(), STEPS), every).rules}
+    out, alert = ["groups:"], ""
     for path in sorted(shipped("rules").glob("*.yaml")):
         body = path.read_text().split("groups:", 1)[1]
-        out.append(re.sub(r"\[[^\]]+\]", lambda got: widen(got[0], every), body).strip("\n"))
+        for line in re.sub(r"\[[^\]]+\]", lambda got: widen(got[0], every), body).strip("\n").splitlines():
+            alert = got[1] if (got := re.match(r"\s*- alert: (\w+)", line)) else alert
+            out.append(re.sub(r"^(\s+for: ).+$", lambda got: f"{got[1]}{round(waits[alert])}s", line))  # noqa: B023
     typer.echo("\n".join(out))
     return OK
 

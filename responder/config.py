@@ -16,6 +16,7 @@ from responder.config_http import HttpPart
 from responder.config_overrides import OverridesPart
 from responder.config_places import Locate as Locate
 from responder.config_places import Places, cut, path_of
+from responder.config_prometheus import PrometheusPart
 from responder.config_shared import AgentPart, ArtifactsPart
 from responder.config_values import Duration, HostPort, HttpUrl, Part, ServerUrl, Size
 from responder.config_values import http_url as http_url
@@ -42,17 +43,6 @@ Spoken = Annotated[str, AfterValidator(known_language)]
 OF_ROUTES = ", where it says when somebody is told; captures and approvals have no hours"
 ROUNDS = 8
 """Of leaving mistakes out: what is right alone may be wrong together."""
-
-
-class PrometheusPart(Part):
-    """Where metrics come from; without a url a private Prometheus is started."""
-
-    url: HttpUrl | None = None
-    timeout: Duration = 4.0
-    bearer_token: SecretStr | None = None
-    bearer_token_file: Path | None = None
-    scrape_interval: Duration | None = None
-    """Of the private Prometheus (default 2s); of a given one it is asked, this overrides the answer."""
 
 
 class SshPart(Part):

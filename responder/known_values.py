@@ -15,6 +15,7 @@ def known_values(config: Config, targets: Mapping[str, Target]) -> tuple[str, ..
     values = [s.get_secret_value() for s in config.redact]
     values += known_secrets(config.receivers)
     values += config.shared_secrets()
+    values += [s.get_secret_value() for s in config.prometheus.headers.values()]
     values += [t.api_key.get_secret_value() for t in targets.values() if t.api_key]
     for part in (secret(config.http.token, config.http.token_file),
                  secret(config.prometheus.bearer_token, config.prometheus.bearer_token_file)):  # fmt: skip

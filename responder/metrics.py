@@ -7,11 +7,13 @@ own small thread pool, so that it never runs on the event loop and never piles u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any, TypeVar
 
 import requests
@@ -30,9 +32,18 @@ LONGER = 3
 MAX_BODY = 16 << 20
 """Bytes of one answer; 5,000 series with their labels are about 1 MB."""
 MAX_SERIES = 20_000
+MOST_WARNINGS = 10
+NO_POST = re.compile(r"^HTTP (Status Code )?405\b")
 NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
 DURATION = re.compile(r"(\d+)(ms|[smhd])")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+ALWAYS_THERE = "vllm:num_requests_running"
+"""Every version exposes it from the start."""
+LOOK_BACK_S = 330
+"""Samples a minute apart are five, then."""
+FEWEST_GAPS = 3
+LONGEST_WAIT_S = 120.0
 
 Labels = dict[str, str]
 T = TypeVar("T")
@@ -41,6 +52,14 @@ Point = tuple[float, float | None]
 
 class PrometheusSilent(Exception):
     """Prometheus did not answer usefully: down, slow, or saying something that is no answer. Changes nothing."""
+
+
+class PrometheusBusy(PrometheusSilent):
+    """It has had too many queries and answers later (HTTP 429); `after_s`: seconds it asks for, 0 where it does not."""
+
+    def __init__(self, words: str, after_s: float = 0.0) -> None:
+        super().__init__(words)
+        self.after_s = after_s
 
 
 def number(text: object) -> float | None:
@@ -109,6 +128,8 @@ class Prometheus:
         # a whole round, in which the probes see what it does not.
         session.adapters.clear()
         session.adapters.update(ours)
+        self.warnings: dict[str, None] = {}
+        """What it said beside its answers of ranges, without repeats: a store behind it was away, data is partial."""
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
         self._slots = asyncio.Semaphore(workers)
 
@@ -147,16 +168,25 @@ class Prometheus:
 
     async def range(self, expr: str, start: float, end: float, step: float) -> list[tuple[Labels, list[Point]]]:
         """Evaluate PromQL over [start, end] (unix seconds) every `step` seconds: (labels, points)."""
-        raw = self._connect._session  # the library's range helper insists on datetimes and chunks; its session is ours
+        http = self._connect._session  # the library's range helper insists on datetimes and chunks; its session is ours
         data = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{max(step, 0.001):.3f}"}
 
         def ask() -> Any:
-            response = raw.post(
-                f"{self.url}/api/v1/query_range", data=data, headers=self._connect.headers, timeout=self.timeout_s
-            )
+            posted = self._connect._method == "POST"
+            response = http.request(
+                self._connect._method, f"{self.url}/api/v1/query_range", data=data if posted else None,
+                params=None if posted else data, headers=self._connect.headers, timeout=self.timeout_s,
+            )  # fmt: skip
+            if response.status_code == 429:
+                raise PrometheusBusy(f"HTTP 429: {response.text[:200]}", _seconds(response.headers.get("Retry-After")))
             if response.status_code != 200:
                 raise PrometheusApiClientException(f"HTTP {response.status_code}: {response.text[:200]}")
-            return response.json()["data"]["result"]
+            body = response.json()
+            result = body["data"]["result"]
+            for words in list(body.get("warnings") or ())[:MOST_WARNINGS]:
+                if len(self.warnings) < MOST_WARNINGS:
+                    self.warnings[str(words)[:200]] = None
+            return result
 
         return await self._ask(ask, _points)
 
@@ -178,11 +208,28 @@ class Prometheus:
                 return sum(int(n) * UNIT_S[u] for n, u in DURATION.findall(text)) or None
         return None
 
+    async def sample_interval(self, match: Iterable[Labels], at: float) -> float | None:
+        """Seconds between the samples of those servers before `at`; None without any. Of several the slowest counts."""
+        wanted = list(match)
+        gaps = [
+            gap
+            for labels, points in await self.raw(f"{ALWAYS_THERE}[{LOOK_BACK_S}s]", at)
+            if any(all(labels.get(k) == v for k, v in one.items()) for one in wanted)
+            and (gap := gap_of([stamp for stamp, _ in points])) is not None
+        ]
+        return max(gaps, default=None)
+
     async def _ask(self, ask: Callable[[], Any], shape: Callable[[Any], T]) -> list[T]:
         """Ask, check and take apart on a thread: a large answer must not hold up the loop."""
 
         def work() -> list[T]:
-            rows = ask()
+            try:
+                rows = ask()
+            except PrometheusApiClientException as error:
+                if self._connect._method == "GET" or not NO_POST.search(str(error)):
+                    raise
+                self._connect._method = "GET"  # some gateways let nothing else through
+                rows = ask()
             if not isinstance(rows, list):
                 raise PrometheusSilent("answer of the wrong shape: result is not a list")
             if len(rows) > MAX_SERIES:
@@ -206,19 +253,35 @@ class Prometheus:
 
 
 async def asked_interval(prometheus: Prometheus, targets: Mapping[str, Target]) -> float:
-    """How often these are scraped, seconds; 5, loudly, where it cannot be found out."""
+    """How often these are scraped, seconds: as Prometheus is configured, else as samples of the last minutes are apart
+    (Thanos, Mimir and VictoriaMetrics have no targets to ask about); 5, loudly, where it cannot be found out."""
+    match = [target.match for target in targets.values()]
+    found = None
+    with contextlib.suppress(PrometheusSilent):
+        found = await prometheus.scrape_interval(match)
     try:
-        found = await prometheus.scrape_interval([t.match for t in targets.values()])
+        found = found or await prometheus.sample_interval(match, time.time())
     except PrometheusSilent as error:
         log.warning("prometheus.silent", reason=str(error))
-        found = None
     if found is None:
         log.warning("scrape_interval.unknown", assumed_s=ASSUMED_S, hint="set prometheus.scrape_interval")
     return found or ASSUMED_S
 
 
+def gap_of(stamps: Iterable[float]) -> float | None:
+    """Seconds between samples, from when they were taken: the median, to a tenth. None of fewer than four."""
+    ordered = sorted(set(stamps))
+    gaps = [after - before for before, after in zip(ordered, ordered[1:], strict=False)]
+    return round(median(gaps), 1) if len(gaps) >= FEWEST_GAPS else None
+
+
 def _points(row: Any) -> tuple[Labels, list[Point]]:
     return _labels(row["metric"]), [(float(t), number(v)) for t, v in row["values"]]
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Of a Retry-After header; 0 for a date or nonsense."""
+    return min(float(retry_after), LONGEST_WAIT_S) if retry_after and NUMBER.match(retry_after) else 0.0
 
 
 def _labels(metric: object) -> Labels:

@@ -106,6 +106,7 @@ SHARED_EDGES = {
     "config_values",
     "config_shared",
     "config_http",
+    "config_prometheus",
     "config_overrides",
     "artifacts",
     "nsight",

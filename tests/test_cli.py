@@ -129,12 +129,14 @@ def test_a_silence_that_cannot_mean_anything_is_refused(tmp_path: Path, argument
 
 
 def test_the_rules_for_ones_own_prometheus_have_fitted_windows() -> None:
-    """At a scrape every 30 s no rate looks at less than two scrapes."""
+    """At a scrape every 30 s no rate looks at less than two scrapes, and one failed scrape is no lost server."""
     done = runner.invoke(app, ["rules", "--scrape-interval", "30s"])
     assert done.exit_code == 0
     assert done.output.startswith("groups:")
     assert "[10s]" not in done.output
     assert "[60s]" in done.output
+    down = done.output.partition("- alert: VLLMTargetDown")[2].partition("- alert:")[0]
+    assert "for: 31s" in down
 
 
 def test_a_threshold_for_an_alert_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:

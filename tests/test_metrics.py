@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from responder import metrics
-from responder.metrics import Prometheus, PrometheusSilent, number
+from responder.metrics import Prometheus, PrometheusBusy, PrometheusSilent, asked_interval, gap_of, number
+from responder.model import Target
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -159,6 +160,50 @@ async def test_the_scrape_interval_of_our_target_is_found() -> None:
         prometheus = Prometheus(url)
         assert await prometheus.scrape_interval([{"instance": "h:8000"}]) == 90.0
         assert await prometheus.scrape_interval([{"instance": "y"}]) is None
+        prometheus.close()
+
+
+async def test_where_there_are_no_targets_to_ask_about_samples_tell_the_scrape_interval() -> None:
+    """Thanos, Mimir and VictoriaMetrics answer queries only; of several servers the slowest counts."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if "targets" in request.path:
+            return web.Response(status=404)
+        rows = [
+            {"metric": {"pod": pod}, "values": [[1000.0 + every * i, "1"] for i in range(6)]}
+            for pod, every in (("a", 15.0), ("b", 30.02), ("other", 60.0))
+        ]
+        return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": rows}})
+
+    async with serving(answer) as url:
+        prometheus = Prometheus(url)
+        targets = {name: Target(name=name, url="http://h:1", match={"pod": name}) for name in ("a", "b")}
+        assert await asked_interval(prometheus, targets) == 30.0
+        assert gap_of([0.0, 15.0, 30.0]) is None
+        prometheus.close()
+
+
+async def test_a_store_that_answers_in_part_or_later_says_so() -> None:
+    """Warnings are kept, once each; 429 is no refusal but a wish for time; a gateway without POST is asked with GET."""
+    answers = [
+        web.json_response({"status": "success", "warnings": ["store away"], "data": {"result": []}}),
+        web.json_response({"status": "success", "warnings": ["store away"], "data": {"result": []}}),
+        web.Response(status=429, headers={"Retry-After": "3"}, text="slow down"),
+    ]
+    methods: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        return web.Response(status=405) if request.method == "POST" else answers.pop(0)
+
+    async with serving(answer) as url:
+        prometheus = Prometheus(url, headers={"X-Scope-OrgID": "a"})
+        assert [await prometheus.range("up", 0.0, 1.0, 1.0) for _ in range(2)] == [[], []]
+        assert list(prometheus.warnings) == ["store away"]
+        assert methods == ["POST", "GET", "GET"]
+        with pytest.raises(PrometheusBusy, match="429: slow down") as busy:
+            await prometheus.range("up", 0.0, 1.0, 1.0)
+        assert busy.value.after_s == 3.0
         prometheus.close()
 
 

@@ -86,10 +86,11 @@ def _endpoint(address: str, rows: Mapping[Row, list[tuple[float, float]]]) -> En
 # --------------------------------------------------------------------------------------------------------- over time
 
 
-def thinned(server: Server, interval_s: float) -> Server:
-    """Only every n-th scrape, so that they are about `interval_s` apart."""
+def thinned(server: Server, interval_s: float, phase: float = 0.0) -> Server:
+    """Only every n-th scrape, so that they are about `interval_s` apart. phase: which of the first n, as a share."""
     nth = max(1, round(interval_s / server.interval_s))
-    return replace(server, endpoints=tuple(replace(e, scrapes=e.scrapes[::nth]) for e in server.endpoints))
+    first = int(phase * nth)
+    return replace(server, endpoints=tuple(replace(e, scrapes=e.scrapes[first::nth]) for e in server.endpoints))
 
 
 def lasting(server: Server, healthy_s: float, fault_s: float) -> Server:

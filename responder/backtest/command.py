@@ -17,7 +17,7 @@ from responder.backtest.past import HistorySilent, Past
 from responder.backtest.run import Backtest, Found, Progress, Wish
 from responder.backtest.times import duration, moment, rfc3339
 from responder.capture import STEPS
-from responder.config import Config, secret
+from responder.config import Config
 from responder.content import ContentRefused, load
 from responder.correlate import Policy
 from responder.metrics import Prometheus
@@ -71,10 +71,8 @@ def _wish(since: str, until: str, targets: list[str], step: str | None, folders:
 
 
 async def _run(config: Config, content: Any, wish: Wish, progress: Progress) -> Found:
-    token = secret(config.prometheus.bearer_token, config.prometheus.bearer_token_file)
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     assert config.prometheus.url is not None
-    prometheus = Prometheus(config.prometheus.url, timeout_s=QUERY_TIMEOUT_S, headers=headers)
+    prometheus = Prometheus(config.prometheus.url, timeout_s=QUERY_TIMEOUT_S, headers=config.prometheus.sent())
     try:
         return await Backtest(
             Past(prometheus), content, wish, config.watched(), policy=Policy(hold_down_s=config.hold_down),

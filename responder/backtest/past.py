@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from responder.metrics import Labels, Point, Prometheus, PrometheusSilent
+from responder.metrics import Labels, Point, Prometheus, PrometheusBusy, PrometheusSilent
 
 MAX_POINTS = 10_000
 """Prometheus refuses more than 11,000 points per series."""
 FEWEST_POINTS = 60
 PAUSES_S = (0.5, 2.0, 5.0)
 """Before asking once more what was not answered although it is short."""
+BUSY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Before asking one more time where there were too many queries: shorter ones would be more of them."""
 AT_ONCE = 4
 Rows = list[tuple[Labels, list[Point]]]
 
@@ -45,10 +47,13 @@ class Past:
     async def _piece(self, expr: str, start: float, end: float, step: float) -> Rows:
         points = int((end - start) / step + 1e-6) + 1
         for pause in (*PAUSES_S, None):
-            self.queries += 1
             try:
-                async with self._slots:
-                    return await self.prometheus.range(expr, start, end, step)
+                return await self._patiently(expr, start, end, step)
+            except PrometheusBusy as error:
+                raise HistorySilent(
+                    f"{self.prometheus.url} has had too many queries for minutes: {error}; ask for less at once "
+                    "(--from, --to, --target), or raise its limits"
+                ) from None
             except PrometheusSilent as error:
                 why = str(error)
                 if _final(why):
@@ -60,6 +65,19 @@ class Past:
                 if pause is None:
                     raise HistorySilent(f"{self.prometheus.url}: {why} (`{_short(expr)}`)") from None
             await self.sleep(pause)
+        raise AssertionError("the last round returns or raises")
+
+    async def _patiently(self, expr: str, start: float, end: float, step: float) -> Rows:
+        """One query, asked again while there are too many."""
+        for pause in (*BUSY_PAUSES_S, None):
+            self.queries += 1
+            try:
+                async with self._slots:
+                    return await self.prometheus.range(expr, start, end, step)
+            except PrometheusBusy as error:
+                if pause is None:
+                    raise
+                await self.sleep(max(pause, error.after_s))
         raise AssertionError("the last round returns or raises")
 
 

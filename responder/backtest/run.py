@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import IO, Any
 
 import aiohttp
@@ -28,6 +27,7 @@ from responder.capture import STEPS
 from responder.correlate import Policy
 from responder.evaluate import needed
 from responder.folder import folder_of
+from responder.metrics import gap_of
 from responder.model import Change, Content, Incident, Silence, Status, Target
 from responder.onsets import with_onset
 from responder.pace import fitted, unripe_s
@@ -179,12 +179,11 @@ class Backtest:
             middle = points[len(points) // 2][1] or 0.0
             for around, step in ((30.0, 0.5), (900.0, 15.0)):
                 rows = await self.past.range(find.STAMP, middle - around, middle + around, step)
-                stamps = sorted({v for named, row in rows if _same(named, labels) for _, v in row if v is not None})
-                gaps = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
-                if len(gaps) >= 3:
-                    found.append(median(gaps))
+                gap = gap_of(v for named, row in rows if _same(named, labels) for _, v in row if v is not None)
+                if gap is not None:
+                    found.append(gap)
                     break
-        return round(max(found), 1) if found else USUAL_INTERVAL_S
+        return max(found, default=USUAL_INTERVAL_S)
 
     # ----------------------------------------------------------------------------------------------- scanning
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past
-from responder.metrics import Prometheus, PrometheusSilent
+from responder.metrics import Prometheus, PrometheusBusy, PrometheusSilent
 
 
 class Fake(Prometheus):
@@ -21,7 +21,8 @@ class Fake(Prometheus):
         points = round((end - start) / step) + 1
         self.asked.append(points)
         if self.failures:
-            raise PrometheusSilent(self.failures.pop(0))
+            words = self.failures.pop(0)
+            raise PrometheusBusy(words, 7.0) if "429" in words else PrometheusSilent(words)
         if points > self.most:
             raise PrometheusSilent(self.words)
         return [({"a": "1"}, [(start + i * step, float(i)) for i in range(points)])]
@@ -68,3 +69,18 @@ async def test_what_stays_refused_is_said(words: str, tries: int) -> None:
     with pytest.raises(HistorySilent, match=words.split(":")[0]):
         await whole(fake, 500)
     assert len(fake.asked) == tries
+
+
+async def test_one_that_has_had_too_many_queries_is_given_time_and_not_more_of_them() -> None:
+    """As long as it asks for; the range is not cut. For minutes only, then it is said what to do."""
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    fake = Fake(failures=("HTTP 429: too many outstanding requests",) * 3)
+    await Past(fake, wait).range("x", 0.0, 4995.0, 5.0)
+    assert fake.asked == [1000] * 4
+    assert waited == [7.0, 7.0, 7.0]
+    with pytest.raises(HistorySilent, match="too many queries for minutes"):
+        await Past(Fake(failures=("HTTP 429: slow down",) * 50), wait).range("x", 0.0, 4995.0, 5.0)
