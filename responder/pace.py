@@ -16,6 +16,13 @@ SETTLED_SCRAPES = 4
 """So many scrapes after the onset the shortest windows hold nothing of what was before it, and not one value alone."""
 
 
+FEW_SCRAPES = 2
+"""What waits for no more scrapes than that waits for one that failed to be over: with the next one, whenever it comes."""
+HALF, SLOW_S = 0.5, 25.0
+"""Of what is visible longer, half is waited for at scrapes up to 15 s apart: a fault of 40 s is still found there, and
+bursts are over by then; all of it at 30 s and more, where a burst is in one scrape or in two by chance."""
+
+
 class Sight(NamedTuple):
     """One rule and the shortest fault it can see, in seconds."""
 
@@ -43,8 +50,10 @@ def fitted_for(rule: Rule, recorded: Mapping[str, str], scrape_interval_s: float
     expr = _first(rule, recorded)
     if rule.for_s <= 0 or expr is None or scrape_interval_s <= WRITTEN_FOR_S:
         return rule.for_s
-    return rule.for_s + max(0.0, _visible(widen(expr, scrape_interval_s), scrape_interval_s)
-                            - _visible(expr, WRITTEN_FOR_S))  # fmt: skip
+    longer = _visible(widen(expr, scrape_interval_s), scrape_interval_s) - _visible(expr, WRITTEN_FOR_S)
+    if rule.for_s > FEW_SCRAPES * WRITTEN_FOR_S:
+        longer *= min(1.0, max(HALF, (scrape_interval_s - WRITTEN_FOR_S) / SLOW_S))
+    return round(rule.for_s + max(0.0, longer), 1)
 
 
 def sights(content: Content, scrape_interval_s: float) -> list[Sight]:

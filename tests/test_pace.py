@@ -22,9 +22,10 @@ def rule(expr: str, for_s: float) -> Rule:
 @pytest.mark.parametrize(
     ("expr", "for_s", "scrape_s", "waits"),
     [
-        ("signal:gauge > 5", 30.0, 15.0, 40.0),  # a value stays until the next scrape: 10 s more than at 5 s
+        ("signal:gauge > 5", 30.0, 30.0, 55.0),  # a value stays until the next scrape: 25 s more than at 5 s
+        ("signal:gauge > 5", 30.0, 15.0, 35.0),  # of which half is waited for where scrapes come often
         ("signal:gauge < 1", 6.0, 60.0, 61.0),  # one failed scrape is over with the next
-        ("signal:rate > 2", 33.0, 15.0, 43.0),
+        ("signal:rate > 2", 33.0, 15.0, 38.0),
         ("signal:usual > 3", 25.0, 30.0, 50.0),  # of several windows the shortest is now
         ("signal:rate > 2", 33.0, 5.0, 33.0),
         ("signal:rate > 2", 33.0, 2.0, 33.0),
@@ -43,7 +44,7 @@ def test_fast_scrapes_change_nothing() -> None:
     """Not even the object: verdicts of recorded folders stay as they are."""
     content = Content(signals=(Signal(name="rate", expr=SIGNALS["rate"]),), rules=(rule("signal:rate > 2", 33.0),))
     assert fitted(content, 5.0) is content
-    assert [r.for_s for r in fitted(content, 15.0).rules] == [43.0]
+    assert [r.for_s for r in fitted(content, 15.0).rules] == [38.0]
 
 
 def test_the_shipped_rules_see_faults_of_minutes_at_the_slowest_usual_scrapes() -> None:
