@@ -45,8 +45,9 @@ from responder.runner import LocalRunner
 FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected")
 """Steps that need nothing but Prometheus."""
 SCRAPES, FRESH_S = 4, 15.0
-PATIENCE = 5
-"""Attempts at a step whose own deadline is made for a live server; what was answered is remembered between them."""
+PATIENCE = 50
+"""Attempts at most at a step whose own deadline is made for a live server; what was answered is remembered between
+them, and one that brought no new answer is the last."""
 
 
 class Remembered:
@@ -63,9 +64,10 @@ class Remembered:
             self._asked[key] = asyncio.create_task(self.past.range(expr, start, end, step))
         return await asyncio.shield(self._asked[key])
 
-    async def settle(self) -> None:
-        """Wait for everything that was asked."""
+    async def settle(self) -> int:
+        """Wait for everything that was asked; how many questions that were."""
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        return len(self._asked)
 
 
 @dataclass
@@ -147,7 +149,9 @@ class Looking:
             fetched = await step.fetch(self._scene(case, asked, now), step.params.model_validate(call.params))
             if fetched.outcome not in (Outcome.PARTIAL, Outcome.FAILED, Outcome.TIMED_OUT):
                 break
-            await asked.settle()
+            if (answered := await asked.settle()) == known:
+                break
+            known = answered
         files = {safe_name(name): data for name, data in fetched.files.items()}
         facts, complaint = read_facts(step, files, brief)
         evidence_id = numbered(step.name, [item.id for item in case.evidence])
