@@ -17,7 +17,7 @@ SETTLED_SCRAPES = 4
 
 
 FEW_SCRAPES = 2
-"""What waits for no more scrapes than that waits for one that failed to be over: with the next one, whenever it comes."""
+"""What waits for no more than that waits for a failed scrape to be over, which it is with the next one."""
 HALF, SLOW_S = 0.5, 25.0
 """Of what is visible longer, half is waited for at scrapes up to 15 s apart: a fault of 40 s is still found there, and
 bursts are over by then; all of it at 30 s and more, where a burst is in one scrape or in two by chance."""

@@ -145,6 +145,7 @@ class Looking:
     async def _run(self, case: Case, call: StepCall, now: float) -> None:
         step, asked = STEPS[call.step], Remembered(self.past)
         brief = Brief.of(case.incident, now, self.signals, self.interval_s)
+        known = 0
         for _ in range(PATIENCE):
             fetched = await step.fetch(self._scene(case, asked, now), step.params.model_validate(call.params))
             if fetched.outcome not in (Outcome.PARTIAL, Outcome.FAILED, Outcome.TIMED_OUT):

@@ -22,7 +22,7 @@ from responder.backtest.ended import ended
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
 from responder.backtest.tally import Price, Verdict, summary
-from responder.backtest.walk import Rounds, Walk
+from responder.backtest.walk import DRAINED, DRAINED_BY_ITS_LAST_SCRAPE, Rounds, Walk
 from responder.capture import STEPS
 from responder.correlate import Policy
 from responder.evaluate import needed
@@ -33,7 +33,7 @@ from responder.onsets import with_onset
 from responder.pace import fitted, unripe_s
 from responder.report import contract
 from responder.respond import GREW_SETTLES_S, SECOND_LOOK_S
-from responder.rules import expand, queries, widen
+from responder.rules import WRITTEN_FOR_S, expand, queries, widen
 
 ROUND_S = 2.0
 """Of the daemon, also when scrapes are slower."""
@@ -121,12 +121,10 @@ class Backtest:
         self.round_s = self.wish.step or min(self.interval_s, ROUND_S)
         self.content = fitted(self.content, self.interval_s)
         recorded = {signal.name: signal.expr for signal in self.content.signals}
-        self.wanted = {
-            name: widen(expr, self.interval_s)
-            for name, expr in queries(
-                self.content.rules, self.content.signals, (*ALWAYS, *needed(self.targets))
-            ).items()
-        }
+        asked = queries(self.content.rules, self.content.signals, (*ALWAYS, *needed(self.targets)))
+        if self.interval_s > WRITTEN_FOR_S:
+            asked[DRAINED] = DRAINED_BY_ITS_LAST_SCRAPE
+        self.wanted = {name: widen(expr, self.interval_s) for name, expr in asked.items()}
         self.questions = scan.questions(self.content.rules, recorded, self.targets, self.interval_s)
         self.walk = Walk(self.content, self.targets, self.policy, self.silences)
         self.walk.lost = await self._lost(seen)

@@ -12,6 +12,10 @@ from responder.holding import States, advance
 from responder.model import Change, Content, Incident, Sample, Silence, Symptom, Target
 
 DRAINED = "drained"
+DRAINED_BY_ITS_LAST_SCRAPE = (
+    "(max_over_time(vllm:num_requests_running[7500ms]) + max_over_time(vllm:num_requests_waiting[7500ms])) == bool 0"
+)
+"""Four scrapes of 15 s are a minute, and nobody drains a server for so long: of slow scrapes the last one must do."""
 Answers = dict[str, tuple[Sample, ...] | None]
 Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 
