@@ -43,6 +43,7 @@ from responder.rounds import Rounds
 from responder.runner import LocalRunner
 from responder.safety import Safety
 from responder.sharing import fleet_of
+from responder.spoken_there import remember
 from responder.store import Store
 from responder.store_sqlite import SqliteStore
 from responder.telemetry import Telemetry
@@ -153,6 +154,7 @@ class App:
             await self.roster.adopt()
             await self.watch.restore()
             await self._take_up_again()
+        await asyncio.to_thread(remember, config.data_dir, config.language)
         self.outbox.start()
         self.clicks.listen()
         self._schedule(config)
@@ -304,6 +306,7 @@ class App:
         for name, value in configured(self.loaded, self.http, self.scrape_s).items():
             setattr(self.kit, name, value)
         await close_runners(old_runners)
+        await asyncio.to_thread(remember, fresh.config.data_dir, fresh.config.language)
         self.watch.policy = _policy(fresh.config)
         self.patrol.interval_s = fresh.config.canaries.interval
         self.outbox.notifiers = self._notifiers()

@@ -37,6 +37,7 @@ from responder.model import (
 from responder.plan import SENDS_REQUESTS, Budget, pause_of, plan
 from responder.report_words import duration, size
 from responder.sentry import Sentry
+from responder.words import say, told
 
 READY_TIMEOUT_S = 15.0
 SAME_HOST = "same host"
@@ -193,10 +194,10 @@ def table(checks: Sequence[Check]) -> str:
     """Doctor's words for a terminal."""
     lines = []
     for check in checks:
-        took = f" ({duration(check.seconds)})" if check.seconds is not None and check.can else ""
-        says = f": {check.why}" if check.why else ""
-        word = "partly" if check.can and check.partly else "yes" if check.can else "NO"
-        lines.append(f"rung {check.rung}  {word:6}  {check.step}{took}{says}")
+        took = say("aside", words=duration(check.seconds)) if check.seconds is not None and check.can else ""
+        says = say("cli.because", why=told(check.why)) if check.why else ""
+        word = say(f"cli.check.{'partly' if check.can and check.partly else 'yes' if check.can else 'no'}")
+        lines.append(say("cli.check", rung=check.rung, word=f"{word:6}", step=check.step, took=took, why=says))
     return "\n".join(lines)
 
 
@@ -214,13 +215,14 @@ def dry_run(
                    refused=(*(Refusal(call=call, why=AWAY) for call in there), *got.refused))  # fmt: skip
     pause = sum(pause_of(call.step, steps[call.step], budget) for call in got.chosen)
     room = sum(steps[call.step].max_bytes for call in got.chosen)
-    lines = [f"{book.id} on {target.name}: {len(got.chosen)} steps, pauses at most {pause:.3g} s, at most {size(room)}"]
+    lines = [say("cli.plan", book=book.id, target=target.name, count=len(got.chosen), pause=f"{pause:.3g}",
+                 size=size(room))]  # fmt: skip
     for call in got.chosen:
         step = steps[call.step]
-        how = "measured here" if call.step in budget.learned else "declared"
+        how = say(f"cli.plan.{'measured' if call.step in budget.learned else 'declared'}")
         lines.append(
-            f"  rung {call.rung}  {call.step}: pause {pause_of(call.step, step, budget):.3g} s ({how}), at most "
-            f"{duration(step.timeout_s)}, {size(step.max_bytes)}"
-        )
-    lines += [f"  rung {r.call.rung}  {r.call.step}: not run, {r.why}" for r in got.refused]
+            say("cli.plan.step", rung=call.rung, step=call.step, how=how, length=duration(step.timeout_s),
+                pause=f"{pause_of(call.step, step, budget):.3g}", size=size(step.max_bytes))
+        )  # fmt: skip
+    lines += [say("cli.plan.not", rung=r.call.rung, step=r.call.step, why=told(r.why)) for r in got.refused]
     return "\n".join(lines)

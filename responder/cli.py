@@ -22,7 +22,10 @@ from responder.config import Config, Locate, parse, salvaged, seconds
 from responder.content import ContentRefused, shipped
 from responder.datadir import DEFAULT, SILENCES, why_not_read, why_not_written
 from responder.model import Problem, Silence
+from responder.report_words import named
+from responder.spoken_there import spoken_at
 from responder.terminal import show_markdown
+from responder.words import say, speaking
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 SWITCH_S = 0.001
@@ -250,14 +253,16 @@ def list_incidents(data_dir: Path | None, open_only: bool, format: str) -> int:
     if format == "json":
         typer.echo(json.dumps([row["incident"] for row in rows], indent=1))
         return OK
-    for row in rows:
-        incident, top = row["incident"], row["hypotheses"][0]
-        typer.echo(
-            f"{incident['id']}  {incident['state']:8}  {incident['class']:14}  {incident['target']:22}  "
-            f"{top['cause']} ({top['status']})"
-        )
-    if not rows:
-        typer.echo("no incidents")
+    with speaking(spoken_at(data_dir or DEFAULT)):
+        for row in rows:
+            incident, top = row["incident"], row["hypotheses"][0]
+            state, status = named("ui.state", incident["state"]), named("ui.state", top["status"])
+            typer.echo(
+                f"{incident['id']}  {state:8}  {incident['class']:14}  {incident['target']:22}  "
+                f"{top['cause']}{say('aside', words=status)}"
+            )
+        if not rows:
+            typer.echo(say("cli.incidents.none"))
     return OK
 
 
@@ -272,7 +277,8 @@ def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
     try:
         text = (folder.path / ("report.json" if format == "json" else "report.md")).read_text()
     except OSError:
-        typer.echo(f"no report of {incident}: `responder incidents list` shows what there is", err=True)
+        with speaking(spoken_at(data_dir or DEFAULT)):
+            typer.echo(say("cli.incidents.unknown", incident=incident), err=True)
         return RUNTIME
     typer.echo(text) if format == "json" else show_markdown(text)
     return OK
@@ -298,10 +304,13 @@ def add_silence(data_dir: Path | None, match: list[str], duration: str, comment:
     if why := why_not_written(root):
         typer.echo(why, err=True)
         return RUNTIME
-    for doubt in doubts_about(root, pairs):
-        typer.echo(f"warning: {doubt}; this silence may match nothing", err=True)
+    spoken = spoken_at(root)
+    with speaking(spoken):
+        for doubt in doubts_about(root, pairs):
+            typer.echo(say("cli.silence.doubt", doubt=doubt), err=True)
     now = time.time()
     silence = Silence(id=uuid.uuid4().hex[:8], match=pairs, starts_at=now, ends_at=now + length, comment=comment)
     write_atomic(root / SILENCES / f"{silence.id}.json", silence.model_dump_json().encode())
-    typer.echo(f"silence {silence.id}: {' '.join(match)} for {duration}")
+    with speaking(spoken):
+        typer.echo(say("cli.silence.added", id=silence.id, match=" ".join(match), length=duration))
     return OK

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from responder.datadir import DEFAULT
+from responder.report_words import named
+from responder.spoken_there import spoken_at
+from responder.words import say, speaking, told
 
 OK, RUNTIME = 0, 1
 DataDir = Annotated[
@@ -37,15 +40,16 @@ def deliveries(
         return [item.model_dump(mode="json") for item in found if incident in (None, item.incident)]
 
     def line(row: Row) -> str:
-        doubt = ", perhaps twice" if row["doubtful"] else ""
-        due = f", next try {_when(row['next_at'])}" if row["state"] == "pending" and row["next_at"] else ""
-        why = f": {row['error']}" if row["error"] else ""
-        return (
-            f"{row['state']:10} {row['receiver']}  {row['incident']} revision {row['revision']} ({row['stage']}), "
-            f"{row['attempts']} attempts{doubt}{due}{why}"
-        )
+        waits = row["state"] == "pending" and row["next_at"]
+        return say(
+            "cli.delivery", state=f"{named('ui.state', row['state']):10}", receiver=row["receiver"],
+            incident=row["incident"], revision=row["revision"], stage=named("stage", row["stage"]),
+            attempts=row["attempts"], doubt=say("cli.delivery.twice") if row["doubtful"] else "",
+            due=say("cli.delivery.next", at=_when(row["next_at"])) if waits else "",
+            why=say("cli.because", why=row["error"]) if row["error"] else "",
+        )  # fmt: skip
 
-    raise typer.Exit(_show(data_dir, format, read, line, "no messages"))
+    raise typer.Exit(_show(data_dir, format, read, line, "cli.deliveries.none"))
 
 
 def obligations(
@@ -59,10 +63,12 @@ def obligations(
         return [item.model_dump(mode="json") for item in await store.obligations(only_open=not all)]
 
     def line(row: Row) -> str:
-        how = f", {row['note']} (by {row['by']})" if row["note"] else f", due {_when(row['due_at'])}"
-        return f"{row['state']:8} {row['target']}  {row['step']} since {_when(row['opened_at'])}{how}"
+        due = say("cli.owed.due", at=_when(row["due_at"]))
+        how = say("cli.owed.noted", note=told(row["note"]), by=row["by"]) if row["note"] else due
+        return say("cli.owed", state=f"{named('ui.state', row['state']):8}", target=row["target"], step=row["step"],
+                   at=_when(row["opened_at"]), how=how)  # fmt: skip
 
-    raise typer.Exit(_show(data_dir, format, read, line, "nothing is owed"))
+    raise typer.Exit(_show(data_dir, format, read, line, "cli.owed.none"))
 
 
 def audit(
@@ -85,7 +91,7 @@ def audit(
             f"{_when(row['at'])}  {row['incident']}  {row['what']}: {row.get('step', '')} on {row['target']} ({words})"
         )
 
-    raise typer.Exit(_show(data_dir, format, read, line, "nothing was run"))
+    raise typer.Exit(_show(data_dir, format, read, line, "cli.run.none"))
 
 
 def _show(
@@ -104,7 +110,8 @@ def _show(
         return RUNTIME
     finally:
         store.close()
-    typer.echo(json.dumps(rows, indent=1) if format == "json" else _text(map(line, rows)) or nothing)
+    with speaking(spoken_at(data_dir or DEFAULT)):
+        typer.echo(json.dumps(rows, indent=1) if format == "json" else _text(map(line, rows)) or say(nothing))
     return OK
 
 

@@ -21,9 +21,11 @@ import typer
 
 from responder.cli import CONTENT, OK, RUNTIME, configured
 from responder.config import Config
-from responder.content import ContentRefused, load
+from responder.content import ContentRefused, load, tongue
 from responder.datadir import DEFAULT, why_not_read
 from responder.model import Target
+from responder.spoken_there import spoken_at
+from responder.words import say, speaking, told
 
 
 def doctor(target: str, file: Path | None, format: str, ask: bool = False) -> int:
@@ -44,9 +46,10 @@ def doctor(target: str, file: Path | None, format: str, ask: bool = False) -> in
 
     up, checks = asyncio.run(run())
     if not up:
-        typer.echo(f"nothing answers at {chosen.url}: is the server up, is this its address? What follows was looked "
-                   "at without it.", err=True)  # fmt: skip
-    typer.echo(json.dumps([vars(c) for c in checks], indent=1) if format == "json" else table(checks))
+        with speaking(tongue(config.language)):
+            typer.echo(say("cli.silent", url=chosen.url), err=True)
+    with speaking(tongue(config.language)):
+        typer.echo(json.dumps([vars(c) for c in checks], indent=1) if format == "json" else table(checks))
     return OK if up else RUNTIME
 
 
@@ -74,8 +77,9 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
         policy = target.capture or CapturePolicy()
         budget = Budget(max_rung=policy.max_rung, pause_s=policy.pause, canary=target.canary,
                         must_ask=frozenset(policy.approve), heavy_left=policy.heavy_per_hour)  # fmt: skip
-        for one in books:
-            typer.echo(dry_run(one, STEPS, target, budget, away=away))
+        with speaking(tongue(config.language)):
+            for one in books:
+                typer.echo(dry_run(one, STEPS, target, budget, away=away))
     return OK
 
 
@@ -84,8 +88,8 @@ def acknowledge(incident: str, who: str | None, url: str, token: Path | None) ->
     name = who or me()
     status, said = post(f"{url}/api/v1/incidents/{incident}/acknowledge", token, {"who": name}, timeout=10.0)
     if status != 200:
-        hint = " (its token: --token-file, or RESPONDER_TOKEN)" if status in (401, 403) else ""
-        typer.echo(f"not taken: {said}{hint}", err=True)
+        hint = say("cli.not_taken.token") if status in (401, 403) else ""
+        typer.echo(say("cli.not_taken", why=said, hint=hint), err=True)
         return RUNTIME
     typer.echo(json.loads(said)["says"])
     return OK
@@ -103,9 +107,12 @@ def decide(incident: str, step: str, approve: bool, who: str | None, data_dir: P
     try:
         item = approvals.decide(incident, step, approve=approve, who=name, now=time.time())
     except ApprovalRefused as error:
-        typer.echo(str(error), err=True)
+        with speaking(spoken_at(data_dir or DEFAULT)):
+            typer.echo(told(str(error)), err=True)
         return CONTENT
-    typer.echo(f"{item.step} for incident {item.incident} on {item.target}: {item.decision} by {item.who}")
+    with speaking(spoken_at(data_dir or DEFAULT)):
+        typer.echo(say("cli.decided", step=item.step, incident=item.incident, target=item.target, who=item.who,
+                       decision=say(f"cli.decision.{item.decision}")))  # fmt: skip
     return OK
 
 

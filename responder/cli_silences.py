@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from responder.model import Silence
+from responder.spoken_there import spoken_at
+from responder.words import say, speaking
 
 OK, RUNTIME = 0, 1
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="where all is kept", envvar="RESPONDER_DATA_DIR")]
@@ -26,13 +28,11 @@ def list_silences(data_dir: DataDir = None, format: Format = "text") -> None:
     if format == "json":
         typer.echo(json.dumps([silence.model_dump(mode="json") for silence in rows], indent=1))
         raise typer.Exit(OK)
-    for silence in rows:
-        match = " ".join(f"{name}={value}" for name, value in sorted(silence.match.items()))
-        begins = "" if silence.starts_at <= now else f", begins in {_length(silence.starts_at - now)}"
-        said = f"  ({silence.comment})" if silence.comment else ""
-        typer.echo(f"{silence.id}  {match}  ends in {_length(silence.ends_at - now)}{begins}{said}")
-    if not rows:
-        typer.echo(f"no silences in {root.absolute()} (those of the configuration stand there)")
+    with speaking(spoken_at(root)):
+        for silence in rows:
+            typer.echo(_line(silence, now))
+        if not rows:
+            typer.echo(say("cli.silence.none", folder=root.absolute()))
 
 
 def end_silence(
@@ -44,12 +44,22 @@ def end_silence(
     root, now = data_dir or HERE, time.time()
     known = _all(root).get(silence)
     if known is None or known.ends_at <= now:
-        typer.echo(f"no silence {silence!r} in {root.absolute()}: `responder silence list` shows those that hold; "
-                   "one of the configuration is ended there (then SIGHUP)", err=True)  # fmt: skip
+        with speaking(spoken_at(root)):
+            typer.echo(say("cli.silence.unknown", silence=silence, folder=root.absolute()), err=True)
         raise typer.Exit(RUNTIME)
     ended = known.model_copy(update={"ends_at": now})
     write_atomic(root / "silences" / f"{silence}.json", ended.model_dump_json().encode())
-    typer.echo(f"silence {silence} has ended")
+    with speaking(spoken_at(root)):
+        typer.echo(say("cli.silence.ended", id=silence))
+
+
+def _line(silence: Silence, now: float) -> str:
+    match = " ".join(f"{name}={value}" for name, value in sorted(silence.match.items()))
+    later = silence.starts_at > now
+    begins = say("cli.silence.begins", length=_length(silence.starts_at - now)) if later else ""
+    said = say("cli.silence.said", comment=silence.comment) if silence.comment else ""
+    return say("cli.silence", id=silence.id, match=match, length=_length(silence.ends_at - now), begins=begins,
+               said=said)  # fmt: skip
 
 
 def doubts_about(root: Path, match: Mapping[str, str]) -> Iterator[str]:

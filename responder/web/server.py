@@ -19,7 +19,7 @@ from responder.web import plain, rawfiles
 from responder.web.access import Access, Proxy, guard
 from responder.web.desk import Desk, Overview, body_of
 from responder.web.shell import Shell
-from responder.words import ENGLISH, Language
+from responder.words import ENGLISH, Language, speaking, told
 
 log = structlog.get_logger()
 MAX_ALERTS_BODY = 4 << 20
@@ -215,10 +215,11 @@ class Pages:
             raise web.HTTPBadRequest(text='send {"who": "…"}\n')
         if self.surface.acknowledge is None:
             raise web.HTTPNotFound(text="no incidents to take here\n")
-        try:
-            return web.json_response({"says": await self.surface.acknowledge(request.match_info["id"], who)})
-        except ValueError as error:
-            raise web.HTTPConflict(text=f"{error}\n") from None
+        with speaking(_spoken(self.surface)):
+            try:
+                return web.json_response({"says": await self.surface.acknowledge(request.match_info["id"], who)})
+            except ValueError as error:
+                raise web.HTTPConflict(text=f"{told(str(error))}\n") from None
 
     async def slack(self, request: web.Request) -> web.Response:
         """What people press in Slack; answered at once, done afterwards."""

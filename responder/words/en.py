@@ -2,6 +2,7 @@
 
 from responder.fact_words.en import FACTS
 from responder.page_words.en import PAGE
+from responder.terminal_words.en import TERMINAL
 
 WORDS: dict[str, str] = {
     # classes, statuses, outcomes
@@ -330,6 +331,7 @@ WORDS: dict[str, str] = {
     "test.says": "Somebody ran `responder notify test {name}`. If you can read this, incidents will reach you here.",
     "test.nothing": "Nothing: this is only a test.",
     **PAGE,
+    **TERMINAL,
 }
 SIGNALS: dict[str, str] = {
     "up": "Target reachable by Prometheus",

@@ -3,6 +3,7 @@
 from responder.fact_words.zh import FACTS
 from responder.page_words.zh import PAGE
 from responder.page_words.zh import PHRASES as ON_PAGES
+from responder.terminal_words.zh import TERMINAL
 
 HTML = "zh-CN"
 WORDS: dict[str, str] = {
@@ -325,6 +326,7 @@ WORDS: dict[str, str] = {
     "test.says": "有人运行了 `responder notify test {name}`。如果你能看到这条消息，事件通知就会送到这里。",
     "test.nothing": "无：这只是一条测试消息。",
     **PAGE,
+    **TERMINAL,
 }
 SIGNALS: dict[str, str] = {
     "up": "Prometheus 能否抓取",

@@ -1,0 +1,42 @@
+"""What do the commands of whoever is on call say in English? Help, logs and JSON are not here: they stay English."""
+
+TERMINAL: dict[str, str] = {
+    "cli.incidents.none": "no incidents",
+    "cli.incidents.unknown": "no report of {incident}: `responder incidents list` shows what there is",
+    "cli.silence": "{id}  {match}  ends in {length}{begins}{said}",
+    "cli.silence.begins": ", begins in {length}",
+    "cli.silence.said": "  ({comment})",
+    "cli.silence.none": "no silences in {folder} (those of the configuration stand there)",
+    "cli.silence.unknown": "no silence {silence!r} in {folder}: `responder silence list` shows those that hold; "
+    "one of the configuration is ended there (then SIGHUP)",
+    "cli.silence.ended": "silence {id} has ended",
+    "cli.silence.added": "silence {id}: {match} for {length}",
+    "cli.silence.doubt": "warning: {doubt}; this silence may match nothing",
+    "cli.delivery": "{state} {receiver}  {incident} revision {revision} ({stage}), {attempts} attempts{doubt}"
+    "{due}{why}",
+    "cli.delivery.twice": ", perhaps twice",
+    "cli.delivery.next": ", next try {at}",
+    "cli.because": ": {why}",
+    "cli.deliveries.none": "no messages",
+    "cli.owed": "{state} {target}  {step} since {at}{how}",
+    "cli.owed.noted": ", {note} (by {by})",
+    "cli.owed.due": ", due {at}",
+    "cli.owed.none": "nothing is owed",
+    "cli.run.none": "nothing was run",
+    "cli.decided": "{step} for incident {incident} on {target}: {decision} by {who}",
+    "cli.decision.approved": "approved",
+    "cli.decision.denied": "denied",
+    "cli.not_taken": "not taken: {why}{hint}",
+    "cli.not_taken.token": " (its token: --token-file, or RESPONDER_TOKEN)",
+    "cli.silent": "nothing answers at {url}: is the server up, is this its address? What follows was looked at "
+    "without it.",
+    "cli.check": "rung {rung}  {word}  {step}{took}{why}",
+    "cli.check.yes": "yes",
+    "cli.check.partly": "partly",
+    "cli.check.no": "NO",
+    "cli.plan": "{book} on {target}: {count} steps, pauses at most {pause} s, at most {size}",
+    "cli.plan.step": "  rung {rung}  {step}: pause {pause} s ({how}), at most {length}, {size}",
+    "cli.plan.measured": "measured here",
+    "cli.plan.declared": "declared",
+    "cli.plan.not": "  rung {rung}  {step}: not run, {why}",
+}
