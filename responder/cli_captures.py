@@ -72,7 +72,9 @@ def plans(book: str | None, targets: list[str], file: Path | None) -> int:
         typer.echo(f"no playbook {book!r}; there are: {', '.join(b.id for b in content.playbooks)}", err=True)
         return CONTENT
     reached = {part.name or urlsplit(part.url).netloc for part in config.targets if part.node or part.where != "local"}
-    for target in config.watched() or (Target(name="any target", url="http://127.0.0.1:8000"),):
+    with speaking(tongue(config.language)):
+        anybody = Target(name=say("cli.plan.any"), url="http://127.0.0.1:8000")
+    for target in config.watched() or (anybody,):
         away = target.name not in reached and not is_local(urlsplit(target.url).hostname or "")
         policy = target.capture or CapturePolicy()
         budget = Budget(max_rung=policy.max_rung, pause_s=policy.pause, canary=target.canary,

@@ -100,3 +100,12 @@ def test_our_own_window_is_muted_while_rates_still_hold_it(world: World) -> None
         with world.allowance.disturbing(world.targets["b"], "y"):
             assert "b" not in world.allowance.muted
     assert world.allowance.muted["a"] == world.now + MUTE_AFTER_S
+
+
+def test_a_capture_of_another_responder_holds_a_replica_back(world: World) -> None:
+    """Two of one model are never disturbed at once, whoever does it."""
+    a, c = world.targets["a"], world.targets["c"]
+    c = c.model_copy(update={"capture": CapturePolicy(max_rung=2, last_replica=True)})
+    world.allowance.elsewhere = lambda: ("b",)
+    assert world.allowance.not_now(a) == "a capture is running on b, a replica of the same model"
+    assert world.allowance.not_now(c) == ""

@@ -171,6 +171,7 @@ def test_a_silence_holds_for_its_time() -> None:
     worse = symptom("VLLMErrors", "hang_or_crash", "critical")
     assert changes(story.at(T0, symptom(), worse, **muted)) == ["unchanged"]
     assert changes(story.at(T0 + 60, symptom(), **muted)) == ["unchanged"]
+    assert changes(Story().at(T0 - 1, symptom(), **muted)) == ["opened"], "it has not begun"
     fresh = Story()
     assert fresh.at(T0, symptom(), **muted) == []
     assert changes(fresh.at(T0 + 3600, symptom(), **muted)) == ["opened"]
@@ -233,6 +234,15 @@ def test_a_crash_loop_is_not_excused_for_ever() -> None:
         assert changes(story.at(at, down(at=at))) == opened
         restarted = symptom("VLLMRestarted", "hang_or_crash", fired_at=at + 60)
         assert len(story.at(at + 60, restarted)) == len(opened)
+        story.at(at + 130)
+
+
+def test_restarts_of_long_ago_make_no_crash_loop() -> None:
+    """A rolling update twice a day is what people want, every day anew."""
+    story = Story([A, B], healthy=["b:8000"])
+    for n in range(6):
+        at = T0 + n * 2000
+        assert story.at(at, down(at=at)) == []
         story.at(at + 130)
 
 

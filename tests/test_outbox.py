@@ -350,3 +350,15 @@ async def test_a_receiver_that_was_taken_out_keeps_nobody_busy(scene: Scene) -> 
         await box.bury()
         assert [d.state for d in await scene.store.deliveries()] == [state]
     await box.stop()
+
+
+async def test_a_message_about_an_incident_that_is_not_ours_waits(scene: Scene) -> None:
+    """Another replica may be telling it at this moment; of another incident people are told."""
+    receiver = Receiver("a")
+    box = scene.outbox(None, receiver)
+    box.may_tell = lambda incident: incident != "i"
+    scene.write_for("ours", 1)
+    await box.add("i", 1, "first")
+    await box.add("ours", 1, "first")
+    assert await box._round("a") <= 1.0
+    assert [message.incident for message in receiver.told] == ["ours"]

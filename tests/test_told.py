@@ -64,6 +64,12 @@ def test_an_old_end_does_not_end_a_newer_episode() -> None:
     assert [s.since for s in hear(told, [over(symptom(since=NOW - 60))], NOW).shown] == [NOW - 5]
 
 
+def test_an_old_beginning_told_late_does_not_make_a_newer_episode_older() -> None:
+    """The second episode fires already when the first one's beginning is told once more."""
+    told = hear(Told(), [firing(symptom(since=NOW - 5))], NOW)
+    assert [s.since for s in hear(told, [firing(symptom(since=NOW - 60))], NOW).shown] == [NOW - 5]
+
+
 EVENTS = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from([100.0, 200.0]), st.booleans(), st.booleans()),
     min_size=1, max_size=14,

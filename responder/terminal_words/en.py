@@ -35,6 +35,7 @@ TERMINAL: dict[str, str] = {
     "cli.check.partly": "partly",
     "cli.check.no": "NO",
     "cli.plan": "{book} on {target}: {count} steps, pauses at most {pause} s, at most {size}",
+    "cli.plan.any": "any target",
     "cli.plan.step": "  rung {rung}  {step}: pause {pause} s ({how}), at most {length}, {size}",
     "cli.plan.measured": "measured here",
     "cli.plan.declared": "declared",

@@ -33,6 +33,7 @@ TERMINAL: dict[str, str] = {
     "cli.check.partly": "部分",
     "cli.check.no": "不能",
     "cli.plan": "{target} 上的 {book}：{count} 个步骤，停顿至多 {pause} 秒，至多 {size}",
+    "cli.plan.any": "任一目标",
     "cli.plan.step": "  {rung} 级  {step}：停顿 {pause} 秒（{how}），至多 {length}，{size}",
     "cli.plan.measured": "在此实测",
     "cli.plan.declared": "声明值",
