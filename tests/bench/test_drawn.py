@@ -15,8 +15,10 @@ from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.faults import FAULTS, Drawn, Truth
 from bench.faults.drawn.played import Felt, Played, Scraper, felt, suffered
+from bench.faults.drawn.table import Said, Sheet, rows, text
 from bench.faults.drawn.world import Dice, World, request
 from bench.faults.simulate import Machine, Stream
+from bench.scoring.histories import Told
 from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
@@ -26,8 +28,8 @@ USUAL = Stream(1.0, 100, 30, 0.5, 0.2)
 
 
 def world(**changes: object) -> World:
-    """A small server at two calls a second for half a minute before and during the fault."""
-    return World(SMALL, USUAL, 0.1, Dice(3), 30.0, 30.0, **changes)  # type: ignore[arg-type]
+    """A small server at two calls a second, half a minute before and during the fault."""
+    return World(SMALL, USUAL, 0.45, Dice(3), 30.0, 30.0, **changes)  # type: ignore[arg-type]
 
 
 def played(here: World, scraper: Scraper | None = None) -> tuple[Played, list[tuple[str, str, float, float]]]:
@@ -161,3 +163,21 @@ def test_calls_are_no_longer_than_the_cache() -> None:
     dice = random.Random(2)
     calls = [request(Stream(1.0, 90_000, 90_000, 0.0, 1.0), 0.0, SMALL, dice) for _ in range(50)]
     assert all(isinstance(call, Call) and call.prompt + call.output <= SMALL.kv_tokens * 0.6 for call in calls)
+
+
+def test_sheets_of_several_seeds_are_one() -> None:
+    """Counts add up, both parts are shown with their intervals, and each miss is named."""
+    sheet = Sheet()
+    for part, first, status in (("tune", "engine_crash", "confirmed"), ("score", "engine_hang", "probable")):
+        causes = frozenset({"engine_crash"})
+        said = Said(
+            part, f"s1_{part}", causes, True, first, status, 0.9, (first,), 4.0, "probable", f"{first} {status}"
+        )
+        told = Told(faults={part: 2}, found={part: 1}, false={part: []}, days={part: 0.5}, missed=["s1_other:8000"])
+        sheet.join(Sheet(told, [said]))
+    assert dict(rows(sheet, "tune"))["first cause right, of those found"].endswith("1/1")
+    assert dict(rows(sheet, "score"))["first cause right, of those found"].endswith("0/1")
+    assert dict(rows(sheet, "score"))["false incidents"] == "0 in 0.50 replica-days, at most 6.0 per day"
+    shown = text(sheet)
+    assert "WRONG s1_score: engine_crash; said engine_hang probable" in shown
+    assert "not found, by kind: other 2" in shown

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 
-from bench.faults.simulate import ITL, TTFT, Machine, Request, Server
+from bench.faults.simulate import ITL, TTFT, Request, Server
 
 STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
@@ -186,15 +186,3 @@ class Engine(Server):
         came, request.arrived = request.arrived, request.entered
         super().leave(request, finished=finished, now=now)
         request.arrived, request.ended, request.on = came, now, False
-
-
-def capacity(machine: Machine, requests: list[Call]) -> float:
-    """Requests of a kind per second while there are always more of them."""
-    engine, now, left = Engine(machine), 0.0, list(requests)
-    enough = len(left) - 2 * machine.slots
-    while engine.counters["success"] < enough and now < 3600:
-        while left and len(engine.waiting) < 8:
-            engine.waiting.append(left.pop())
-        then = engine.decode(now, now + 1e9, 1.0, 0.0)
-        now = then if then > now else engine.step(now, 1.0)
-    return engine.counters["success"] / now

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.world import World, request
+from bench.faults.simulate import Stream
 
 Row = tuple[str, str, float, float]
 """Metric, labels, seconds since the fault began, value."""
-TICK_S, RUN_IN_S = 0.25, 40.0
+TICK_S, RUN_IN_S, OPENS_S = 0.25, 40.0, 0.02
 IDLE_W, FULL_W, CLOCK_MHZ = 90.0, 640.0, 1900.0
 
 
@@ -50,13 +52,15 @@ class Played:
         self.world, self.scraper, self.after_s = world, scraper, after_s
         self.calls: list[Call] = []
         self.engine = Engine(world.machine)
-        self.door: list[Call] = []
+        self.door: deque[Call] = deque()
+        self.impatient = False
+        self.sent: list[tuple[Stream, float]] = []
+        """Kinds of calls and their rates, as of the last look."""
         self.free_at, self.door_busy_s = -1e9, 0.0
         self.credit: dict[int, float] = {}
         self.wanted: dict[int, float] = {}
         self.started_at = started_at
         self.started = -world.before_s - (30.0 if world.new else 4000.0)
-        self.shut_since: float | None = None
         self.before_busy_s, self.before_at = 0.0, 0.0
         self.backs = list(world.back)
         self.refused = 0.0
@@ -68,10 +72,11 @@ class Played:
         due = -world.before_s + world.dice.uniform(0, self.scraper.every_s)
         end = world.fault_s + self.after_s
         while now < end:
+            self.sent = world.streams(now)
             then = self._move(now, min(now + TICK_S, due))
             if self.backs and then >= self.backs[0]:
                 self.backs.pop(0)
-                self.engine, self.door, self.started = Engine(world.machine), [], then
+                self.engine, self.door, self.started = Engine(world.machine), deque(), then
                 self.door_busy_s = self.before_busy_s = 0.0
             self._arrive(now, then)
             now = then
@@ -86,7 +91,7 @@ class Played:
         if world.frozen(now):
             return now + 0.05
         self._hand_over(now)
-        if any(c.patience_s < 1e6 for c in (*engine.waiting, *engine.running)):
+        if self.impatient:
             for call in [c for c in (*engine.waiting, *engine.running) if now - c.arrived > c.patience_s]:
                 engine.leave(call, finished=False, now=now)
         if not engine.running and not engine.waiting:
@@ -97,31 +102,32 @@ class Played:
 
     def _next(self, now: float) -> float:
         """When the next call comes in, as things are."""
-        soon = [call.entered for call in self.door]
-        for number, stream in enumerate(self.world.streams(now)):
+        soon = [max(self.door[0].entered, now + OPENS_S if self.world.shut(now) else now)] if self.door else []
+        for number, (_, rate) in enumerate(self.sent):
             left = self.wanted.get(number, 0.0) - self.credit.get(number, 0.0)
-            if stream.rate > 0:
-                soon.append(now + left / stream.rate)
+            if rate > 0:
+                soon.append(now + left / rate)
         soon += [until for until, _ in self.engine.held]
         return min(soon, default=now + TICK_S)
 
     def _arrive(self, since: float, until: float) -> None:
         world, dice = self.world, self.world.dice
         self.refused += world.refused(since) * (until - since)
-        for number, stream in enumerate(world.streams(since)):
-            if stream.rate <= 0:
+        for number, (stream, rate) in enumerate(self.sent):
+            if rate <= 0:
                 continue
             at = since
             while True:
                 wanted = self.wanted.setdefault(number, self._gap())
-                wait = (wanted - self.credit.get(number, 0.0)) / stream.rate
+                wait = (wanted - self.credit.get(number, 0.0)) / rate
                 if at + wait > until:
-                    self.credit[number] = self.credit.get(number, 0.0) + (until - at) * stream.rate
+                    self.credit[number] = self.credit.get(number, 0.0) + (until - at) * rate
                     break
                 at += wait
                 self.credit[number], self.wanted[number] = 0.0, self._gap()
                 call = request(stream, at, world.machine, dice)
                 self.calls.append(call)
+                self.impatient = self.impatient or call.patience_s < 1e6
                 if not world.dead(at):
                     self._enter(call)
 
@@ -140,8 +146,8 @@ class Played:
     def _hand_over(self, now: float) -> None:
         world, engine = self.world, self.engine
         if self.door and not world.shut(now):
-            for call in [c for c in self.door if c.entered <= now]:
-                self.door.remove(call)
+            while self.door and self.door[0].entered <= now:
+                call = self.door.popleft()
                 call.entered = now if world.shut(call.entered) else call.entered
                 share, seconds = world.held(now)
                 if share and world.dice.random() < share:

@@ -42,14 +42,28 @@ class Sheet:
     told: Told = field(default_factory=Told)
     said: list[Said] = field(default_factory=list)
 
-    def note(self, content: Content) -> list[str]:
-        """Take in the cases that `told` got since: their folders may go afterwards. One line of each miss."""
-        out = []
-        for case in self.told.cases[len(self.said) :]:
-            self.said.append(one := _said(case, content))
-            if not one.right:
-                out.append(f"  WRONG  {one.name}: {', '.join(sorted(one.causes)) or 'unknown'}; said {one.words}")
-        return out
+    def note(self, content: Content) -> None:
+        """Take in the cases of `told`: their folders may go afterwards."""
+        self.said += [_said(case, content) for case in self.told.cases]
+        self.told.cases.clear()
+
+    def join(self, other: Sheet) -> None:
+        """Add what was said of another seed."""
+        self.said += other.said
+        mine, theirs = self.told, other.told
+        mine.missed += theirs.missed
+        for part, days in theirs.days.items():
+            mine.days[part] = mine.days.get(part, 0.0) + days
+            mine.faults[part] = mine.faults.get(part, 0) + theirs.faults.get(part, 0)
+            mine.found[part] = mine.found.get(part, 0) + theirs.found.get(part, 0)
+            mine.false[part] = [*mine.false.get(part, ()), *theirs.false.get(part, ())]
+
+    def misses(self) -> list[str]:
+        """One line each."""
+        wrong = [one for one in self.said if not one.right]
+        lines = [f"WRONG {one.name}: {', '.join(sorted(one.causes)) or 'unknown'}; said {one.words}" for one in wrong]
+        lines += [f"NOT FOUND {name}" for name in self.told.missed]
+        return lines + [f"FALSE {name}" for names in self.told.false.values() for name in names]
 
 
 def _said(case: Case, content: Content) -> Said:
@@ -106,11 +120,7 @@ def text(sheet: Sheet) -> str:
         lines.append(f"| {name} | {' | '.join(column[number][1] for column in columns)} |")
     lines += ["", "not found, by kind: " + (_counted(_kind(name) for name in sheet.told.missed) or "none")]
     lines.append("wrong, by kind: " + (_counted(_kind(one.name) for one in sheet.said if not one.right) or "none"))
-    wrong = [one for one in sheet.said if not one.right]
-    lines += [f"WRONG {one.name}: {', '.join(sorted(one.causes)) or 'unknown'}; said {one.words}" for one in wrong]
-    lines += [f"NOT FOUND {name}" for name in sheet.told.missed]
-    lines += [f"FALSE {name}" for names in sheet.told.false.values() for name in names]
-    return "\n".join(lines)
+    return "\n".join([*lines, *sheet.misses()])
 
 
 def _kind(name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from bench.faults.drawn.engine import Call, capacity
+from bench.faults.drawn.engine import Call
 from bench.faults.simulate import Machine, Stream
 
 MOST_STEPS, MOST_CALLS = 150_000, 4_000
@@ -61,11 +60,15 @@ def request(stream: Stream, at: float, machine: Machine, dice: random.Random) ->
     return Call(at, prompt, around(stream.output), hits, stream.leaves_after, stream.patience_s)
 
 
-@functools.lru_cache(maxsize=4096)
 def full_rate(machine: Machine, stream: Stream) -> float:
-    """Requests of this kind per second at full slots."""
-    dice = random.Random(1)
-    return capacity(machine, [request(stream, 0.0, machine, dice) for _ in range(max(80, machine.slots * 4))])
+    """Requests of this kind per second with as many at once as slots and cache allow: each token of an answer costs its
+    share of a step, and the prompt what of it is not cached."""
+    own = stream.prompt * (1 - stream.shared)
+    at_once = max(1.0, min(machine.slots, machine.kv_tokens / (own + stream.output / 2)))
+    step = machine.step_s + at_once * (
+        machine.per_sequence_s + machine.per_context_token_s * (stream.prompt + stream.output / 2)
+    )
+    return 1 / (stream.output * step / at_once + own * machine.per_prefill_token_s)
 
 
 def never(t: float) -> bool:
@@ -117,6 +120,7 @@ class World:
     """Who is held waits for something else than room, and the server says so."""
     gpu_lost: Callable[[float], bool] = never
     noise: list[float] = field(default_factory=list)
+    _at_usual: tuple[float, list[Stream]] = (-1.0, [])
     expect_share: float | None = None
     """What somebody asks of it, in terms of its usual tokens per second."""
     sibling: World | None = None
@@ -151,16 +155,18 @@ class World:
         mine = max(16.0, stream.prompt * (1 - stream.shared)) * self.machine.per_prefill_token_s
         return replace(stream, rate=share / mine)
 
-    def streams(self, t: float) -> list[Stream]:
-        """What is sent at that time."""
+    def streams(self, t: float) -> list[tuple[Stream, float]]:
+        """What is sent at that time, and calls per second of it."""
         if 0 <= t < self.fault_s and self.during is not None:
             found = self.during(t)
         elif t < 0 and self.before is not None:
             found = self.before(t)
         else:
-            found = [self.at(self.share)]
+            if self.share != self._at_usual[0]:
+                self._at_usual = (self.share, [self.at(self.share)])
+            found = self._at_usual[1]
         weather = self.weather(t)
-        return [replace(stream, rate=stream.rate * weather) for stream in found]
+        return [(stream, stream.rate * weather) for stream in found]
 
     def inside(self, t: float) -> bool:
         """The fault holds."""
