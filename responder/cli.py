@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -239,8 +238,10 @@ def _rows(data_dir: Path | None) -> list[Any]:
     root = (data_dir or DEFAULT) / "incidents"
     rows = []
     for path in sorted(root.glob("*/report.json"), reverse=True):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             rows.append(json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:  # the others are what somebody asked for; this one must not go unseen
+            typer.echo(f"{path}: cannot be read: {error}", err=True)
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from yarl import URL
 
 from responder.config import Config, parse
 from responder.model import Silence
-from responder.web.access import Access, Proxy
+from responder.web.access import COOKIE, SESSION_S, Access, Proxy
 from tests.web.scene import SAMPLE, Scene, scene
 
 API = "/api/v1/ui"
@@ -323,3 +324,14 @@ def test_sessions_are_bounded() -> None:
     for _ in range(1200):
         assert access.sign_in("token")
     assert len(access._sessions) <= 1000
+
+
+def test_a_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds an old cookie finds nothing."""
+    access = Access("token")
+    key, _ = access.sign_in("token") or ("", None)
+    request = cast(Any, SimpleNamespace(headers={}, cookies={COOKIE: key}))
+    assert access.person(request) is not None
+    later = time.monotonic() + SESSION_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert access.person(request) is None
