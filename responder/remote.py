@@ -10,10 +10,14 @@ from __future__ import annotations
 import errno
 import math
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from responder.capture.step import Command
+
 KILL_AFTER_S = 1
+READ_S = 5.0
 TIMED_OUT = (124, 137)
 
 GUARD = (
@@ -80,3 +84,26 @@ def read_error(ended: Ended, path: str) -> OSError | None:
         if words in ended.stderr:
             return OSError(number, words.decode(), path)
     return OSError(errno.EIO, ended.stderr.decode("utf-8", "replace").strip()[:200], path)
+
+
+class FarRunner(ABC):
+    """Commands and files of another host (`capture.step.Runner`), whatever the way there."""
+
+    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 1 << 20) -> Command:
+        """Run argv there. FileNotFoundError if it is missing there; OSError when there is no way there."""
+        ended = await self._run(argv, timeout, max_bytes)
+        if error := missing(ended, argv):
+            raise error
+        code = None if timed_out(ended, timeout) else ended.code
+        return Command(code, ended.stdout, ended.stderr, ended.seconds, ended.truncated)
+
+    async def read(self, path: str, *, max_bytes: int, tail: bool = False) -> bytes:
+        """Read a file's head or tail there; OSError as open() raises it."""
+        ended = await self._run(reading(path, max_bytes, tail), READ_S, max_bytes)
+        if error := read_error(ended, path):
+            raise error
+        return ended.stdout
+
+    @abstractmethod
+    async def _run(self, argv: Sequence[str], timeout: float, max_bytes: int) -> Ended:
+        """One command, ended there at its deadline; OSError when there is no way there."""

@@ -20,13 +20,11 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from responder.capture.step import Command
-from responder.remote import Ended, guarded, missing, read_error, reading, timed_out
+from responder.remote import Ended, FarRunner, guarded
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
 CONNECT_S = 8.0
-READ_S = 5.0
 STDERR_BYTES = 1 << 16
 SESSIONS = 6
 MAX_MESSAGE = 4 << 20
@@ -45,7 +43,7 @@ class Pod:
     ca_file: Path | None = None
 
 
-class PodRunner:
+class PodRunner(FarRunner):
     """Runs captures in a pod (`capture.step.Runner`)."""
 
     def __init__(self, pod: Pod, http: aiohttp.ClientSession) -> None:
@@ -53,21 +51,6 @@ class PodRunner:
         self.via = f"pod {pod.namespace}/{pod.name}"
         self._http = http
         self._sessions = asyncio.Semaphore(SESSIONS)
-
-    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 1 << 20) -> Command:
-        """Run argv there. FileNotFoundError if it is missing there; OSError when exec is not possible."""
-        ended = await self._run(argv, timeout, max_bytes)
-        if error := missing(ended, argv):
-            raise error
-        code = None if timed_out(ended, timeout) else ended.code
-        return Command(code, ended.stdout, ended.stderr, ended.seconds, ended.truncated)
-
-    async def read(self, path: str, *, max_bytes: int, tail: bool = False) -> bytes:
-        """Read a file's head or tail there; OSError as open() raises it."""
-        ended = await self._run(reading(path, max_bytes, tail), READ_S, max_bytes)
-        if error := read_error(ended, path):
-            raise error
-        return ended.stdout
 
     async def close(self) -> None:
         """Nothing stays open between commands."""

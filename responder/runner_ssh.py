@@ -16,11 +16,9 @@ from pathlib import Path
 
 import asyncssh
 
-from responder.capture.step import Command
-from responder.remote import Ended, guarded, missing, quoted, read_error, reading, timed_out
+from responder.remote import Ended, FarRunner, guarded, quoted
 
 CONNECT_S = 8.0
-READ_S = 5.0
 STDERR_BYTES = 1 << 16
 SESSIONS = 6
 """At once on one connection; sshd allows ten."""
@@ -38,7 +36,7 @@ class SshHost:
     port: int = 22
 
 
-class SshRunner:
+class SshRunner(FarRunner):
     """Runs captures on another host (`capture.step.Runner`)."""
 
     def __init__(self, there: SshHost) -> None:
@@ -47,21 +45,6 @@ class SshRunner:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._lock = asyncio.Lock()
         self._sessions = asyncio.Semaphore(SESSIONS)
-
-    async def run(self, argv: Sequence[str], *, timeout: float, max_bytes: int = 1 << 20) -> Command:
-        """Run argv there. FileNotFoundError if it is missing there; OSError when the host cannot be reached."""
-        ended = await self._run(argv, timeout, max_bytes)
-        if error := missing(ended, argv):
-            raise error
-        code = None if timed_out(ended, timeout) else ended.code
-        return Command(code, ended.stdout, ended.stderr, ended.seconds, ended.truncated)
-
-    async def read(self, path: str, *, max_bytes: int, tail: bool = False) -> bytes:
-        """Read a file's head or tail there; OSError as open() raises it."""
-        ended = await self._run(reading(path, max_bytes, tail), READ_S, max_bytes)
-        if error := read_error(ended, path):
-            raise error
-        return ended.stdout
 
     async def close(self) -> None:
         """Close the connection, which ends what still runs there."""

@@ -129,6 +129,7 @@ SHARED_EDGES = {
     "charts_shapes",
     "ptrace",
     "pyspy",
+    "halting",
     "snapshot",
     "runner_ssh",
     "runner_pod",

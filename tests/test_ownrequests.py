@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from responder import ownrequests as module
 from responder.model import Target
 from responder.ownrequests import DAY_S, OwnRequests
 from responder.store_db import StoreSilent
@@ -61,6 +62,20 @@ async def test_an_idle_server_has_two_lines_a_day() -> None:
         await world.ask(4, every=DAY_S / 1024)
         await world.own.settle()
     assert [row[1:] for row in world.told()] == [("begin", None), ("ended", 1024)]
+
+
+async def test_a_database_that_is_away_for_weeks_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest lines are kept for when it is back."""
+    monkeypatch.setattr(module, "MOST_WAIT", 5)
+    world = World()
+    world.silent = True
+    for number in range(20):
+        world.ill = {"t": f"i{number}"}
+        await world.ask(1)
+        await world.own.settle()
+    world.silent = False
+    await world.own.settle(all=True)
+    assert [whose for whose, _ in world.lines] == ["i17", "i18", "i18", "i19", "i19"]
 
 
 async def test_a_database_that_is_away_holds_no_request_up_and_loses_no_line() -> None:

@@ -37,7 +37,7 @@ def known() -> Iterator[Inventory]:
 
 async def fetch(mode: ModuleType, known: Inventory | None, **params: object) -> Fetched:
     async with scene(inventory=known, runner=LocalRunner()) as where:  # type: ignore[arg-type]
-        return await mode.fetch(where, mode.Which.model_validate(params))  # type: ignore[no-any-return]
+        return await mode.fetch(where, mode.STEP.params.model_validate(params))  # type: ignore[no-any-return]
 
 
 @MODES
