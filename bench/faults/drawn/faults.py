@@ -33,6 +33,11 @@ def roomy(world: World, longest: int = 0) -> World:
     return replace(world, machine=machine, noise=[])
 
 
+def wide(world: World) -> World:
+    """Four times the slots: nobody waits for one."""
+    return replace(world, machine=replace(world.machine, slots=world.machine.slots * 4), noise=[])
+
+
 def ramp(world: World, low: float, high: float) -> Callable[[float], float]:
     """A step, or a rise over a part of the fault."""
     rise = world.dice.choice((0.0, 0.0, world.dice.uniform(10, 60)))
@@ -159,26 +164,27 @@ def starved_front_end(dice: Dice) -> Drawn:
 
 def documents_beside(dice: Dice) -> Drawn:
     """Long prompts of others are read in the steps in which everybody decodes."""
-    world = drawn_world(dice)
-    long = round(max(2000, min(40_000, dice.uniform(0.4, 1.2) / world.machine.per_prefill_token_s)))
+    world = wide(drawn_world(dice))
+    long = round(max(1500, min(40_000, dice.uniform(0.3, 0.9) / world.machine.per_prefill_token_s)))
     world = roomy(world, long * 2)
-    world.share = min(world.share, 0.3)
-    documents = world.reading(Stream(1.0, long, 6, 0.0, 0.2), dice.uniform(0.25, 0.55))
+    world.share = min(world.share, 0.3) / 4
+    documents = world.reading(Stream(1.0, long, 6, 0.0, 0.2), dice.uniform(0.2, 0.45))
     world.during = lambda t: [world.at(world.share), documents]
-    return world, Truth("prefill_interference", "slow_decode", ("high_ttft", "sporadic_slow"))
+    both = ("prefill_interference", "long_prompt_blocking")  # a document that is read holds back first tokens, too
+    return world, Truth("prefill_interference", "slow_decode", ("high_ttft", "sporadic_slow"), both)
 
 
 def long_contexts(dice: Dice) -> Drawn:
     """The same calls with contexts so long that reading them makes each step slower; prompts come from the cache."""
-    world = drawn_world(dice)
-    world.share = min(world.share, 0.15)
-    batch = max(1.0, world.share * world.machine.slots)
-    slow = dice.log(2.5, 8) * world.machine.step_s / (batch * world.machine.per_context_token_s)
-    long = round(min(120_000, max(world.usual.prompt * 6, slow)))
-    world = roomy(world, long * 2)
-    new = replace(world.usual, prompt=long, shared=0.99, spread=0.1)
+    world = wide(drawn_world(dice))
+    world.share = min(world.share, 0.3) / 4
     world.usual = replace(world.usual, shared=0.9)
-    world.during = lambda t: [replace(new, rate=world.at(world.share).rate)]
+    tokens = world.at(world.share).rate * world.usual.output
+    # Above a share of one, reading contexts alone would take more time than there is.
+    long = round(min(150_000, dice.uniform(0.5, 0.8) / (tokens * world.machine.per_context_token_s)))
+    world = roomy(world, long * 2)
+    rate = world.at(world.share).rate
+    world.during = lambda t: [replace(world.usual, rate=rate, prompt=long, shared=0.99, spread=0.1)]
     return world, Truth("long_context_decode", "slow_decode", ("high_ttft",))
 
 
