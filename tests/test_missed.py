@@ -10,7 +10,7 @@ import pytest
 from bench.missed import dead_receiver
 from responder.alertmanager import from_alertmanager
 from responder.metrics import PrometheusSilent
-from responder.missed import GONE_S, Missed, alerts_of
+from responder.missed import GONE_S, LONGEST_S, Missed, alerts_of
 from responder.model import Content, Target
 from responder.outage import Uptime
 from responder.store_sqlite import SqliteStore
@@ -81,6 +81,14 @@ async def test_it_looks_once_and_again_while_prometheus_is_silent(store: SqliteS
         await missed.round(Told(), NOW + later, Content(), {"t": TARGET})
     (row,) = await store.intake()
     assert [a["status"] for a in row[2]["alerts"]] == ["resolved"]  # type: ignore[index]
+
+
+async def test_of_a_long_absence_the_last_day_is_looked_through(store: SqliteStore) -> None:
+    """What fired a week ago wakes nobody now, and a start does not read a month of samples."""
+    prometheus = Memory(every(NOW - 300, NOW))
+    missed = Missed(prometheus, store)  # type: ignore[arg-type]
+    await missed.look(NOW - 30 * LONGEST_S, NOW, Content(), {"t": TARGET})
+    assert min(begin for begin, _ in prometheus.asked) >= NOW - LONGEST_S
 
 
 async def test_alerts_of_nobody_we_know_are_left_alone(store: SqliteStore) -> None:

@@ -8,6 +8,7 @@ import pytest
 from slack_sdk.signature import SignatureVerifier
 
 from responder.model import Button
+from responder.notify import slack_clicks as module
 from responder.notify.slack_bot import SlackBot, SlackBotReceiver
 from responder.notify.slack_clicks import NOT_OPERATOR, Clicks, Clock, clicked
 from tests.notify.fake_slack import APP_TOKEN, CHANNEL, TOKEN
@@ -112,6 +113,16 @@ async def test_only_operators_may_disturb_a_server(desk, slack):
     await clicks.posted(*request(pressed(action="acknowledge.x")))
     await until(lambda: len(slack.whispers) == 2)
     assert {button for button, _, _ in presses} == {NOT_OPERATOR, "0123456789abcdef.0a"}
+
+
+async def test_more_presses_than_anybody_makes_are_refused(desk, slack, monkeypatch):
+    """With an answer after which Slack asks its user to try again; those that were heard are worked on."""
+    monkeypatch.setattr(module, "MOST_AT_ONCE", 2)
+    clicks, presses = desk()
+    sent = [request(pressed(action=f"acknowledge.{number}")) for number in range(3)]
+    answers = await asyncio.gather(*(clicks.posted(*one) for one in sent))
+    assert sorted(status for status, _ in answers) == [200, 200, 503]
+    await until(lambda: len(slack.whispers) == 2)
 
 
 async def test_socket_mode_needs_no_address(desk, slack):
