@@ -288,7 +288,7 @@ def show_incident(data_dir: Path | None, incident: str, format: str) -> int:
 def add_silence(data_dir: Path | None, match: list[str], duration: str, comment: str) -> int:
     """`responder silence add`: a file the daemon reads in its next round."""
     from responder.cli_silences import doubts_about
-    from responder.folder import write_atomic
+    from responder.silence_files import write_silence
 
     pairs = dict(part.split("=", 1) for part in match if "=" in part)
     try:
@@ -311,7 +311,7 @@ def add_silence(data_dir: Path | None, match: list[str], duration: str, comment:
             typer.echo(say("cli.silence.doubt", doubt=doubt), err=True)
     now = time.time()
     silence = Silence(id=uuid.uuid4().hex[:8], match=pairs, starts_at=now, ends_at=now + length, comment=comment)
-    write_atomic(root / SILENCES / f"{silence.id}.json", silence.model_dump_json().encode())
+    write_silence(root / SILENCES, silence)
     with speaking(spoken):
         typer.echo(say("cli.silence.added", id=silence.id, match=" ".join(match), length=duration))
     return OK

@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from responder.datadir import SILENCES
 from responder.model import Silence
+from responder.silence_files import silences_in, write_silence
 from responder.spoken_there import spoken_at
 from responder.words import say, speaking
 
@@ -39,8 +41,6 @@ def end_silence(
     silence: Annotated[str, typer.Argument(help="its id, see `responder silence list`")], data_dir: DataDir = None
 ) -> None:
     """End a silence now. Needs the running daemon's data directory."""
-    from responder.folder import write_atomic
-
     root, now = data_dir or HERE, time.time()
     known = _all(root).get(silence)
     if known is None or known.ends_at <= now:
@@ -48,7 +48,7 @@ def end_silence(
             typer.echo(say("cli.silence.unknown", silence=silence, folder=root.absolute()), err=True)
         raise typer.Exit(RUNTIME)
     ended = known.model_copy(update={"ends_at": now})
-    write_atomic(root / "silences" / f"{silence}.json", ended.model_dump_json().encode())
+    write_silence(root / SILENCES, ended)
     with speaking(spoken_at(root)):
         typer.echo(say("cli.silence.ended", id=silence))
 
@@ -80,14 +80,7 @@ def doubts_about(root: Path, match: Mapping[str, str]) -> Iterator[str]:
 
 def _all(root: Path) -> dict[str, Silence]:
     """By id: what lies in the folder, and what only the store of a daemon has."""
-    found = {silence.id: silence for silence in _stored(root)}
-    for path in sorted((root / "silences").glob("*.json")):
-        try:
-            silence = Silence.model_validate_json(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-        found[silence.id] = silence
-    return found
+    return {silence.id: silence for silence in (*_stored(root), *silences_in(root / SILENCES))}
 
 
 def _stored(root: Path) -> tuple[Silence, ...]:

@@ -12,13 +12,14 @@ from typing import Any
 from responder import __version__
 from responder.byhand import Hand, doctor
 from responder.case import Kit
-from responder.folder import folder_of, write_atomic
+from responder.folder import folder_of
 from responder.model import Button, Incident, Inventory, Opinion, Silence, Target
 from responder.offers import instead
 from responder.pressed import Pressed
 from responder.probe import Probe
 from responder.report_words import authored, named, phrase
 from responder.safety import Safety
+from responder.silence_files import silences_in, write_silence
 from responder.watch import Watch
 from responder.web.desk import Starting, Word
 from responder.web.rawfiles import listing
@@ -181,7 +182,7 @@ class Overview:
     async def silences(self) -> list[dict[str, Any]]:
         """Maintenance windows that have not ended, and whether they can be ended here."""
         now = self.kit.clock()
-        files = {s.id: s for s in await asyncio.to_thread(self._silence_files)}
+        files = {s.id: s for s in await asyncio.to_thread(silences_in, self.watch.silence_folder)}
         kept = {s.id: s for s in await self.kit.store.silences(now)}
         configured = {s.id: s for s in self.watch.configured_silences}
         found = [*configured.values(), *kept.values(), *files.values()]
@@ -205,7 +206,7 @@ class Overview:
         now = self.kit.clock()
         silence = Silence(id=uuid.uuid4().hex[:12], match=dict(match), starts_at=now, ends_at=now + seconds,
                           comment=comment)  # fmt: skip
-        await asyncio.to_thread(self._write_silence, silence)
+        await asyncio.to_thread(write_silence, self.watch.silence_folder, silence)
         return silence.model_dump(mode="json")
 
     async def expire_silence(self, name: str, who: str) -> dict[str, Any]:
@@ -214,7 +215,7 @@ class Overview:
         if any(s.id == name for s in self.watch.configured_silences):
             raise ValueError("this silence stands in the configuration: end it there, and reload")
         stored = {s.id: s for s in await self.kit.store.silences(now)}
-        files = {s.id: s for s in await asyncio.to_thread(self._silence_files)}
+        files = {s.id: s for s in await asyncio.to_thread(silences_in, self.watch.silence_folder)}
         known = files.get(name) or stored.get(name)
         if known is None:
             raise LookupError(f"no silence {name}")
@@ -222,20 +223,8 @@ class Overview:
         if name in stored:
             await self.kit.store.save_silence(ended)
         if name in files:
-            await asyncio.to_thread(self._write_silence, ended)
+            await asyncio.to_thread(write_silence, self.watch.silence_folder, ended)
         return ended.model_dump(mode="json")
-
-    def _silence_files(self) -> list[Silence]:
-        found = []
-        for path in sorted(self.watch.silence_folder.glob("*.json"))[:1000]:
-            try:
-                found.append(Silence.model_validate_json(path.read_bytes()))
-            except (OSError, ValueError):
-                continue
-        return found
-
-    def _write_silence(self, silence: Silence) -> None:
-        write_atomic(Path(self.watch.silence_folder) / f"{silence.id}.json", silence.model_dump_json().encode())
 
     # ------------------------------------------------------------------------------------------------- targets
 

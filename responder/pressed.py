@@ -6,19 +6,19 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
 from responder.approvals import ApprovalRefused
 from responder.buttons import Buttons
 from responder.case import Kit
-from responder.folder import write_atomic
+from responder.datadir import SILENCES
 from responder.model import Acknowledged, Button, Incident, Silence, TimelineEntry
 from responder.notify.slack_clicks import NOT_OPERATOR
 from responder.report_words import duration, phrase
 from responder.respond import Responder
 from responder.safety import Safety
+from responder.silence_files import write_silence
 from responder.words import ENGLISH, Language, say, speaking
 
 log = structlog.get_logger()
@@ -96,8 +96,7 @@ class Pressed:
             match={"target": re.escape(button.target)}, starts_at=now, ends_at=now + button.seconds,
             comment=f"{who}, from incident {button.incident}"[:200],
         )  # fmt: skip
-        path: Path = self.kit.data_dir / "silences" / f"{silence.id}.json"
-        await asyncio.to_thread(write_atomic, path, silence.model_dump_json().encode())
+        await asyncio.to_thread(write_silence, self.kit.data_dir / SILENCES, silence)
         with speaking(ENGLISH):  # a timeline is kept in English, and told in whatever language it is read in
             length = duration(button.seconds)
         self.responder.tell(button.incident, self._entry(f"silenced for {length} by {who}"))

@@ -23,6 +23,7 @@ from responder.model import Change, Content, Incident, Rule, Silence, Target, Ti
 from responder.onsets import with_onset
 from responder.probe import Probe, merge
 from responder.shares import share_of
+from responder.silence_files import silences_in
 from responder.store import Store
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
@@ -229,14 +230,7 @@ class Watch:
         return (*self.configured_silences, *kept, *here)
 
     def _from_files(self) -> list[Silence]:
-        found = []
-        if self.silence_folder.is_dir():
-            for path in sorted(self.silence_folder.glob("*.json"))[:1000]:
-                try:
-                    found.append(Silence.model_validate_json(path.read_bytes()))
-                except (OSError, ValueError):
-                    log.warning("silence.unreadable", file=str(path))
-        return found
+        return silences_in(self.silence_folder, lambda path: log.warning("silence.unreadable", file=str(path)))
 
     # ------------------------------------------------------------------------------------------------ remember
 

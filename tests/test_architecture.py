@@ -130,6 +130,7 @@ SHARED_EDGES = {
     "ptrace",
     "pyspy",
     "halting",
+    "silence_files",
     "snapshot",
     "runner_ssh",
     "runner_pod",
