@@ -13,6 +13,8 @@ FREEZE_S = 5.0
 EPISODE_BEFORE_ONSET_S = 60.0
 """A freeze is noticed by its consequences: the onset may be estimated after it ended."""
 
+GAPS_BEFORE_ONSET_S = 10.0
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -146,11 +148,13 @@ def down(window: Window) -> dict[str, Scalar]:
     """down_s, unasked, answers_between_gaps, failed_scrape_s: whether nobody answers scrapes, or now and then somebody
     does, and how long a failed one took. None: `up`, or the length of scrapes, is not known, or none failed.
 
-    What was answered between the first failed scrape and the last tells a server that is slow from one that is gone."""
+    What was answered between the first failed scrape and the last tells a server that is slow from one that is gone; an
+    onset is put where the longest run of failures began, so those shortly before it count."""
     ups = window.points("up", window.start, window.end)
     if not ups:
         return dict.fromkeys(("down_s", "unasked", "answers_between_gaps", "failed_scrape_s"))
-    failed = [at for at, value in ups if value == 0 and at >= window.onset_at]
+    missed = [at for at, value in ups if value == 0]
+    failed = [at for at in missed if at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
     since = min((at for at in failed if not answered or at > answered[-1]), default=None)
     # Prometheus no longer asks: it has left service discovery.
@@ -162,9 +166,16 @@ def down(window: Window) -> dict[str, Scalar]:
     return {
         "unasked": unasked,
         "down_s": 0.0 if since is None else window.end - since + window.step,
-        "answers_between_gaps": sum(failed[0] < at < failed[-1] for at in answered) if failed else None,
+        "answers_between_gaps": _between(missed, answered, window) if failed else None,
         "failed_scrape_s": median(took) if took else None,
     }
+
+
+def _between(missed: list[float], answered: list[float], window: Window) -> int:
+    """Scrapes answered between the first that failed, from shortly before the onset on, and the last."""
+    since = window.onset_at - max(GAPS_BEFORE_ONSET_S, 3 * window.interval)
+    near = [at for at in missed if at >= since]
+    return sum(near[0] < at < near[-1] for at in answered)
 
 
 def reset(window: Window) -> bool | None:

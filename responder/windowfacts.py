@@ -25,6 +25,7 @@ GROWTH = 1.1
 GROUP_POINTS = 3
 PINNED = 0.93
 USUAL_PREFILL = 2.0
+WAITED_STEPS = 0.5
 
 MOVERS: Mapping[str, float] = {
     "arrival_rate": 0.5,
@@ -248,6 +249,24 @@ def delay_in_decode(window: Window) -> float | None:
         return None
     decode, first = max(0.0, itl.change) * tokens, max(0.0, ttft.change) * arrivals
     return decode / (decode + first) if decode + first > NEAR_ZERO else None
+
+
+def first_token_steps(window: Window) -> float | None:
+    """How many inter-token latencies lie between a request's being scheduled and its first token, for requests that had
+    to wait to be scheduled: a step that is slow takes about one or more, whatever it carries; well below one, the time
+    between tokens goes before a step and not in it. Both are of requests that finished, and those that finished first
+    had their first token before the onset: None unless they waited, in the last 30 s and at last, for half a token's
+    time at least (those from before did not), and the greater of both values."""
+    itl, queued, prefill = (summary(window, name) for name in ("itl_mean", "queue_time_mean", "prefill_time_mean"))
+    lately = _steps(itl.now, queued.now, prefill.now)
+    at_last = _steps(itl.last, queued.last, prefill.last)
+    return None if lately is None or at_last is None else max(lately, at_last)
+
+
+def _steps(itl: float | None, queued: float | None, prefill: float | None) -> float | None:
+    if itl is None or queued is None or prefill is None or itl < NEAR_ZERO or queued < WAITED_STEPS * itl:
+        return None
+    return prefill / itl
 
 
 def _paired(window: Window, one: str, other: str, since: float, until: float) -> list[tuple[float, float]]:

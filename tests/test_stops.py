@@ -90,6 +90,14 @@ def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> N
     assert slow == {"down_s": 0.0, "unasked": False, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
 
 
+def test_an_answer_just_before_the_onset_is_one_in_between() -> None:
+    """The onset lies where the longest run of failures began; one failed and one was answered before. An old one is
+    another episode."""
+    up = [1.0] * 4 + [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert down(made(onset=6, up=up))["answers_between_gaps"] == 1
+    assert down(made(onset=26, up=[0.0] + [1.0] * 25 + [0.0] * 4))["answers_between_gaps"] == 0
+
+
 def test_a_server_that_left_service_discovery_is_gone_too() -> None:
     """Nothing failed; nobody asks it any more."""
     up: list[float | None] = [1.0] * 6 + [None] * 6

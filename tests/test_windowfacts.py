@@ -14,6 +14,7 @@ from responder.windowfacts import (
     computed_beyond_cache,
     delay_in_decode,
     first_mover,
+    first_token_steps,
     growth_by_length,
     itl_at_equal_batch,
     itl_beyond_batch,
@@ -271,3 +272,18 @@ def test_what_our_own_captures_did_is_not_held_against_the_server() -> None:
     assert (standing(ours)["stalls"], summary(ours, "itl_mean").highest) == (0, 0.01)
     assert decode(encode(ours)) == ours
     assert b"ours" not in encode(plain)
+
+
+@pytest.mark.parametrize(("queued", "prefill", "steps"), [
+    ([0.0001] * 20 + [0.12] * 10, [0.02] * 30, 0.2),
+    ([0.0001] * 20 + [0.12] * 10, [0.02] * 20 + [0.3] * 10, 3.0),
+    ([0.0001] * 20 + [0.12] * 10, [0.02] * 29 + [0.25], 2.5),
+    ([0.0001] * 30, [0.02] * 30, None),
+])  # fmt: skip
+def test_whether_the_time_between_tokens_goes_before_a_step_or_in_it(
+    queued: Row, prefill: Row, steps: float | None
+) -> None:
+    """Late: a short first step after a wait. Slow: a first step as long as any. Old: those who finish were there before
+    the onset, or are no longer at last. Nobody waited: the histogram may hold none from since the onset."""
+    row = made(itl_mean=[0.01] * 20 + [0.1] * 10, queue_time_mean=queued, prefill_time_mean=prefill)
+    assert first_token_steps(row) == (None if steps is None else pytest.approx(steps))

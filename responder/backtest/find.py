@@ -6,6 +6,7 @@ that do it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,14 @@ SEEN = "vllm:num_requests_running"
 """Every version exposes it from the start."""
 STAMP = f"timestamp({SEEN})"
 """When each of its samples was taken: Prometheus goes on showing the last one for five minutes."""
+
+
+def scraped(labels: Labels) -> str:
+    """When the server with these labels was scraped, answered or not, in PromQL; empty when no label tells it apart."""
+    pairs = ",".join(f"{name}={json.dumps(labels[name])}" for name in ("instance", "job") if labels.get(name))
+    return f"timestamp(up{{{pairs}}})" if labels.get("instance") else ""
+
+
 _CANDIDATES = (
     ("instance",),
     ("instance", "job"),

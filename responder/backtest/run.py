@@ -37,6 +37,8 @@ from responder.rules import WRITTEN_FOR_S, expand, queries, widen
 
 ROUND_S = 2.0
 """Of the daemon, also when scrapes are slower."""
+LATER_LOOKS_S = (SECOND_LOOK_S, 45.0)
+"""Seconds from each look to the next, while an incident goes on and nothing is confirmed."""
 ROUNDS_AT_ONCE = 150
 OLD_S = 600.0
 SLOWEST_S = 10.0
@@ -170,16 +172,22 @@ class Backtest:
         )  # fmt: skip
 
     async def _interval(self, seen: Rows) -> float:
-        """The scrape interval, seconds: the slowest of the servers', each where its history is in full swing."""
+        """The scrape interval, seconds: the slowest of the servers', each where its history is in full swing. By `up`,
+        which is written when a scrape fails, too: else a server that answers now and then seems scraped more rarely."""
         found = []
         fullest = sorted(seen, key=lambda row: -len(row[1]))[:20]
         for labels, points in fullest:
             middle = points[len(points) // 2][1] or 0.0
             for around, step in ((30.0, 0.5), (900.0, 15.0)):
-                rows = await self.past.range(find.STAMP, middle - around, middle + around, step)
-                gap = gap_of(v for named, row in rows if _same(named, labels) for _, v in row if v is not None)
-                if gap is not None:
-                    found.append(gap)
+                since, until = middle - around, middle + around
+                rows = await self.past.range(find.STAMP, since, until, step)
+                scrapes = find.scraped(labels)
+                asked = await self.past.range(scrapes, since, until, step) if scrapes else []
+                rows = [(named, row) for named, row in rows if _same(named, labels)]
+                told = [gap_of(v for _, row in answer for _, v in row if v is not None) for answer in (rows, asked)]
+                usual = [gap for gap in told if gap is not None]
+                if usual:
+                    found.append(min(usual))
                     break
         return max(found, default=USUAL_INTERVAL_S)
 
@@ -280,20 +288,19 @@ class Backtest:
             case.due = when if case.due is None else min(case.due, when)
 
     async def _look_where_due(self, now: float) -> None:
-        """As the daemon: at once, a second time where that told too little, and after it grew."""
+        """At once, after it grew, and again while nothing is confirmed: no capture of a history decides."""
         for case in list(self.cases.values()):
             case.incident = self.walk.incidents.get(case.incident.id, case.incident)
             if case.incident.state != "open":
                 case.due = None
             elif case.due is not None and case.due <= now:
-                first = case.verdict is None
                 case.due = None
                 if not await self.looking.look(case, now) or case.verdict is None:
                     continue
-                sure = case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
+                sure = case.verdict.hypotheses[0].status is Status.CONFIRMED
                 unripe = unripe_s(case.incident.onset_at, now, self.interval_s)
-                if first and (not sure or unripe > 0):
-                    case.due = now + max(SECOND_LOOK_S, unripe)
+                if case.revision <= len(LATER_LOOKS_S) and (not sure or unripe > 0):
+                    case.due = now + max(LATER_LOOKS_S[case.revision - 1], unripe)
 
     # ---------------------------------------------------------------------------------------------- the result
 

@@ -34,6 +34,7 @@ from responder.windowfacts import (
     computed_beyond_cache,
     delay_in_decode,
     first_mover,
+    first_token_steps,
     growth_by_length,
     history_s,
     itl_at_equal_batch,
@@ -171,6 +172,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
     yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
+    yield fact("first_token_steps", first_token_steps(window))
     yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
     yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
@@ -266,6 +268,7 @@ STEP = Step(
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
+        FactSpec("metrics.first_token_steps", "", "prefill time in inter-token latencies, of requests that waited"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(

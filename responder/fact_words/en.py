@@ -46,6 +46,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.stall_prefill_ratio": "prompt tokens computed around the stops, against the usual in that time",
     "fact.metrics.itl_equal_batch_ratio": "time for a token at the same batch size, against before",
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
+    "fact.metrics.first_token_steps": "from being scheduled to the first token, in times between two tokens",
     "fact.metrics.slowed_before_batch_s": "tokens were slow before the batch grew, by",
     "fact.metrics.itl_beyond_batch_ratio": "time for a token against before, beyond the growth of the batch",
     "fact.metrics.itl_with_prefill_ratio": "time for a token in steps with prefill, against those without",

@@ -46,6 +46,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.stall_prefill_ratio": "停顿前后计算的 prompt token，与平时同样时间相比",
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
+    "fact.metrics.first_token_steps": "从被调度到首个 token，以 token 间隔计",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
     "fact.metrics.itl_beyond_batch_ratio": "每个 token 的时间与之前之比，超出批大小增长的部分",
     "fact.metrics.itl_with_prefill_ratio": "带 prefill 的步与不带的步每个 token 的时间之比",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from responder.backtest.alerts import Episode, episodes, overlap
-from responder.backtest.find import choose, find
+from responder.backtest.find import choose, find, scraped
 from responder.backtest.scan import Question, Stretch, merged, questions, stretches
 from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.times import moment
@@ -67,6 +67,13 @@ def test_servers_are_told_apart_by_as_few_labels_as_it_takes() -> None:
     assert [t.match for t in pods] == [{"pod": "p-1"}, {"pod": "p-2"}]
     odd = find([row(1, server="s1"), row(1, server="s2")])
     assert [t.match for t in odd] == [{"server": "s1"}, {"server": "s2"}]
+
+
+def test_failed_scrapes_tell_the_interval_too() -> None:
+    """By the labels that `up` has; a server nobody scrapes by itself has none."""
+    labels = {"__name__": "vllm:num_requests_running", "instance": "a:8000", "job": 'v"', "model_name": "m"}
+    assert scraped(labels) == 'timestamp(up{instance="a:8000",job="v\\""})'
+    assert scraped({"pod": "a", "job": "push"}) == ""
 
 
 def test_an_operator_may_name_a_server_in_many_ways() -> None:
