@@ -16,7 +16,8 @@ _NAMES = {
     "metrics": "seen running.pinned flat_s flat_with_in_flight reset history_s scrape_gap_s catch_up "
     "itl_equal_batch_ratio itl_beyond_batch_ratio "
     "down_s unasked answers_between_gaps failed_scrape_s "
-    "itl_with_prefill_ratio delay_in_decode less_done_ratio first_token_steps cached_tokens_ratio prefill_mix_ratio stalls "
+    "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
+    "first_token_steps "
     "computed_beyond_cache_ratio growth_by_length "
     "longest_stall_s stall_prefill_ratio first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
