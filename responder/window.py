@@ -112,14 +112,26 @@ def gather(window: Window, answers: Mapping[str, Rows], match: Mapping[str, str]
         mine = [(labels, points) for labels, points in rows if _belongs(signal, labels, match)]
         if not mine:
             continue
-        by_engine: dict[str, list[Values]] = {}
-        for labels, points in mine:
-            by_engine.setdefault(labels.get("engine", ""), []).append(_on_grid(window, points))
         how = "max" if signal == SCRAPED_AT else aggregate_of(signal)
+        by_engine: dict[str, list[Values]] = {}
+        for engine, same in _alike(mine).items():
+            # One engine may be there twice: two that scrape it, in a store that keeps what both say.
+            rows_once = [_merged([_on_grid(window, points) for points in series], "max" if how == "sum" else how)
+                         for series in same]  # fmt: skip
+            by_engine[engine] = rows_once
         signals[signal] = _merged([values for rows_ in by_engine.values() for values in rows_], how)
         if len(by_engine) > 1:
             engines[signal] = {engine: _merged(by_engine[engine], how) for engine in sorted(by_engine)}
     return replace(window, signals=signals, engines=engines)
+
+
+def _alike(rows: Rows) -> dict[str, list[list[Sequence[tuple[float, float | None]]]]]:
+    """Engine -> series of each model, those of one model and engine together."""
+    found: dict[str, dict[str, list[Sequence[tuple[float, float | None]]]]] = {}
+    for labels, points in rows:
+        models = found.setdefault(labels.get("engine", ""), {})
+        models.setdefault(labels.get("model_name", ""), []).append(points)
+    return {engine: list(models.values()) for engine, models in found.items()}
 
 
 def _belongs(signal: str, labels: Mapping[str, str], match: Mapping[str, str]) -> bool:

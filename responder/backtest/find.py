@@ -33,8 +33,20 @@ _CANDIDATES = (
     ("instance", "job"),
     ("pod",),
     ("namespace", "pod"),
+    ("exported_instance",),
+    ("service_instance_id",),
+    ("cluster", "instance"),
+    ("cluster", "namespace", "pod"),
     ("instance", "job", "namespace", "pod"),
 )
+_SCRAPERS = frozenset(
+    {"job", "replica", "prometheus", "monitor", "endpoint", "receive", "tenant_id"}
+    | {"prometheus_replica", "__replica__", "rule_replica", "thanos_replica", "receive_replica", "ha_replica"}
+)
+"""Labels that say who scraped, where one address was scraped twice: by two jobs, or by the two of a pair that stands in
+for one another, in a store that leaves both in."""
+_NAMES = frozenset({"exported_pod", "host", "host_name", "hostname", "node", "server", "service_instance_id"})
+"""What people would call a server by, rather than by any other label that tells it apart."""
 Row = tuple[Labels, Collection[float]]
 """Labels of a series, and the moments at which it was there."""
 
@@ -109,24 +121,32 @@ def _telling(rows: Sequence[Row]) -> tuple[str, ...]:
         if not _mixed(rows, names):
             return names
     every = sorted({name for labels, _ in rows for name in labels} - {*IDENTITY, "__name__"})
+    for name in sorted(every, key=lambda name: (name not in _SCRAPERS, name in _NAMES, name)):
+        fewer = tuple(other for other in every if other != name)
+        if fewer and not _mixed(rows, fewer):
+            every = list(fewer)
     return tuple(every) or ("instance",)
 
 
 def _mixed(rows: Sequence[Row], names: tuple[str, ...]) -> bool:
     """Whether two series of the same model and engine exist at the same time under the same values of these labels.
 
-    The same host:port scraped by two jobs is one server all the same.
+    The same host:port scraped by two jobs, or by two replicas of one, is one server all the same.
     """
     seen: dict[tuple[str, ...], list[Row]] = {}
     for labels, moments in rows:
         key = tuple(labels.get(name, "") for name in (*names, *IDENTITY))
         for other, when in seen.setdefault(key, []):
-            address = labels.get("instance", "")
-            twice = address.rpartition(":")[2].isdigit() and labels.get("job") != other.get("job")
-            if set(when) & set(moments) and not twice:
+            if set(when) & set(moments) and not _scraped_twice(labels, other):
                 return True
         seen[key].append((labels, moments))
     return False
+
+
+def _scraped_twice(labels: Labels, other: Labels) -> bool:
+    """The same host:port, and only who scraped it differs."""
+    differ = {name for name in {*labels, *other} if labels.get(name) != other.get(name)}
+    return labels.get("instance", "").rpartition(":")[2].isdigit() and bool(differ) and differ <= _SCRAPERS
 
 
 def _name(match: Labels, taken: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from responder.backtest.alerts import Episode, episodes, overlap
@@ -74,6 +76,38 @@ def test_failed_scrapes_tell_the_interval_too() -> None:
     labels = {"__name__": "vllm:num_requests_running", "instance": "a:8000", "job": 'v"', "model_name": "m"}
     assert scraped(labels) == 'timestamp(up{instance="a:8000",job="v\\""})'
     assert scraped({"pod": "a", "job": "push"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "matches"),
+    [
+        (  # a pair of scrapers in a store that keeps what both say
+            [row(1, 2, instance="a:8000", prometheus_replica=r, engine="0") for r in ("p-0", "p-1")],
+            [{"instance": "a:8000"}],
+        ),
+        (  # the same address in two clusters
+            [row(1, 2, instance="10.0.0.1:8000", job="vllm", cluster=c, engine="0") for c in ("eu", "us")],
+            [{"cluster": "eu", "instance": "10.0.0.1:8000"}, {"cluster": "us", "instance": "10.0.0.1:8000"}],
+        ),
+        (  # pushed: everything comes from the collector's address
+            [row(1, 2, instance="otel:8889", job="otel", exported_instance=f"gpu-{n}:8000") for n in (1, 2)],
+            [{"exported_instance": "gpu-1:8000"}, {"exported_instance": "gpu-2:8000"}],
+        ),
+        (  # pushed without any address
+            [row(1, 2, service_name="vllm", service_instance_id=f"s-{n}", env="prod") for n in (1, 2)],
+            [{"service_instance_id": "s-1"}, {"service_instance_id": "s-2"}],
+        ),
+        (  # labels nobody has heard of: as few as it takes
+            [row(1, 2, rack="r1", slot=slot, owner="me", room="x") for slot in ("1", "2")],
+            [{"slot": "1"}, {"slot": "2"}],
+        ),
+        ([row(1, 2, service_name="vllm", host_name="h-1", env="prod")], [{"host_name": "h-1"}]),
+    ],
+    ids=["pair", "clusters", "collector", "pushed", "odd", "alone"],
+)  # fmt: skip
+def test_servers_are_told_apart_in_anybodys_labels(rows: list[Any], matches: list[dict[str, str]]) -> None:
+    """Never two of one, never one of two."""
+    assert [target.match for target in find(rows)] == matches
 
 
 def test_an_operator_may_name_a_server_in_many_ways() -> None:
