@@ -113,6 +113,8 @@ def _print_json(found: Found, url: str, wish: Wish) -> None:
         "summary": found.summary,
         "existing_alerts": found.overlap,
         "unanswered": dict(sorted(found.unanswered.items())),
+        "blind": found.blind.model_dump(mode="json"),
+        "warnings": list(found.warnings),
     }
     out = sys.stdout
     out.write(json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}") + ',\n "reports": [')
@@ -127,6 +129,10 @@ def _print_text(found: Found, wish: Wish) -> None:
     total = found.summary
     size = f"{len(found.targets)} servers, {total['target_days']:g} server-days"
     say(f"{rfc3339(wish.start)} to {rfc3339(wish.end)}, {size}, scrapes every {found.interval_s:g} s")
+    for line in found.blind.words(found.interval_s):
+        say(line)
+    for words in found.warnings:
+        say(f"Prometheus warns, so what it answers may be a part of what it should: {words}")
     noise = total["incidents_per_target_day"]
     count = f"{total['incidents']} incident{'' if total['incidents'] == 1 else 's'}"
     # Of less than a day a rate per day would say what nobody has seen.
@@ -160,8 +166,8 @@ def _print_incident(report: dict[str, Any], found: Found) -> None:
     rest = ", ".join(f"{h['cause']} {h['probability']:.0%}" for h in report["hypotheses"][1:3])
     alerted = found.overlap["also_alerted"].get(incident["id"], [])
     lead = f"; {alerted[0]['alert']} fired {alerted[0]['lead_s']:+.0f} s from our opening" if alerted else ""
-    end = incident["resolved_at"] or "still open"
-    typer.echo(f"{incident['opened_at']}  {incident['target']}  {incident['class']}  until {end}")
+    end = f"until {incident['resolved_at']}" if incident["resolved_at"] else "still open"
+    typer.echo(f"{incident['opened_at']}  {incident['target']}  {incident['class']}  {end}")
     typer.echo(f"  {top['cause']}: {top['status']} ({top['probability']:.0%}); then {rest or 'nothing'}{lead}")
     pauses = sum(price["pause_seconds_at_most"] for price in report["would_capture"])
     names = ", ".join(dict.fromkeys(price["step"] for price in report["would_capture"]))

@@ -21,6 +21,7 @@ from responder.backtest import alerts, find, scan, vanished
 from responder.backtest.ended import ended
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
+from responder.backtest.sight import Blind, blind
 from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.walk import DRAINED, DRAINED_BY_ITS_LAST_SCRAPE, Rounds, Walk
 from responder.capture import STEPS
@@ -76,6 +77,9 @@ class Found:
     would_capture: Mapping[str, Sequence[Price]]
     unanswered: Mapping[str, str]
     queries: int
+    blind: Blind
+    warnings: Sequence[str]
+    """What Prometheus said beside its answers: that they are partial, mostly."""
     spool: IO[bytes]
     index: list[tuple[float, str, int, int]] = field(default_factory=list)
 
@@ -128,6 +132,8 @@ class Backtest:
             asked[DRAINED] = DRAINED_BY_ITS_LAST_SCRAPE
         self.wanted = {name: widen(expr, self.interval_s) for name, expr in asked.items()}
         self.questions = scan.questions(self.content.rules, recorded, self.targets, self.interval_s)
+        self.blind = await blind(self._ask, self.content, self.wanted, self.targets, start=self.wish.start,
+                                 end=self.wish.end, interval=self.interval_s)  # fmt: skip
         self.walk = Walk(self.content, self.targets, self.policy, self.silences)
         self.walk.lost = await self._lost(seen)
         self.pending += [scan.Stretch(one.target, one.since, one.until) for one in self.walk.lost]
@@ -341,6 +347,8 @@ class Backtest:
             would_capture=self.prices,
             unanswered=self.unanswered,
             queries=self.past.queries,
+            blind=self.blind,
+            warnings=tuple(self.past.prometheus.warnings),
             spool=self.spool,
             index=self.index,
         )
