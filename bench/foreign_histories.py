@@ -19,7 +19,19 @@ from dataclasses import dataclass
 from typer.testing import CliRunner
 
 from bench.scoring import foreign
-from bench.scoring.foreign import Server, labelled, lasting, renamed, thinned, without
+from bench.scoring.foreign import (
+    Row,
+    Server,
+    labelled,
+    lasting,
+    patchy,
+    renamed,
+    scraped_twice,
+    thinned,
+    two_engines,
+    with_sibling,
+    without,
+)  # fmt: skip
 from bench.scoring.histories import Told, judge_told, prometheus, right_first
 from responder.__main__ import app
 from responder.capture import STEPS
@@ -78,6 +90,16 @@ def pushed(labels: dict[str, str], host: str) -> dict[str, str]:
     return {**kept, "service_name": "vllm", "service_instance_id": f"{host}-0001", "deployment_environment": "prod"}
 
 
+def spelled(server: Server) -> Server:
+    """vllm_… for vllm:…, and counters without their ending."""
+
+    def change(row: Row, value: float) -> Iterable[tuple[Row, float]]:
+        name = row[0].replace("vllm:", "vllm_")
+        return (((name.removesuffix("_total"), row[1]), value),)
+
+    return foreign.said_otherwise(server, change)
+
+
 VARIANTS: dict[str, Variant] = {
     "recorded": Variant("as recorded, every 2 to 4 s"),
     **{f"recorded_{n}s": Variant(f"the same, every {n} s", (every(n),)) for n in (10, 15, 30, 60)},
@@ -97,6 +119,14 @@ VARIANTS: dict[str, Variant] = {
         "without process_* (several API servers), every 15 s", (long_fault, every(15), without("process_")), True
     ),
     "no_gpu_15s": Variant("without a GPU exporter, every 15 s", (long_fault, every(15), without("DCGM_")), True),
+    "sibling_15s": Variant("a healthy replica beside it, every 15 s", (long_fault, with_sibling, every(15)), True),
+    "engines_15s": Variant("two engines in a process, one ill, every 15 s", (long_fault, two_engines, every(15)), True),
+    "pair_15s": Variant("scraped by two, both kept, every 15 s", (long_fault, every(15), scraped_twice), True),
+    "patchy_15s": Variant("scrapes lost and late, every 15 s", (long_fault, every(15), patchy), True),
+    "underscores_15s": Variant(
+        "names as a collector makes them (vllm_…, no _total), every 15 s",
+        (long_fault, every(15), spelled), True,
+    ),
     "old_names_15s": Variant(
         "names of vLLM 0.8, every 15 s",
         (long_fault, every(15), without("vllm:(num_requests_waiting_by_reason|prompt_tokens_by_source|engine_sleep)"),
@@ -194,7 +224,7 @@ def one(told: Told, url: str, server: Server, scratch: pathlib.Path, content: Co
         lines.append(f"  FALSE {name} {report['incident']['opened_at']} [{alerts}] {report['hypotheses'][0]['cause']}")
     if not truth["incidents"] and not wrong:
         lines.append(f"  quiet {server.name}")
-    if len(head["targets"]) != 1:
+    if len(head["targets"]) != len({e.address for e in server.endpoints if not e.address.endswith(":9400")}):
         lines.append(f"  TARGETS {server.name}: {names}")
     lines += [f"  UNANSWERED {server.name} {k}: {v}" for k, v in head["unanswered"].items()]
     return lines

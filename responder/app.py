@@ -215,6 +215,8 @@ class App:
             await self.private.start()
             url = self.private.url
         self.prometheus = Prometheus(url, timeout_s=part.timeout, headers=part.sent())
+        if not self.private:
+            await self.prometheus.learn_spelling()
         self._closers.append(self._close_prometheus)
         self.scrape_s = part.scrape_interval or (
             DEFAULT_SCRAPE_S if self.private else await asked_interval(self.prometheus, self.loaded.targets)

@@ -24,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from responder.model import Target
+from responder.spelling import AS_WRITTEN, ASK, spelling
 
 log = structlog.get_logger()
 ASSUMED_S = 5.0
@@ -128,6 +129,8 @@ class Prometheus:
         # a whole round, in which the probes see what it does not.
         session.adapters.clear()
         session.adapters.update(ours)
+        self.spelling = AS_WRITTEN
+        """How metrics are called here; every query is put that way."""
         self.warnings: dict[str, None] = {}
         """What it said beside its answers of ranges, without repeats: a store behind it was away, data is partial."""
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
@@ -149,6 +152,7 @@ class Prometheus:
     async def instant(self, expr: str, at: float | None = None) -> list[tuple[Labels, float, float | None]]:
         """Evaluate PromQL now (or at unix seconds `at`): (labels, sample time, value; None for NaN or infinite)."""
         params = {"time": f"{at:.3f}"} if at is not None else {}
+        expr = self.spelling.of(expr)
 
         def ask() -> Any:
             return self._connect.custom_query(expr, params=params, timeout=self.timeout_s)  # type: ignore[arg-type]
@@ -160,6 +164,7 @@ class Prometheus:
     async def raw(self, expr: str, at: float) -> list[tuple[Labels, list[Point]]]:
         """The samples themselves of a range selector like `ALERTS[1h]`, up to `at` (unix seconds)."""
         params = {"time": f"{at:.3f}"}
+        expr = self.spelling.of(expr)
 
         def ask() -> Any:
             return self._connect.custom_query(expr, params=params, timeout=self.timeout_s)  # type: ignore[arg-type]
@@ -169,7 +174,12 @@ class Prometheus:
     async def range(self, expr: str, start: float, end: float, step: float) -> list[tuple[Labels, list[Point]]]:
         """Evaluate PromQL over [start, end] (unix seconds) every `step` seconds: (labels, points)."""
         http = self._connect._session  # the library's range helper insists on datetimes and chunks; its session is ours
-        data = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{max(step, 0.001):.3f}"}
+        data = {
+            "query": self.spelling.of(expr),
+            "start": f"{start:.3f}",
+            "end": f"{end:.3f}",
+            "step": f"{max(step, 0.001):.3f}",
+        }
 
         def ask() -> Any:
             posted = self._connect._method == "POST"
@@ -207,6 +217,12 @@ class Prometheus:
                 text = target.get("scrapeInterval") or target.get("discoveredLabels", {}).get("__scrape_interval__", "")
                 return sum(int(n) * UNIT_S[u] for n, u in DURATION.findall(text)) or None
         return None
+
+    async def learn_spelling(self) -> None:
+        """See how metrics are called here. A store that has none of vLLM's yet, or does not answer, changes nothing."""
+        with contextlib.suppress(PrometheusSilent):
+            rows = await self.instant(ASK)
+            self.spelling = spelling(labels.get("spelled", "") for labels, _, _ in rows)
 
     async def sample_interval(self, match: Iterable[Labels], at: float) -> float | None:
         """Seconds between the samples of those servers before `at`; None without any. Of several the slowest counts."""

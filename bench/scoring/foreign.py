@@ -149,6 +149,72 @@ def _looped(
         yield at, dict(said)
 
 
+def healthy_twin(server: Server) -> Server:
+    """The same server as if nothing had ever happened to it: what was before the onset, again and again."""
+    truth = server.truth
+    fault = next(iter(truth["incidents"]), None)
+    if fault is None:
+        return server
+    until = fault["onset_at"] - 5.0
+    loop = (max(truth["from"], until - 40.0), until, truth["to"] - until + 10.0)
+    endpoints = tuple(
+        replace(e, scrapes=tuple(one for one in _looped(e.scrapes, [loop]) if one[0] <= truth["to"]))
+        for e in server.endpoints
+    )
+    return Server(server.name, endpoints, {**truth, "incidents": []})
+
+
+def two_engines(server: Server) -> Server:
+    """A second engine in the same process that is well."""
+    twin = dict(healthy_twin(server).endpoints[0].scrapes)
+    first, *others = server.endpoints
+    times = sorted(twin)
+
+    def other(at: float) -> Mapping[Row, float]:
+        return twin[min(times, key=lambda one: abs(one - at))]
+
+    def second(row: Row) -> Row:
+        return row[0], tuple(sorted({**dict(row[1]), "engine": "1"}.items()))
+
+    scrapes = tuple(
+        (at, {**said, **{second(row): value for row, value in other(at).items()
+                         if "engine" in dict(row[1]) and any("engine" in dict(now[1]) for now in said)}})
+        for at, said in first.scrapes
+    )  # fmt: skip
+    return replace(server, endpoints=(replace(first, scrapes=scrapes), *others))
+
+
+def with_sibling(server: Server) -> Server:
+    """A replica of the same model beside it that is well; found as a server of its own."""
+    host = server.name.rpartition(":")[0]
+    rename = labelled(lambda labels, _: {k: v.replace(host, f"{host}-b") for k, v in labels.items()})
+    twin = rename(healthy_twin(server))
+    renamed_ = tuple(replace(e, address=e.address.replace(host, f"{host}-b")) for e in twin.endpoints)
+    return replace(server, endpoints=(*server.endpoints, *renamed_))
+
+
+def scraped_twice(server: Server) -> Server:
+    """By a pair of which either would do, in a store that keeps what both say."""
+
+    def change(row: Row, value: float) -> Iterable[tuple[Row, float]]:
+        for one in ("prometheus-0", "prometheus-1"):
+            yield (row[0], tuple(sorted((*row[1], ("prometheus_replica", one))))), value
+
+    return said_otherwise(server, change)
+
+
+def patchy(server: Server) -> Server:
+    """Every ninth scrape is lost, and every other comes a fifth of the interval late."""
+    late = server.interval_s / 5
+    endpoints = tuple(
+        replace(e, scrapes=tuple(
+            (at + (late if i % 2 else 0.0), said) for i, (at, said) in enumerate(e.scrapes) if i % 9 != 4
+        ))
+        for e in server.endpoints
+    )  # fmt: skip
+    return replace(server, endpoints=endpoints)
+
+
 def moved(server: Server, to: float) -> Server:
     """The same, beginning at unix second `to`; moments among the values move along."""
     by = to - server.truth["from"]

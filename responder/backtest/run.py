@@ -35,6 +35,7 @@ from responder.pace import fitted, unripe_s
 from responder.report import contract
 from responder.respond import GREW_SETTLES_S, SECOND_LOOK_S
 from responder.rules import WRITTEN_FOR_S, expand, queries, widen
+from responder.spelling import ASK, spelling
 
 ROUND_S = 2.0
 """Of the daemon, also when scrapes are slower."""
@@ -118,6 +119,7 @@ class Backtest:
             raise
 
     async def _run(self) -> Found:
+        await self._learn_spelling()
         seen = await self._seen()
         found = find.find([(labels, [at for at, _ in points]) for labels, points in seen])
         if not found:
@@ -158,6 +160,16 @@ class Backtest:
             await self._close(case)
 
     # ------------------------------------------------------------------------------------------- what there is
+
+    async def _learn_spelling(self) -> None:
+        """How this store calls vLLM's metrics; one that does not let itself be asked has them as they are."""
+        try:
+            rows = await self.past.range(ASK, self.wish.start, self.wish.end, self._seen_step())
+        except HistorySilent as error:
+            if "cannot be reached" in str(error):
+                raise
+            return
+        self.past.prometheus.spelling = spelling(labels.get("spelled", "") for labels, _ in rows)
 
     async def _seen(self) -> Rows:
         """Which servers there were and when, on a coarse grid."""
