@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from responder.backtest.past import Rows
 from responder.evaluate import EXPECTED_SHARE
 from responder.model import Content, Noun, Rule, Target
 from responder.pace import sights
@@ -15,6 +14,7 @@ from responder.rules import WRITTEN_FOR_S
 METRIC = re.compile(r"(?<![\w:\"])(?:vllm:\w+|(?:http|process)_\w+|DCGM_\w+|up)(?![\w:(=])")
 LOOKS = 40
 """Moments, evenly over the history, at which a signal is looked for."""
+Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 Ask = Callable[[str, str, float, float, float], Awaitable[Rows | None]]
 """(signal, PromQL, start, end, step) -> rows; None: nobody answered."""
 

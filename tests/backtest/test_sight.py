@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from responder.backtest.past import Rows
-from responder.backtest.sight import blind
+from responder.backtest.sight import Rows, blind
 from responder.model import Comparison, Content, Rule, Severity, Signal, Target
 
 WANTED = {
