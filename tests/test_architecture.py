@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent / "responder"
 CORE = {
     "model", "model.authored", "model.concluded", "model.done", "model.noun", "model.told", "model.watched",
     "model.wrong",
-    "signals", "signal_words", "spelling", "pace", "rules", "evaluate", "holding", "alertmanager", "onset", "correlate", "plan",
+    "signals", "signal_words", "spelling", "pace", "rules", "evaluate", "holding", "alertmanager", "onset",
+    "correlate", "plan",
     "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "stops",
@@ -31,7 +32,7 @@ CORE = {
     "scenes", "manifest",
     "absence", "cover", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
-    "backtest.vanished", "backtest.sight", "backtest.tally", "fingerprint", "remedies",
+    "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
     "store_look", "kept", "receipts", "turned", "report_changed",
     "report_harm", "report_unknown",
     "report_trace", "traces.shown", "traces.drawing", "traces.kernels", "traces.numbers",
@@ -100,6 +101,7 @@ WIRING = {
     "backtest.past",
     "backtest.look",
     "backtest.run",
+    "backtest.sight",
     "backtest.command",
 }
 """Here edges meet."""
