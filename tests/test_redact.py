@@ -103,6 +103,14 @@ def test_value_of_a_secret_name_is_hidden(text: str) -> None:
     assert b"[secret:" in out
 
 
+def test_a_password_of_digits_is_a_secret_and_a_count_of_tokens_is_not() -> None:
+    """vLLM's logs are full of numbers beside the word token."""
+    for kept in ("max_token=493817", "token: 771204"):
+        assert clean(kept) == kept.encode()
+    for number in (b"493817", b"771204"):
+        assert number not in clean("password=493817 db_secret: 771204")
+
+
 SHAPED = [
     "hf_" + "aB3" * 11,
     "sk-proj-" + "aB3" * 11,

@@ -110,6 +110,7 @@ def test_a_route_as_an_operator_writes_it(tmp_path: Path) -> None:
         ({"receivers": ["pager"], "match": {"class": "("}}, "not a regular expression"),
         ({"receivers": ["pager"], "hours": [{"zone": "Mars/Olympus"}]}, "no time zone"),
         ({"receivers": ["pager"], "hours": [{"from": 1320}]}, "not a time of day"),
+        ({"receivers": ["pager"], "hours": [{"from": "12:75"}]}, "not a time of day"),
         ({"receivers": ["pager"], "matches": {}}, "unknown key"),
     ],
 )

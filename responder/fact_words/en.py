@@ -16,6 +16,7 @@ FACTS: dict[str, str] = {
     "fact.canary.seconds": "one-token request took",
     "fact.scrape.tokens_moved": "token counters move",
     "fact.endpoints.reachable": "/health",
+    "fact.log.stats_silent_s": "time without a stats line in the log",
     "fact.log.stats_kv_usage": "KV cache in use, by the log",
     "fact.log.profiler_open": "profiler session open, by the log",
     "fact.metrics.flat_s": "time without an engine step",

@@ -16,6 +16,7 @@ FACTS: dict[str, str] = {
     "fact.canary.seconds": "单 token 请求用时",
     "fact.scrape.tokens_moved": "token 计数器在动",
     "fact.endpoints.reachable": "/health",
+    "fact.log.stats_silent_s": "日志没有统计行的时间",
     "fact.log.stats_kv_usage": "日志显示的 KV cache 占用",
     "fact.log.profiler_open": "日志显示有打开的 profiler 会话",
     "fact.metrics.flat_s": "没有引擎步的时间",
