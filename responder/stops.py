@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from responder.model import Scalar
@@ -79,7 +79,28 @@ def _in_flight(window: Window, since: float, until: float) -> bool | None:
 
 
 def standing(window: Window) -> dict[str, Scalar]:
-    """flat_s, flat_with_in_flight, catch_up, stalls, longest_stall_s; what cannot be told is None."""
+    """flat_s, flat_with_in_flight, catch_up, stalls, longest_stall_s; what cannot be told is None.
+
+    Of several engines in a process one may stand still with requests in flight while others go on: it is told of."""
+    whole = _standing(window)
+    alone = [_standing(engine) for engine in _engines(window)]
+    stuck = [one for one in alone if one["flat_with_in_flight"]]
+    if not stuck or whole["flat_with_in_flight"]:
+        return whole
+    return max(stuck, key=lambda one: float(one["flat_s"] or 0.0))
+
+
+def _engines(window: Window) -> list[Window]:
+    """Each engine's own view; none of a server with one."""
+    names = window.engines.get("progress_total", {})
+    return [
+        replace(window, signals={**window.signals, **{signal: rows[name] for signal, rows in window.engines.items()
+                                                      if name in rows}}, engines={})
+        for name in names
+    ]  # fmt: skip
+
+
+def _standing(window: Window) -> dict[str, Scalar]:
     found = stretches(window)
     if found is None:
         return dict.fromkeys(("flat_s", "flat_with_in_flight", "catch_up", "stalls", "longest_stall_s"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
@@ -37,6 +39,17 @@ def test_an_idle_server_is_flat_but_not_stuck() -> None:
     assert found == {
         "flat_s": 145.0, "flat_with_in_flight": False, "catch_up": False, "stalls": 0, "longest_stall_s": 0.0,
     }  # fmt: skip
+
+
+def test_one_engine_that_stands_still_beside_another_is_seen() -> None:
+    """Of two in a process; one that has nothing to do is none that hangs."""
+    moving, stuck = tuple(float(n) for n in range(30)), (7.0,) * 30
+    both = made(progress_total=[n + 7.0 for n in range(30)], in_flight=[5.0] * 30)
+    engines = {"progress_total": {"0": stuck, "1": moving}, "in_flight": {"0": (3.0,) * 30, "1": (2.0,) * 30}}
+    found = standing(replace(both, engines=engines))
+    assert (found["flat_s"], found["flat_with_in_flight"]) == (145.0, True)
+    idle = {**engines, "in_flight": {"0": (0.0,) * 30, "1": (5.0,) * 30}}
+    assert standing(replace(both, engines=idle))["flat_s"] == 0.0
 
 
 def test_one_scrape_shown_twice_is_no_stall() -> None:

@@ -35,6 +35,17 @@ def test_engines_add_up_and_are_kept() -> None:
     assert found.engines["running"]["1"] == (None, 3.0, None, None)
 
 
+def test_an_engine_that_two_scrape_is_one_engine() -> None:
+    """A store that keeps what both replicas of a Prometheus say; what only one of them saw counts."""
+    rows = [
+        ({"instance": "a:1", "model_name": "m", "engine": "0", "prometheus_replica": name}, points)
+        for name, points in (("p-0", [(100.0, 5.0), (105.0, 6.0)]), ("p-1", [(100.0, 5.0), (110.0, 7.0)]))
+    ]
+    found = gather(EMPTY, {"running": rows}, {"instance": "a:1"})
+    assert found.signals["running"] == (5.0, 6.0, 7.0, None)
+    assert not found.engines
+
+
 def test_the_gpu_exporter_is_found_by_its_host() -> None:
     """It listens on a port of its own."""
     rows = [({"instance": "a:9400", "gpu": "0"}, [(100.0, 40.0)]), ({"instance": "b:9400"}, [(100.0, 99.0)])]
