@@ -107,7 +107,7 @@ def add(told: Told, history: pathlib.Path, content: Content, scratch: pathlib.Pa
                  "--to", str(truth["to"] + 60), "--format", "json", "--folders", str(folders)],
             )  # fmt: skip
             if done.exit_code != 0:
-                raise RuntimeError(f"backtest of {name}: {done.output[-500:]}")
+                raise RuntimeError(f"backtest of {name}: {done.output[-500:]} {done.exception!r}")
             head = json.loads(done.stdout)
             judge_told(
                 told, name, {"part": about.get("part", "tune"), **truth}, head["reports"], folders, content, history

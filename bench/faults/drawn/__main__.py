@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.faults.drawn", description=about)
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--to", type=pathlib.Path, required=True, help="a folder; seed 7 becomes seed7.om.gz there")
-    parser.add_argument("--score", action="store_true", help="backtest them, too, and print the table")
+    parser.add_argument("--score", action="store_true", help="backtest them, too; the table so far is in table.md")
     parser.add_argument("--remake", action="store_true", help="also where the file is there already")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     given = parser.parse_args()
@@ -27,9 +27,15 @@ def main() -> None:
     with concurrent.futures.ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
         work = [pool.submit(one, seed, given.to, given.remake, given.score) for seed in given.seeds]
         for done in concurrent.futures.as_completed(work):
-            line, found = done.result()
+            try:
+                line, found = done.result()
+            except RuntimeError as failure:  # the other seeds are still worth their table
+                print(f"FAILED, not in the table: {failure}", flush=True)
+                continue
             print("\n  ".join([line, *found.misses()]), flush=True)
             sheet.join(found)
+            if given.score:
+                (given.to / "table.md").write_text(text(sheet) + "\n")
     if given.score:
         print(text(sheet))
 
