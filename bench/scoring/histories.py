@@ -120,7 +120,7 @@ def _whom(name: str, truth: Mapping[str, Any], scratch: pathlib.Path) -> list[st
     if "expect" not in truth:
         return ["--target", name]
     config = scratch / "expected.yaml"
-    config.write_text(json.dumps({"targets": [{"url": name, "expect": truth["expect"]}]}))
+    config.write_text(json.dumps({"targets": [{"url": f"http://{name}", "expect": truth["expect"]}]}))
     return ["--config", str(config)]
 
 
