@@ -91,6 +91,7 @@ SIGNALS: dict[str, About] = {
     "itl_late_growth": About("times", "tokens over 0.1 s after the one before, against the last hour"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
     "itl_settled": About("times", "half a minute's time between tokens against the last hour"),
+    "itl_grown": About("times", "half a minute's time between tokens against the last hour, if that is known"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
     "token_rate_ratio": About("times", "tokens per second against the last hour"),
     "token_rate_recent_ratio": About("times", "tokens per second of half a minute against the last hour"),
