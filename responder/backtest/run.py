@@ -39,8 +39,6 @@ from responder.spelling import ASK, spelling
 
 ROUND_S = 2.0
 """Of the daemon, also when scrapes are slower."""
-LATER_LOOKS_S = (SECOND_LOOK_S, 45.0)
-"""Seconds from each look to the next, while an incident goes on and nothing is confirmed."""
 ROUNDS_AT_ONCE = 150
 OLD_S = 600.0
 SLOWEST_S = 10.0
@@ -307,19 +305,20 @@ class Backtest:
             case.due = when if case.due is None else min(case.due, when)
 
     async def _look_where_due(self, now: float) -> None:
-        """At once, after it grew, and again while nothing is confirmed: no capture of a history decides."""
+        """As the daemon: at once, a second time where that told too little, and after it grew."""
         for case in list(self.cases.values()):
             case.incident = self.walk.incidents.get(case.incident.id, case.incident)
             if case.incident.state != "open":
                 case.due = None
             elif case.due is not None and case.due <= now:
+                first = case.verdict is None
                 case.due = None
                 if not await self.looking.look(case, now) or case.verdict is None:
                     continue
-                sure = case.verdict.hypotheses[0].status is Status.CONFIRMED
+                sure = case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
                 unripe = unripe_s(case.incident.onset_at, now, self.interval_s)
-                if case.revision <= len(LATER_LOOKS_S) and (not sure or unripe > 0):
-                    case.due = now + max(LATER_LOOKS_S[case.revision - 1], unripe)
+                if first and (not sure or unripe > 0):
+                    case.due = now + max(SECOND_LOOK_S, unripe)
 
     # ---------------------------------------------------------------------------------------------- the result
 
