@@ -89,11 +89,12 @@ def deploy(dice: Dice) -> World:
 
 
 def restart_while_idle(dice: Dice) -> World:
-    """Counters begin at zero between two scrapes and nobody was there."""
+    """Gone and back while nobody was there; counters begin at zero."""
     world = drawn_world(dice)
     world.before = lambda t: [world.at(world.share)] if t < -60 else []
-    world.back = (dice.uniform(5, 20),)
-    world.during = lambda t: [] if t < 30 else [world.at(world.share)]
+    up = dice.uniform(25, 70)
+    world.dead, world.back = lambda t: 5 <= t < up, (up,)
+    world.during = lambda t: [] if t < up + 10 else [world.at(world.share)]
     return world
 
 

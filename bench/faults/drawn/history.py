@@ -79,16 +79,18 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     elif usual is not None and then is not None:
         one.way = suffered(usual, then)
         if truth is None:
-            one.way = one.way or _any_minute(runs)
+            one.way = one.way or _any_minute(runs, world.fault_s)
+        elif _any_minute(runs, 0.0):
+            one.way = ""  # whose usual time was no good has no usual time to compare with
     if usual is not None and world.expect_share:
         world.expect_share *= usual.tokens_per_second
     return one
 
 
-def _any_minute(runs: list[Played]) -> str:
+def _any_minute(runs: list[Played], until: float) -> str:
     """A control is one whose clients were well in every minute, the usual ones too."""
     for run in runs:
-        for since in range(int(-run.world.before_s), int(run.world.fault_s), 60):
+        for since in range(int(-run.world.before_s), int(until), 60):
             minute = felt(run.calls, since, since + 60)
             if minute and (minute.ttft_p95 > 2.0 or minute.late_tokens > 1.0 or minute.token_p50 > 0.2):
                 return "a bad minute"
