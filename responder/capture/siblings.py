@@ -18,6 +18,8 @@ SIGNALS = ("up", "running", "waiting")
 QUERY_TIMEOUT_S = 8.0
 BASELINE_S = 600.0
 GUARD_S = 20.0
+JUST_BEFORE_S = 80.0
+"""What others lost when ours grew is told from the minute before, not from their usual: they have days of their own."""
 RECENT_S = 30.0
 MAX_POINTS = 400
 """Points per series: enough for a median, little enough for hundreds of servers in one answer."""
@@ -60,6 +62,7 @@ def _server(target: Target, answers: Mapping[str, Any], onset_at: float, now: fl
     found: dict[str, Any] = {"models": [], "engines": {}}
     for name, rows in answers.items():
         usual: list[float] = []
+        just_before: list[float] = []
         recent: list[float] = []
         for labels, points in rows:
             if not all(labels.get(key) == value for key, value in target.match.items()):
@@ -69,11 +72,17 @@ def _server(target: Target, answers: Mapping[str, Any], onset_at: float, now: fl
             before = [v for at, v in points if v is not None and onset_at - BASELINE_S <= at <= onset_at - GUARD_S]
             since = [v for at, v in points if v is not None and at >= max(onset_at, now - RECENT_S)]
             usual += [median(before)] if before else []
+            late = [v for at, v in points if v is not None and onset_at - JUST_BEFORE_S <= at <= onset_at - GUARD_S]
+            just_before += [median(late)] if late else []
             if since:
                 recent.append(median(since))
                 if name == "running" and "engine" in labels:
                     found["engines"][labels["engine"]] = found["engines"].get(labels["engine"], 0) + median(since)
-        found[name] = {"usual": sum(usual) if usual else None, "recent": sum(recent) if recent else None}
+        found[name] = {
+            "usual": sum(usual) if usual else None,
+            "just_before": sum(just_before) if just_before else None,
+            "recent": sum(recent) if recent else None,
+        }
     found["models"] = sorted(models)
     return found
 
@@ -140,11 +149,18 @@ def _ratio(ours: Mapping[str, Any], others: Sequence[Mapping[str, Any]], signal:
 
 
 def _others_now_and_before(others: Sequence[Mapping[str, Any]], signal: str) -> float | None:
-    """What all others have now against what they had before the onset; None where they had next to nothing."""
-    pairs = [(server.get(signal) or {}) for server in others]
-    told = [(pair["usual"], pair["recent"]) for pair in pairs if None not in (pair.get("usual"), pair.get("recent"))]
-    before = sum(usual for usual, _ in told)
-    return sum(recent for _, recent in told) / before if before >= 1 else None
+    """What all others have now against just before the onset; None where they had next to nothing.
+
+    Folders of older versions know only what was usual.
+    """
+    told = []
+    for server in others:
+        seen = server.get(signal) or {}
+        before, now = seen.get("just_before", seen.get("usual")), seen.get("recent")
+        if before is not None and now is not None:
+            told.append((before, now))
+    before = sum(one for one, _ in told)
+    return sum(now for _, now in told) / before if before >= 1 else None
 
 
 STEP = Step(
@@ -159,7 +175,7 @@ STEP = Step(
         FactSpec("siblings.affected_share", "", "share of them that is down or has an unusual queue too"),
         FactSpec("siblings.waiting_ratio", "", "our queue against the median of theirs"),
         FactSpec("siblings.running_ratio", "", "our running requests against the median of theirs"),
-        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against before the onset"),
+        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against the minute before the onset"),
         FactSpec("siblings.idle", "", "how many of them have no queue"),
         FactSpec("siblings.engine_imbalance", "", "busiest engine of this server against its median engine"),
     ),
