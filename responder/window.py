@@ -47,7 +47,7 @@ def unit_of(signal: str) -> str:
     if signal.startswith(("ttft_", "itl_", "queue_", "prefill_", "decode_", "e2e_")):
         if signal.endswith("_gaps"):
             return "tokens"
-        return "" if signal.endswith(("_samples", "_ratio", "_settled", "_growth")) else "s"
+        return "" if signal.endswith(("_samples", "_ratio", "_settled", "_growth", "_grown")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
     if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util", "api_server_cpu"):
