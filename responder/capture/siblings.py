@@ -175,7 +175,7 @@ STEP = Step(
         FactSpec("siblings.affected_share", "", "share of them that is down or has an unusual queue too"),
         FactSpec("siblings.waiting_ratio", "", "our queue against the median of theirs"),
         FactSpec("siblings.running_ratio", "", "our running requests against the median of theirs"),
-        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against the minute before the onset"),
+        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against a minute earlier"),
         FactSpec("siblings.idle", "", "how many of them have no queue"),
         FactSpec("siblings.engine_imbalance", "", "busiest engine of this server against its median engine"),
     ),
