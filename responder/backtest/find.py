@@ -82,6 +82,11 @@ def choose(found: Sequence[Target], wanted: Sequence[str], configured: Iterable[
     return list(out.values())
 
 
+def beside(chosen: Sequence[Target], found: Sequence[Target]) -> list[Target]:
+    """The chosen ones first, then all others of the history: who is not judged may still be somebody's sibling."""
+    return [*chosen, *(other for other in found if not any(_covers(one.match, other.match) for one in chosen))]
+
+
 def _lent(own: Target, found: Sequence[Target]) -> Target:
     """A configured target with the labels its series really have."""
     if any(_covers(own.match, target.match) for target in found):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from responder.backtest.alerts import Episode, episodes, overlap
-from responder.backtest.find import choose, find, scraped
+from responder.backtest.find import beside, choose, find, scraped
 from responder.backtest.scan import Question, Stretch, merged, questions, stretches
 from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.times import moment
@@ -108,6 +108,14 @@ def test_failed_scrapes_tell_the_interval_too() -> None:
 def test_servers_are_told_apart_in_anybodys_labels(rows: list[Any], matches: list[dict[str, str]]) -> None:
     """Never two of one, never one of two."""
     assert [target.match for target in find(rows)] == matches
+
+
+def test_who_is_not_judged_may_still_be_somebodys_sibling() -> None:
+    """Asked for one replica, all the others of the history are compared with, and the one itself stands once."""
+    found = find([row(1, instance=f"gpu-{n}:8000") for n in (1, 2, 3)])
+    asked = choose(found, ["http://gpu-2:8000"])
+    assert [one.name for one in asked] == ["gpu-2:8000"]
+    assert [one.name for one in beside(asked, found)] == ["gpu-2:8000", "gpu-1:8000", "gpu-3:8000"]
 
 
 def test_an_operator_may_name_a_server_in_many_ways() -> None:
