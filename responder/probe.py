@@ -107,11 +107,16 @@ class Probe:
             self.seen.connections = await asyncio.to_thread(self.senses.connections, self._port)
         if self.processes:
             alive = await asyncio.to_thread(self.senses.alive, self.processes)
-            self.seen.process_gone = len(alive) < len(self.processes)
+            self.seen.process_gone = None if self._replaced(alive) else len(alive) < len(self.processes)
         else:
             self.seen.process_gone = None
         self._maybe_canary()
         self.seen.at = self.senses.clock()
+
+    def _replaced(self, alive: Sequence[ProcessInfo]) -> bool:
+        """The port answers, and none of the API servers we know lives: these are the processes of an earlier server."""
+        fronts = [process for process in self.processes if process.role == "api_server"]
+        return bool(self.seen.reachable and fronts) and not any(process in alive for process in fronts)
 
     def progress(self, total: float | None, at: float) -> None:
         """Tell the probe the sum of the server's token and iteration counters at a time; None: not known."""

@@ -179,6 +179,22 @@ async def test_unhealthy_refused_and_gone_are_told_apart(scene: tuple[World, Pro
     assert value(probe, "responder_probe_process_gone", 0) == 1
 
 
+async def test_the_processes_of_an_earlier_server_are_no_loss(scene: tuple[World, Probe]) -> None:
+    """After a restart the port answers again before the new processes are known; of two API servers one may be lost."""
+    world, probe = scene
+    probe.processes = (
+        ProcessInfo(pid=1, ppid=0, started_at=0, role="api_server", name="a"),
+        ProcessInfo(pid=2, ppid=1, started_at=0, role="engine_core", name="e"),
+    )
+    world.dead |= {1, 2}
+    await probe.look()
+    assert value(probe, "responder_probe_reachable", 0) == 1
+    assert value(probe, "responder_probe_process_gone", 0) is None
+    probe.processes += (ProcessInfo(pid=3, ppid=1, started_at=0, role="api_server", name="b"),)
+    await probe.look()
+    assert value(probe, "responder_probe_process_gone", 0) == 1
+
+
 async def test_connections_count_only_where_the_server_runs_on_this_host(scene: tuple[World, Probe]) -> None:
     """The same port on this host would be somebody else's server."""
     _, probe = scene
