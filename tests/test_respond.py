@@ -59,7 +59,7 @@ async def test_first_then_final_then_resolved_and_the_folder_replays(
     flow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The three messages, the cause confirmed, and the verdict again from the stored bytes, byte for byte."""
-    monkeypatch.setattr(module, "FIRST_WORD_S", 60.0)  # however busy the machine, the step is done before the first word
+    monkeypatch.setattr(module, "FIRST_WORD_S", 60.0)  # however busy the machine, the step comes first
     parts, responder, listener = flow(step("look", brings({"busy": True})))
     responder.handle(Change.OPENED, incident())
     assert cause_of(await listener.until("final")) == ("c", "confirmed")
