@@ -139,7 +139,8 @@ class Backtest:
         self.pending += [scan.Stretch(one.target, one.since, one.until) for one in self.walk.lost]
         async with aiohttp.ClientSession() as http:
             signals = {name: widen(expand(expr, recorded), self.interval_s) for name, expr in recorded.items()}
-            self.looking = Looking(self.past, http, self.content, find.beside(self.targets, found), signals, self.interval_s,
+            near = find.beside(self.targets, found)
+            self.looking = Looking(self.past, http, self.content, near, signals, self.interval_s,
                                    keep_raw=self.wish.folders is not None)  # fmt: skip
             await self._chunks()
         return await self._result(seen)
