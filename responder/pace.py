@@ -16,8 +16,10 @@ SETTLED_SCRAPES = 4
 """So many scrapes after the onset the shortest windows hold nothing of what was before it, and not one value alone."""
 
 
-FEW_SCRAPES = 2
-"""What waits for no more than that waits for a failed scrape to be over, which it is with the next one."""
+FEW_SCRAPES = 3
+"""What waits for less than that waits for failed scrapes to be over."""
+LOST_IN_A_ROW, RARE_S = 2, 30.0
+"""So many a busy server lets time out and is still there; from 30 s on two scrapes are a minute and more, and one must do."""
 HALF, SLOW_S = 0.5, 25.0
 """Of what is visible longer, half is waited for at scrapes up to 15 s apart: a fault of 40 s is still found there, and
 bursts are over by then; all of it at 30 s and more, where a burst is in one scrape or in two by chance."""
@@ -51,7 +53,10 @@ def fitted_for(rule: Rule, recorded: Mapping[str, str], scrape_interval_s: float
     if rule.for_s <= 0 or expr is None or scrape_interval_s <= WRITTEN_FOR_S:
         return rule.for_s
     longer = _visible(widen(expr, scrape_interval_s), scrape_interval_s) - _visible(expr, WRITTEN_FOR_S)
-    if rule.for_s > FEW_SCRAPES * WRITTEN_FOR_S:
+    few = rule.for_s < FEW_SCRAPES * WRITTEN_FOR_S
+    if few and not ranges(expr) and scrape_interval_s < RARE_S:
+        return round(rule.for_s + LOST_IN_A_ROW * (scrape_interval_s - WRITTEN_FOR_S), 1)
+    if not few:
         longer *= min(1.0, max(HALF, (scrape_interval_s - WRITTEN_FOR_S) / SLOW_S))
     return round(rule.for_s + max(0.0, longer), 1)
 

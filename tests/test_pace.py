@@ -24,7 +24,8 @@ def rule(expr: str, for_s: float) -> Rule:
     [
         ("signal:gauge > 5", 30.0, 30.0, 55.0),  # a value stays until the next scrape: 25 s more than at 5 s
         ("signal:gauge > 5", 30.0, 15.0, 35.0),  # of which half is waited for where scrapes come often
-        ("signal:gauge < 1", 6.0, 60.0, 61.0),  # one failed scrape is over with the next
+        ("signal:gauge < 1", 11.0, 60.0, 66.0),  # one failed scrape is over with the next
+        ("signal:gauge < 1", 11.0, 15.0, 31.0),  # two in a row are lost by a busy server, too
         ("signal:rate > 2", 33.0, 15.0, 38.0),
         ("signal:usual > 3", 25.0, 30.0, 50.0),  # of several windows the shortest is now
         ("signal:rate > 2", 33.0, 5.0, 33.0),
@@ -48,9 +49,11 @@ def test_fast_scrapes_change_nothing() -> None:
 
 
 def test_the_shipped_rules_see_faults_of_minutes_at_the_slowest_usual_scrapes() -> None:
-    """At 15 s within two minutes and a half and at 60 s within about five; no rule is quicker for slower scrapes."""
+    """At 15 s within about three minutes and at 60 s within about five, but for what has to be slow for ten minutes
+    anyway; no rule is quicker for slower scrapes."""
     content = load(Config(), STEPS)
     by = {every: {s.alert: s.needs_s for s in sights(fitted(content, every), every)} for every in (5.0, 15.0, 60.0)}
+    assert all(by[every].pop("VLLMITLStaysHigh") > 600 for every in by)
     assert max(by[15.0].values()) <= 200
     assert max(by[60.0].values()) <= 310
     assert all(by[5.0][alert] <= by[15.0][alert] <= by[60.0][alert] for alert in by[5.0])

@@ -152,7 +152,8 @@ def judge_told(
                 folders / "incidents" / first, content, {**fault, "causes": named, "part": part, "scenario": name}
             )
         )
-    told.false.setdefault(part, []).extend(f"{name} {i}" for i in open_at if i not in used)
+    alerts = {r["incident"]["id"]: ",".join(s["alert"] for s in r["symptoms"]) for r in reports}
+    told.false.setdefault(part, []).extend(f"{name} {i} [{alerts[i]}]" for i in open_at if i not in used)
 
 
 def _unix(text: str) -> float:

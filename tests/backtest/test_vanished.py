@@ -86,7 +86,7 @@ def test_a_loss_becomes_an_incident(sibling: Target, after_s: int) -> None:
     assert (incident.target, incident.symptoms[0].alert) == (ONE.name, "VLLMTargetDown")
 
 
-@pytest.mark.parametrize(("drained", "after_s"), [(1.0, 190), (0.0, 6)])
+@pytest.mark.parametrize(("drained", "after_s"), [(1.0, 190), (0.0, 12)])
 def test_who_stops_with_nothing_left_to_do_has_three_minutes_to_come_back(drained: float, after_s: int) -> None:
     """A history has no log that says so; a single server that was drained first is being restarted by somebody."""
     walk = Walk(load(Config(), STEPS), [ONE], Policy())
