@@ -19,7 +19,7 @@ SETTLED_SCRAPES = 4
 FEW_SCRAPES = 3
 """What waits for less than that waits for failed scrapes to be over."""
 LOST_IN_A_ROW, RARE_S = 2, 30.0
-"""So many a busy server lets time out and is still there; from 30 s on two scrapes are a minute and more, and one must do."""
+"""So many a busy server lets time out and is still there; from 30 s on two are a minute and more, and one must do."""
 HALF, SLOW_S = 0.5, 25.0
 """Of what is visible longer, half is waited for at scrapes up to 15 s apart: a fault of 40 s is still found there, and
 bursts are over by then; all of it at 30 s and more, where a burst is in one scrape or in two by chance."""
