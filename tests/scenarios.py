@@ -379,7 +379,7 @@ EPISODES: dict[str, Episode] = {
             "siblings.idle": 3,
             "siblings.affected_share": 0.25,
             "siblings.running_ratio": 6.0,
-            "siblings.others_running_ratio": 0.4,
+            "siblings.others_load_ratio": 0.4,
         },
     ),
     "frontend_bottleneck": Episode(

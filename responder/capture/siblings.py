@@ -14,7 +14,7 @@ from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step, skippe
 from responder.model import Fact, Outcome, Scalar, Target
 
 FILE = "siblings.json"
-SIGNALS = ("up", "running", "waiting")
+SIGNALS = ("up", "running", "waiting", "finish_rate")
 QUERY_TIMEOUT_S = 8.0
 BASELINE_S = 600.0
 GUARD_S = 20.0
@@ -23,6 +23,8 @@ JUST_BEFORE_S = 80.0
 RECENT_S = 30.0
 MAX_POINTS = 400
 """Points per series: enough for a median, little enough for hundreds of servers in one answer."""
+LEAST_RATE = 0.3
+"""Answers per second of all others: of fewer, half a minute holds too few to compare."""
 QUEUE_GREW = 3.0
 QUEUE_SLACK = 2.0
 """A sibling is affected when its queue is over three times its own usual one and two requests more: queues of one or
@@ -119,7 +121,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("affected_share", sum(told) / len(told) if told else None)
     for name, signal in (("waiting_ratio", "waiting"), ("running_ratio", "running")):
         yield fact(name, _ratio(ours, others, signal))
-    yield fact("others_running_ratio", _others_now_and_before(others, "running"))
+    yield fact("others_load_ratio", _others_now_and_before(others))
     waiting = [value for server in others if (value := _recent(server, "waiting")) is not None]
     yield fact("idle", sum(value == 0 for value in waiting) if waiting else None)
 
@@ -148,19 +150,27 @@ def _ratio(ours: Mapping[str, Any], others: Sequence[Mapping[str, Any]], signal:
     return mine / max(median(theirs), 1.0)
 
 
-def _others_now_and_before(others: Sequence[Mapping[str, Any]], signal: str) -> float | None:
-    """What all others have now against just before the onset; None where they had next to nothing.
+def _others_now_and_before(others: Sequence[Mapping[str, Any]]) -> float | None:
+    """What all others do now against just before the onset; None where they did next to nothing.
 
-    Folders of older versions know only what was usual.
+    The larger of two: of requests that run at once there are too few to tell a loss from chance, and who answers less
+    because it is in trouble itself runs more. Folders of older versions know only what runs, and what was usual.
     """
-    told = []
-    for server in others:
-        seen = server.get(signal) or {}
-        before, now = seen.get("just_before", seen.get("usual")), seen.get("recent")
-        if before is not None and now is not None:
-            told.append((before, now))
-    before = sum(one for one, _ in told)
-    return sum(now for _, now in told) / before if before >= 1 else None
+    ratios = []
+    for signal, least in (("finish_rate", LEAST_RATE), ("running", 1.0)):
+        told = []
+        for server in others:
+            seen = server.get(signal) or {}
+            before, now = seen.get("just_before", seen.get("usual")), seen.get("recent")
+            if before is not None and now is not None:
+                told.append((before, now))
+        if not told:
+            continue
+        before = sum(one for one, _ in told)
+        if before < least:
+            return None
+        ratios.append(sum(now for _, now in told) / before)
+    return max(ratios, default=None)
 
 
 STEP = Step(
@@ -175,7 +185,7 @@ STEP = Step(
         FactSpec("siblings.affected_share", "", "share of them that is down or has an unusual queue too"),
         FactSpec("siblings.waiting_ratio", "", "our queue against the median of theirs"),
         FactSpec("siblings.running_ratio", "", "our running requests against the median of theirs"),
-        FactSpec("siblings.others_running_ratio", "", "requests running on all of them, against a minute earlier"),
+        FactSpec("siblings.others_load_ratio", "", "answers per second of all of them, or what they run, against before"),
         FactSpec("siblings.idle", "", "how many of them have no queue"),
         FactSpec("siblings.engine_imbalance", "", "busiest engine of this server against its median engine"),
     ),

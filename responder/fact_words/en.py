@@ -108,7 +108,7 @@ FACTS: dict[str, str] = {
     "fact.siblings.idle": "other replicas are idle",
     "fact.siblings.affected_share": "share of the replicas that are affected",
     "fact.siblings.running_ratio": "requests running here, against other replicas",
-    "fact.siblings.others_running_ratio": "requests running on the other replicas, against before",
+    "fact.siblings.others_load_ratio": "answers per second of the other replicas, against before",
     "fact.ras.mismatch": "ranks disagree, by NCCL's monitor",
     "fact.endpoints.health_status": "/health",
     "fact.endpoints.health_seconds": "/health took",

@@ -108,7 +108,7 @@ FACTS: dict[str, str] = {
     "fact.siblings.idle": "其他副本空闲",
     "fact.siblings.affected_share": "受影响的副本比例",
     "fact.siblings.running_ratio": "这里运行的请求，与其他副本相比",
-    "fact.siblings.others_running_ratio": "其他副本运行的请求，与之前相比",
+    "fact.siblings.others_load_ratio": "其他副本每秒的回答，与之前相比",
     "fact.ras.mismatch": "NCCL 监控显示各 rank 不一致",
     "fact.endpoints.health_status": "/health",
     "fact.endpoints.health_seconds": "/health 用时",

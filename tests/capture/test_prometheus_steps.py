@@ -179,8 +179,8 @@ OTHERS = tuple(
 )
 
 
-async def compare(rows: dict[str, Any]) -> tuple[Fetched, dict[str, Scalar]]:
-    async with scene(range_query=FakePrometheus(rows), signals=SIGNALS, siblings=OTHERS) as where:
+async def compare(rows: dict[str, Any], signals: dict[str, str] = SIGNALS) -> tuple[Fetched, dict[str, Scalar]]:
+    async with scene(range_query=FakePrometheus(rows), signals=signals, siblings=OTHERS) as where:
         fetched = await siblings.STEP.fetch(where, NoParams())
     return fetched, facts(siblings.STEP, fetched)
 
@@ -195,7 +195,7 @@ async def test_only_we_have_a_queue() -> None:
     })  # fmt: skip
     assert found == {
         "count": 2, "healthy": 2, "affected_share": 0.0, "waiting_ratio": 300.0, "running_ratio": 8.0, "idle": 2,
-        "others_running_ratio": 1.0,
+        "others_load_ratio": 1.0,
     }  # fmt: skip
 
 
@@ -205,9 +205,23 @@ async def test_what_came_here_was_taken_from_the_others() -> None:
         "up": [(A, 1, 1), (B, 1, 1), (C, 1, 1)],
         "vllm:num_requests_running": [(A, 8, 22), (B, 8, 1), (C, 8, 1)],
     })  # fmt: skip
-    assert found["others_running_ratio"] == 0.125
+    assert found["others_load_ratio"] == 0.125
     _, found = await compare({"up": [(A, 1, 1), (B, 1, 1)], "vllm:num_requests_running": [(A, 8, 22), (B, 0, 4)]})
-    assert found["others_running_ratio"] is None
+    assert found["others_load_ratio"] is None
+
+
+async def test_answers_tell_a_loss_better_than_the_few_requests_that_run_at_once() -> None:
+    """Two running instead of five may be chance; as many answers per second are not. Of hardly any nothing is said."""
+    rows = {"up": [(A, 1, 1), (B, 1, 1)], "vllm:num_requests_running": [(A, 8, 22), (B, 5, 2)]}
+    _, found = await compare(rows | {"answers": [(A, 2, 2), (B, 2.0, 1.9)]}, SIGNALS | {"finish_rate": "answers"})
+    assert found["others_load_ratio"] == pytest.approx(0.95)
+    _, found = await compare(rows | {"answers": [(A, 2, 2), (B, 2.0, 0.4)]}, SIGNALS | {"finish_rate": "answers"})
+    assert found["others_load_ratio"] == pytest.approx(0.4)
+    rows["vllm:num_requests_running"] = [(A, 8, 22), (B, 5, 28)]  # in trouble itself
+    _, found = await compare(rows | {"answers": [(A, 2, 2), (B, 2.0, 0.4)]}, SIGNALS | {"finish_rate": "answers"})
+    assert found["others_load_ratio"] == pytest.approx(5.6)
+    _, found = await compare(rows | {"answers": [(A, 2, 2), (B, 0.2, 0.0)]}, SIGNALS | {"finish_rate": "answers"})
+    assert found["others_load_ratio"] is None
 
 
 async def test_all_have_the_same_trouble() -> None:
