@@ -136,7 +136,7 @@ def test_the_rules_for_ones_own_prometheus_have_fitted_windows() -> None:
     assert "[10s]" not in done.output
     assert "[60s]" in done.output
     down = done.output.partition("- alert: VLLMTargetDown")[2].partition("- alert:")[0]
-    assert "for: 31s" in down
+    assert "for: 36s" in down
 
 
 def test_a_threshold_for_an_alert_that_does_not_exist_is_a_mistake(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ STEP = Step(
         FactSpec("siblings.affected_share", "", "share of them that is down or has an unusual queue too"),
         FactSpec("siblings.waiting_ratio", "", "our queue against the median of theirs"),
         FactSpec("siblings.running_ratio", "", "our running requests against the median of theirs"),
-        FactSpec("siblings.others_load_ratio", "", "answers per second of all of them, or what they run, against before"),
+        FactSpec("siblings.others_load_ratio", "", "answers per second of all of them, or requests, against before"),
         FactSpec("siblings.idle", "", "how many of them have no queue"),
         FactSpec("siblings.engine_imbalance", "", "busiest engine of this server against its median engine"),
     ),
