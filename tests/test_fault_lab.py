@@ -22,7 +22,7 @@ from responder.content import load
 from responder.replay import replay
 from responder.report import to_json
 from tests.live.harness import find
-from tests.live.harness.load import Call
+from tests.live.harness.load import Call, Load, Traffic
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,6 +91,16 @@ def test_a_share_of_what_the_server_can_read_becomes_a_rate(tmp_path: Path, monk
     rated = asyncio.run(Pool(tmp_path).rated(None, wanted))  # type: ignore[arg-type]
     assert rated is not None
     assert rated.rate == pytest.approx(0.5 * 10 * LONG.prompt_tokens / 900)
+
+
+def test_a_word_in_front_spoils_a_shared_prompt() -> None:
+    """The length stays; what all have in common comes after it."""
+    load = Load("", Traffic(rate=1.0))
+    usual, led = (
+        load._prompt(Traffic(rate=1.0, prompt_tokens=40, shared=0.9, spread=0.0, lead=n)).split() for n in (0, 1)
+    )
+    assert len(led) == len(usual) == 40
+    assert led[1:37] == usual[:36]
 
 
 def test_labels_before_the_name_are_kept() -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
+import random
 import signal
 import urllib.parse
 from collections.abc import AsyncIterator
@@ -21,6 +24,8 @@ from tests.live.harness.vllm_server import SERVED_AS
 MOST_AT_ONCE = 64
 ANSWER_WITHIN_S = 20.0
 READ_BYTES, READ_EVERY_S = 256, 1.0
+JSON = {"Content-Type": "application/json"}
+TEXT = "every request waits in a queue until there is room for it then its prompt is read in one go"
 
 
 @contextlib.asynccontextmanager
@@ -40,16 +45,38 @@ async def frozen(pid: int, seconds: float) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
+async def hiccuping(pid: int, hold_s: float, period_s: float) -> AsyncIterator[None]:
+    """The process stands still now and then: `hold_s` long every `period_s` on average, but never regularly."""
+    when = random.Random(f"{hold_s} {period_s}")  # the same moments in each experiment
+
+    async def hold() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                while True:
+                    # Between half and one and a half times as long as on average.
+                    await asyncio.sleep((period_s - hold_s) * (0.5 + when.random()))
+                    os.kill(pid, signal.SIGSTOP)
+                    await asyncio.sleep(hold_s * (0.5 + when.random()))
+                    os.kill(pid, signal.SIGCONT)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    async with _beside(hold()):
+        yield
+
+
+@contextlib.asynccontextmanager
 async def asking(url: str, what: Injection) -> AsyncIterator[None]:
     """Requests of one kind at a steady rate; what is answered, and with which status, nobody reads."""
     at_once = asyncio.Semaphore(MOST_AT_ONCE)
-    body = request_of(what)
+    asked = request_of(what)
+    body = None if asked is None else json.dumps(asked).encode()  # once: it may be megabytes
 
     async def one(http: aiohttp.ClientSession) -> None:
         async with at_once:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                 method = "GET" if body is None else "POST"
-                async with http.request(method, url + what.path, json=body) as answer:
+                async with http.request(method, url + what.path, data=body, headers=JSON) as answer:
                     await answer.read()
 
     async def ask() -> None:
@@ -66,6 +93,9 @@ async def asking(url: str, what: Injection) -> AsyncIterator[None]:
 
 def request_of(what: Injection) -> dict[str, Any] | None:
     """The body; None: there is none, it is a GET."""
+    if what.body_words:
+        words = itertools.islice(itertools.cycle(TEXT.split()), what.body_words)
+        return {"model": what.model or SERVED_AS, "prompt": " ".join(words)}
     if not what.model and not what.body_tokens:
         return None
     prompt: str | list[int] = [7] * what.body_tokens if what.body_tokens else "hello"

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
-from bench.faults import bystanders
+from bench.faults import bystanders, scarce
 from bench.faults.scenario import Injection
 from tests.live.harness import faults, find, processes
 from tests.live.harness.vllm_server import VllmServer
@@ -66,6 +66,12 @@ def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextli
             return bystanders.connected(server.url, what.clients)
         case "linger":
             return bystanders.lingering(server.url, what.clients)
+        case "hiccup":
+            return bystanders.hiccuping(pid_of(server), what.hold_s, what.period_s)
+        case "squeeze":
+            return scarce.squeezed(pid_of(server), what.cores)
+        case "exhaust":
+            return scarce.exhausted(server.api_server, server.url, what.clients)
 
 
 @contextlib.asynccontextmanager

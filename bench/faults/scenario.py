@@ -37,6 +37,8 @@ class Requests(Part):
     shared: float = 0.5
     """Share of a prompt that all clients have in common."""
     spread: float = 0.3
+    lead: int = 0
+    """So many own words stand before the shared ones, as a date in front of a system prompt does."""
     abort_after: int = 0
     """Clients go away after so many tokens."""
     timeout_s: float = 120.0
@@ -56,7 +58,7 @@ class Injection(Part):
 
     kind: Literal[
         "stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause", "freeze", "ask", "connect",
-        "linger",
+        "linger", "hiccup", "squeeze", "exhaust",
     ]  # fmt: skip
     process: Process = "worker"
     signal: str = "KILL"
@@ -64,16 +66,20 @@ class Injection(Part):
     period_s: float = 0.05
     plant: str = ""
     hold_s: float = 30.0
+    """Of `hiccup`: how long the process stands still on average, every `period_s` on average, never regularly."""
     cores: int = 1
-    """Of `burn`; of `crowd`: processes that compute on the server's GPU."""
+    """Of `burn`; of `crowd`: processes that compute on the server's GPU; of `squeeze`: on the process's only core."""
     path: str = "/metrics"
     """Of `ask`, which sends requests of its own; with a model or tokens a POST, else a GET."""
     model: str = ""
     body_tokens: int = 0
     """Token ids in the body of such a request."""
+    body_words: int = 0
+    """Or words of text, of which the server makes the token ids."""
     per_second: float = 1.0
     clients: int = 1
-    """Of `connect`: connections on which nothing is sent; of `linger`: clients that read a little each second."""
+    """Of `connect`: connections on which nothing is sent; of `linger`: clients that read a little each second; of
+    `exhaust`: idle connections that wait for the descriptors that the API server has no more."""
 
 
 class Feels(Part):

@@ -28,6 +28,7 @@ def traffic(requests: Requests, capacity: float) -> Traffic:
         output_tokens=requests.output_tokens,
         shared=requests.shared,
         spread=requests.spread,
+        lead=requests.lead,
         abort_after=requests.abort_after,
         timeout_s=requests.timeout_s,
         retries=requests.retries,

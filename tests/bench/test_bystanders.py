@@ -53,6 +53,7 @@ async def until(seen: list[tuple[str, str, int]], count: int) -> None:
         (Injection(kind="ask", path="/health", per_second=200), "GET", 0),
         (Injection(kind="ask", path="/v1/completions", model="gone", per_second=200), "POST", 20),
         (Injection(kind="ask", path="/v1/completions", body_tokens=5000, per_second=200), "POST", 10_000),
+        (Injection(kind="ask", path="/tokenize", body_words=5000, per_second=200), "POST", 10_000),
     ],
 )
 async def test_requests_are_sent_while_it_lasts(what: Injection, method: str, least: int) -> None:
@@ -99,6 +100,20 @@ async def test_a_process_stands_still_once_and_goes_on() -> None:
                 while state(child.pid) != "T":
                     await asyncio.sleep(0.005)
         os.waitid(os.P_PID, child.pid, os.WCONTINUED | os.WNOHANG)
+        assert state(child.pid) != "T"
+    finally:
+        child.kill()
+        child.wait(10)
+
+
+async def test_a_process_stands_still_again_and_again() -> None:
+    """And goes on at the experiment's end, wherever it was."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        async with bystanders.hiccuping(child.pid, 0.02, 0.04), asyncio.timeout(20):
+            for wanted in "TSTS":
+                while state(child.pid) not in (wanted, "R" if wanted == "S" else wanted):
+                    await asyncio.sleep(0.001)
         assert state(child.pid) != "T"
     finally:
         child.kill()

@@ -34,6 +34,8 @@ class Traffic:
     shared: float = 0.5
     spread: float = 0.3
     """Relative standard deviation of both lengths."""
+    lead: int = 0
+    """So many of a prompt's own words stand before what it shares: a date, the name of a user."""
     abort_after: int = 0
     """Clients go away after so many tokens; 0: they stay."""
     timeout_s: float = 120.0
@@ -162,7 +164,7 @@ class Load:
         length = min(self._around(traffic.prompt_tokens, traffic.spread), 3400)
         shared = min(round(length * traffic.shared), len(self._common))
         own = [self._wording.choice(self._words) for _ in range(length - shared)]
-        return " " + " ".join(self._common[:shared] + own)
+        return " " + " ".join(own[: traffic.lead] + self._common[:shared] + own[traffic.lead :])
 
     async def _ask(self, traffic: Traffic, prompt: str, output: int) -> None:
         for _ in range(1 + traffic.retries):
