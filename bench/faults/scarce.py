@@ -39,7 +39,7 @@ async def squeezed(pid: int, others: int) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def exhausted(pid: int, url: str, clients: int) -> AsyncIterator[None]:
-    """The process can open no more files than it has open now, and that many idle clients wait for the next one."""
+    """The process can open no more files than it has open now, and that many idle clients ask for the next one."""
     usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     highest = max(int(entry.name) for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir())
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1, usual[1]))
