@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,9 @@ from responder.config import Config
 from responder.content import load
 from responder.replay import replay
 from responder.report import to_json
-from tests.live.harness import find
+from tests.live.harness import find, processes
 from tests.live.harness.load import Call, Load, Traffic
+from tests.live.harness.vllm_server import FAIR, VllmServer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,6 +80,21 @@ def test_names_are_played_in_their_order() -> None:
     """What matters most can be played first."""
     names = ["worker_hang-busy", "engine_hang-quiet"]
     assert [scenario.name for scenario in choose(names, None)] == names
+
+
+def test_a_planted_defect_leads_the_path_that_was_given_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where vLLM itself is found by PYTHONPATH, a server with planted code still finds it."""
+    monkeypatch.setenv("PYTHONPATH", "/vllm/site")
+    pool, kind = Pool(tmp_path), servers()["planted_scheduler"]
+    monkeypatch.setenv("RESPONDER_VLLM_PYTHON", sys.executable)
+    monkeypatch.setattr(find, "model", lambda: tmp_path)
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(processes, "start", lambda argv, log, *, env: given.append(env))
+    VllmServer(tmp_path, kind.flags, environment=pool._environment(kind)).launch()
+    assert given[0]["PYTHONPATH"].split(os.pathsep) == [str(FAIR), str(tmp_path / "plugin"), "/vllm/site"]
+    assert given[0]["PLANTED"] == "scheduler"
 
 
 def test_a_share_of_what_the_server_can_read_becomes_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ async def test_requests_and_steps_of_a_real_server(tmp_path: pathlib.Path, monke
     rings = tmp_path / "rings"
     receiver = build(time.time, grpc=("127.0.0.1", 0), http=None, capacity=10_000, max_age_s=3600)
     await receiver.start()
-    monkeypatch.setenv("PYTHONPATH", str(unpack(tmp_path / "plugin")))
+    monkeypatch.setenv("PYTHONPATH", str(unpack(tmp_path / "plugin")), prepend=os.pathsep)
     monkeypatch.setenv("RESPONDER_RECORDER", str(rings))
     monkeypatch.setenv("RESPONDER_STACKS_SIGNAL", "SIGUSR2")
     endpoint = f"http://127.0.0.1:{receiver.ports['grpc']}"

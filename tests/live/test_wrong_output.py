@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ async def test_damaged_weights_of_a_running_server_are_found_and_told_apart(
 ) -> None:
     """NaN is NaN, other weights are other weights, and after both the good ones are right again."""
     switch = tmp_path / "damage"
-    monkeypatch.setenv("PYTHONPATH", str(write_plugin(tmp_path / "plugin")))
+    monkeypatch.setenv("PYTHONPATH", str(write_plugin(tmp_path / "plugin")), prepend=os.pathsep)
     monkeypatch.setenv("PLANTED", "weights")
     monkeypatch.setenv("PLANTED_FILE", str(switch))
     with VllmServer(tmp_path, scenarios.ROOMY) as server:

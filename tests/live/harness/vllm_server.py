@@ -52,8 +52,13 @@ FAIR = pathlib.Path(__file__).parent / "fair"
 
 def fair(environment: Mapping[str, str]) -> dict[str, str]:
     """The same environment, its PYTHONPATH led by FAIR."""
-    rest = environment.get("PYTHONPATH", "")
-    return {**environment, "PYTHONPATH": f"{FAIR}{os.pathsep}{rest}" if rest else str(FAIR)}
+    return over(environment, {"PYTHONPATH": str(FAIR)})
+
+
+def over(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Both; the PYTHONPATH of `more` leads the one that is there: on some machines vLLM itself is found by that."""
+    paths = [given["PYTHONPATH"] for given in (more, environment) if given.get("PYTHONPATH")]
+    return {**environment, **more} | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})
 
 
 class VllmServer:
@@ -115,7 +120,7 @@ class VllmServer:
         environment |= self._device[0]
         if "VLLM_CPU_KVCACHE_SPACE" in environment and (os.cpu_count() or 1) > 1:
             environment["VLLM_CPU_OMP_THREADS_BIND"] = _least_busy_core()
-        self._child = processes.start(argv, self.log, env=fair(environment | self.environment))
+        self._child = processes.start(argv, self.log, env=fair(over(environment, self.environment)))
 
     def wait_until_up(self, *, deadline_s: float = START_WITHIN_S) -> None:
         """Poll until it serves; ends it if that does not happen."""
