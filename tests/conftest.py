@@ -62,20 +62,19 @@ def database(cluster: Cluster) -> str:
     return cluster.new_database(f"t{uuid.uuid4().hex[:12]}")
 
 
-_SHIPPED: dict[tuple[str, ...], load.Found] = {}
-
-
-@pytest.fixture
-def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is shipped is read from its files once for all tests that ask for this, not once for each command."""
-    real = load._found
+@pytest.fixture(scope="session", autouse=True)
+def _shipped_is_read_once() -> Iterator[None]:
+    """Reading it takes half a second: what is shipped is read from its files once for all tests, copies each time."""
+    real, known = load._found, {}
 
     def found(paths: load.Paths, *, rules: bool) -> load.Found:
         names = tuple(str(path) for path in paths)
         if not all(pathlib.Path(name).parent == ROOT for name in names):
             return real(names, rules=rules)
-        if names not in _SHIPPED:
-            _SHIPPED[names] = real(names, rules=rules)
-        return _SHIPPED[names]
+        if (names, rules) not in known:
+            known[names, rules] = real(names, rules=rules)
+        return known[names, rules]
 
-    monkeypatch.setattr(load, "_found", found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "_found", found)
+        yield

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from responder.__main__ import app
 from tests.profiled import fake_vllm
 
-pytestmark = pytest.mark.usefixtures("read_once")
 NOWHERE = "http://127.0.0.1:9"
 runner = CliRunner()
 

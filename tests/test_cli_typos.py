@@ -40,7 +40,6 @@ def test_it_is_exit_2_and_says_what_to_write(args: list[str], says: str) -> None
     assert "None" not in done.output
 
 
-@pytest.mark.usefixtures("read_once")
 def test_a_language_there_are_no_words_for(tmp_path: Path) -> None:
     """Those there are are named."""
     done = said("replay", str(STORED / "cpu_spike"), "--today", "--language", "de")

@@ -23,7 +23,6 @@ def said(folder: Path, text: str) -> list[str]:
     return [f"{problem.what} | {problem.instead}" for problem in found]
 
 
-@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -57,7 +56,6 @@ def test_what_is_meant_is_let_through(tmp_path: Path) -> None:
     assert said(tmp_path, TARGETS + HOOK + routes + SILENCE % ("engine: '0', instance: 'h:.*'", 4)) == []
 
 
-@pytest.mark.usefixtures("read_once")
 def test_secrets_that_sign_nothing_are_said_without_being_repeated(tmp_path: Path) -> None:
     """A word instead of a secret; a file that holds something else."""
     (tmp_path / "secret").write_text("https://hooks.slack.com/services/T0/B0/hush\n")
@@ -75,7 +73,6 @@ def test_secrets_that_sign_nothing_are_said_without_being_repeated(tmp_path: Pat
     assert "hush" not in done.output
 
 
-@pytest.mark.usefixtures("read_once")
 def test_check_says_what_a_daemon_would_do(tmp_path: Path) -> None:
     """Targets with their series and rung, receivers, the web page."""
     (tmp_path / "c.yaml").write_text(TARGETS + HOOK + "prometheus: {url: 'http://p:9090'}\ncapture: {max_rung: 0}\n")

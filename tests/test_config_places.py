@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from responder.__main__ import app
 
-pytestmark = pytest.mark.usefixtures("read_once")
 CONFIG = """\
 apiVersion: responder/v1
 hold_down: soon

@@ -13,7 +13,6 @@ from responder.capture import STEPS
 from responder.config import Config
 from responder.content import ContentRefused, load
 
-pytestmark = pytest.mark.usefixtures("read_once")
 BOOK = scaffold.playbook("disk_full", "high_ttft", "VLLMTTFTHigh")
 TEST = scaffold.test("disk_full", "VLLMTTFTHigh", "capacity_exceeded/disk_full")
 

@@ -16,7 +16,6 @@ from responder.folder import IncidentFolder
 from responder.publish import TRANSLATIONS
 from tests.replayed import FOLDER
 
-pytestmark = pytest.mark.usefixtures("read_once")
 DOCS = Path(__file__).parent.parent / "docs" / "playbooks.md"
 
 

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from responder.__main__ import app
 
-pytestmark = pytest.mark.usefixtures("read_once")
 CASE = """\
 apiVersion: responder/v1
 kind: PlaybookTest

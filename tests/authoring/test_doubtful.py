@@ -12,8 +12,6 @@ from responder.config import Config
 from responder.content import check, load
 from responder.model import Problem
 
-pytestmark = pytest.mark.usefixtures("read_once")
-
 
 def found(folder: Path, before: str = "", after: str = "", **config: object) -> list[Problem]:
     """What is wrong with the scaffolded playbook and its test once one text in it is another."""

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from responder.__main__ import app
 
-pytestmark = pytest.mark.usefixtures("read_once")
 PLAYBOOK = """\
 apiVersion: responder/v1
 kind: Playbook
