@@ -18,9 +18,11 @@ from pydantic import ValidationError
 from responder.cli import CONTENT, OK, RUNTIME, configured, log_to_stderr
 from responder.cli_captures import hand_of, me, post, target_of
 from responder.config import Config
-from responder.content import ContentRefused, load
+from responder.content import ContentRefused, load, tongue
 from responder.model import Target
-from responder.report_words import outcome_words
+from responder.report_words import outcome_words, phrase
+from responder.spoken_there import spoken_at
+from responder.words import say, speaking
 
 FINDS_S = 2.0
 """A daemon of this host answers at once."""
@@ -58,7 +60,10 @@ def capture(asked: Asked) -> int:
     except (ContentRefused, ValueError) as error:
         typer.echo(str(error), err=True)
         return CONTENT
-    codes = [_one(asked, config, chosen, params) for params in calls]
+    # The configuration's language; without one, that of the daemon whose data directory it is.
+    spoken = tongue(config.language) if asked.config else spoken_at(config.data_dir)
+    with speaking(spoken):
+        codes = [_one(asked, config, chosen, params) for params in calls]
     return max(codes)
 
 
@@ -130,16 +135,14 @@ def _one(asked: Asked, config: Config, target: Target, params: Mapping[str, Any]
 
     body = {"target": target.name, "step": asked.step, "params": params}
     if asked.data_dir is None:
-        where = f"files in {config.data_dir.absolute()}"
+        where = config.data_dir.absolute()
         if not _answers(asked.url):
-            typer.echo(f"no daemon answers at {asked.url} (--url): this process captures; {where}", err=True)
+            typer.echo(say("cli.capture.alone", url=asked.url, folder=where), err=True)
         else:
             status, said = post(f"{asked.url}/api/v1/captures", asked.token, body, timeout=180.0)
             if status != 404:
                 return _daemon_said(asked, status, said)
-            typer.echo(
-                f"the daemon at {asked.url} does not watch {target.name}: this process captures; {where}", err=True
-            )
+            typer.echo(say("cli.capture.unwatched", url=asked.url, target=target.name, folder=where), err=True)
     store = SqliteStore(config.data_dir)
     try:
         store.open()
@@ -165,7 +168,7 @@ def _answers(url: str) -> bool:
 
 def _daemon_said(asked: Asked, status: int, said: str) -> int:
     if status != 200:
-        typer.echo(f"the daemon at {asked.url} did not run it: {said}", err=True)
+        typer.echo(say("cli.capture.refused", url=asked.url, said=phrase(said)), err=True)
         return RUNTIME
     answer = json.loads(said)
     return _said(answer["evidence"], answer["folder"], asked.format)
@@ -207,20 +210,21 @@ def _said(item: Mapping[str, Any], folder: str, format: str) -> int:
     if format == "json":
         typer.echo(json.dumps({"evidence": item, "folder": folder}, indent=1))
         return _code(item)
-    reason = f" ({item['reason']})" if item["reason"] else ""
+    reason = say("cli.capture.reason", reason=phrase(item["reason"])) if item["reason"] else ""
     ended = outcome_words(item["outcome"])
-    typer.echo(f"{item['step']}: {ended}{reason} in {item['seconds']:.1f} s, {item['bytes']} bytes")
+    typer.echo(say("cli.capture", step=item["step"], ended=ended, reason=reason, seconds=f"{item['seconds']:.1f}",
+                   bytes=item["bytes"]))  # fmt: skip
     if item.get("cost"):
-        typer.echo(f"for the server's users: {item['cost']['says']}")
+        typer.echo(say("cli.capture.cost", says=phrase(item["cost"]["says"])))
     for line in _printed(item, Path(folder)):
         typer.echo(line)
     for fact in item["facts"][:40]:
         given = fact["value"]
         small = isinstance(given, float) and abs(given) < 1000 and not given.is_integer()
         shown = f"{given:.6g}" if small else given
-        value = "not known" if shown is None else f"{shown} {fact['unit']}".rstrip()
+        value = say("cli.not_known") if shown is None else f"{shown} {fact['unit']}".rstrip()
         typer.echo(f"  {fact['name']} = {value} {fact['subject']}".rstrip())
-    typer.echo(f"files: {folder}")
+    typer.echo(say("cli.capture.files", folder=folder))
     return _code(item)
 
 
@@ -244,10 +248,10 @@ def _printed(item: Mapping[str, Any], folder: Path) -> Iterator[str]:
         return
     text = output.decode("utf-8", "replace")
     lines = text.splitlines()
-    yield "it printed:" if lines else "it printed nothing"
+    yield say("cli.capture.printed" if lines else "cli.capture.silent")
     yield from (f"  | {''.join(c if c.isprintable() else '?' for c in line[:160])}" for line in lines[:LINES_SHOWN])
     if len(lines) > LINES_SHOWN:
-        yield f"  | … {len(lines) - LINES_SHOWN} more lines"
+        yield say("cli.capture.lines", count=len(lines) - LINES_SHOWN)
     for parser in command.CommandParams.model_validate(item["params"]).facts:
         if why := command.why_nothing(parser, text):
-            yield f"  command.{parser.fact} gets no value: {why}"
+            yield say("cli.capture.no_value", fact=parser.fact, why=why)

@@ -11,9 +11,10 @@ import typer
 from responder import __version__
 from responder.cli import CONTENT, OK, read
 from responder.config import Config
-from responder.content import check
+from responder.content import check, tongue
 from responder.model import Content, Problem
 from responder.problems import github, render, sarif, to_objects
+from responder.words import say, speaking
 
 
 def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path], format: str) -> int:
@@ -40,11 +41,10 @@ def check_everything(file: Path | None, rules: list[Path], playbooks: list[Path]
     elif problems:
         typer.echo(render(tuple(problems)))
     else:
-        typer.echo(
-            f"ok: {len(content.rules)} alerts, {len(content.signals)} signals, {len(content.playbooks)} playbooks, "
-            f"{len(content.causes)} causes"
-        )
-        typer.echo("\n".join(made_of(config)) if file is not None else "no configuration was given: `--config FILE`")
+        with speaking(tongue(config.language)):
+            typer.echo(say("cli.content", alerts=len(content.rules), signals=len(content.signals),
+                           playbooks=len(content.playbooks), causes=len(content.causes)))  # fmt: skip
+            typer.echo("\n".join(made_of(config)) if file is not None else say("cli.config.none"))
     return CONTENT if problems else OK
 
 
@@ -59,17 +59,19 @@ def doubtful(config: Config, content: Content) -> tuple[Problem, ...]:
 def made_of(config: Config) -> Iterator[str]:
     """What a daemon would do with this configuration, a line for each question an operator has."""
     url = config.prometheus.url
-    yield f"prometheus: {url or 'none given: a private one is started'}"
+    yield say("cli.config.prometheus", url=url) if url else say("cli.config.prometheus.none")
     targets = config.watched()
-    yield f"targets: {len(targets)}" if targets else "targets: none: `responder run` needs `--target URL` then"
+    yield say("cli.config.targets", count=len(targets)) if targets else say("cli.config.targets.none")
     for target in targets:
         policy = target.capture or config.capture
         labels = ", ".join(f"{name}={value}" for name, value in target.match.items())
-        yield f"  {target.name}: {target.url}, series {{{labels}}}, captures up to rung {policy.max_rung} by themselves"
-    yield f"receivers: {len(config.receivers)}" if config.receivers else "receivers: none: nobody is told"
+        yield say("cli.config.target", name=target.name, url=target.url, labels=f"{{{labels}}}", rung=policy.max_rung)
+    many = len(config.receivers)
+    yield say("cli.config.receivers", count=many) if many else say("cli.config.receivers.none")
     for name, settings in config.receivers.items():
         routed = sum(name in route.receivers for route in config.routes)
-        of = f"in {routed} of {len(config.routes)} routes" if config.routes else "told of everything"
-        yield f"  {name}: {settings.get('kind', 'webhook')}, {of}"
-    yield f"web page and API: http://{config.http.listen}/"
-    yield f"data: {config.data_dir.absolute()}"
+        every = say("cli.config.everything")
+        of = say("cli.config.routed", count=routed, all=len(config.routes)) if config.routes else every
+        yield say("cli.config.receiver", name=name, kind=settings.get("kind", "webhook"), of=of)
+    yield say("cli.config.page", url=f"http://{config.http.listen}/")
+    yield say("cli.config.data", folder=config.data_dir.absolute())

@@ -16,6 +16,8 @@ import typer
 from responder.cli_books import DataDir
 from responder.datadir import DEFAULT, why_not_read
 from responder.model import Opinion
+from responder.spoken_there import spoken_at
+from responder.words import ENGLISH, say, speaking
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 Who = Annotated[str | None, typer.Option("--who", help="who says so; default: user@host")]
@@ -74,15 +76,19 @@ def judge(incident: str, right: bool, cause: str, note: str, who: str | None, da
         return CONTENT
     before = _word_before(root, incident)
     leave(root, opinion)
-    turned_out = f", it was `{opinion.cause}`" if opinion.cause and not right else ""
-    typer.echo(f"{incident}: `{opinion.named}` was {'right' if right else 'wrong'}{turned_out}; noted as {name}")
-    if before is not None:
-        typer.echo(
-            f"in place of {before.who}'s word, which was {'right' if before.right else 'wrong'}: the newest counts"
-        )
-    if _state(root, incident) == "open":
-        typer.echo(f"this incident still goes on: the word is about `{opinion.named}`, and its report may yet change")
+    with speaking(spoken_at(root)):
+        instead = say("cli.verdict.instead", cause=opinion.cause) if opinion.cause and not right else ""
+        told = {"incident": incident, "named": opinion.named, "instead": instead, "who": name}
+        typer.echo(say("cli.verdict", word=_word(right), **told))
+        if before is not None:
+            typer.echo(say("cli.verdict.before", who=before.who, word=_word(before.right)))
+        if _state(root, incident) == "open":
+            typer.echo(say("cli.verdict.open", named=opinion.named))
     return OK
+
+
+def _word(right: bool) -> str:
+    return say("cli.verdict.right" if right else "cli.verdict.wrong")
 
 
 def _known_cause(root: Path, incident: str, cause: str) -> None:
@@ -142,16 +148,18 @@ def explain_incident(where: str, fact: str | None, data_dir: Path | None, format
             typer.echo(f"no incident {where!r} in {path.parent.absolute()}: `responder incidents list` shows the ids "
                        "there are, `--data-dir` says where", err=True)  # fmt: skip
             return CONTENT
+    spoken = ENGLISH if format == "json" else spoken_at(path.absolute().parent.parent)
     try:
-        rows = explained(path, STEPS, fact)
+        rows = explained(path, STEPS, fact, spoken)
     except NotAnIncident as error:
         typer.echo(str(error), err=True)
         return CONTENT
     if format == "json":
         typer.echo(json.dumps(rows, indent=1, allow_nan=False))
     else:
-        typer.echo(told(rows))
+        typer.echo(told(rows, spoken))
     if fact is not None and not rows["facts"]:
-        typer.echo(f"nothing in this incident cites `{fact}`", err=True)
+        with speaking(spoken):
+            typer.echo(say("cli.explain.nothing", fact=fact), err=True)
         return CONTENT
     return OK if all(row["intact"] and row["same"] for row in rows["facts"]) else RUNTIME

@@ -20,15 +20,22 @@ from responder.model import Cause, Content, Fact, Hypothesis, Report, Test, Trut
 from responder.replay import replay
 from responder.report import to_json
 from responder.report_facts import source
-from responder.report_words import plain
+from responder.report_words import named, phrase, plain
+from responder.words import ENGLISH, Language, say, speaking
+
+DISPROOF = "disproof-"
+"""How the claims are called that would rule a cause out."""
 
 
-def explained(path: Path, steps: Mapping[str, Step], only: str | None = None) -> dict[str, Any]:
-    """Every cited fact (or the one named) and every hypothesis with its claims. NotAnIncident when unreadable."""
+def explained(
+    path: Path, steps: Mapping[str, Step], only: str | None = None, language: Language = ENGLISH
+) -> dict[str, Any]:
+    """Every cited fact (or the one named) and every hypothesis with its claims; the title is in `language`.
+    NotAnIncident when unreadable."""
     folder = IncidentFolder(path)
     content = _content(folder, steps)
     report = replay(path, steps, content)
-    again, told = json.loads(to_json(report)), _told(folder)
+    again, told = json.loads(to_json(report, language)), _told(folder)
     manifest = {entry["evidence"]["id"]: entry for entry in folder.read_json("manifest.json")["evidence"]}
     cited: dict[tuple[str, str], tuple[Fact, list[str]]] = {}
     for hypothesis in report.verdict.hypotheses:
@@ -102,7 +109,7 @@ def _hypothesis(
     hypothesis: Hypothesis, cause: Cause | None, looks: Sequence[Facts], only: str | None
 ) -> dict[str, Any]:
     claims = [(weight.id, weight.says, weight.test) for weight in (cause.evidence if cause else ())] + [
-        (f"disproof-{n}", "would rule it out", test) for n, test in enumerate(cause.disproved_by if cause else (), 1)
+        (f"{DISPROOF}{n}", "would rule it out", test) for n, test in enumerate(cause.disproved_by if cause else (), 1)
     ]
     rows = [_claim(name, says, test, looks) for name, says, test in claims if only is None or _speaks_of(test, only)]
     return {
@@ -133,27 +140,39 @@ def _claim(name: str, says: str, test: Test, looks: Sequence[Facts]) -> dict[str
     return {"claim": name, "says": says, "truth": truth.value, "clauses": clauses}
 
 
-def told(found: Mapping[str, Any]) -> str:
+def told(found: Mapping[str, Any], language: Language = ENGLISH) -> str:
     """The same for a terminal."""
-    lines = [plain(found["title"], 300), ""]
-    lines += ["Cited values, read again from the raw files:"]
+    with speaking(language):
+        return _lines(found)
+
+
+def _lines(found: Mapping[str, Any]) -> str:
+    lines = [plain(found["title"], 300), "", say("cli.explain.facts")]
     for row in found["facts"]:
         value = f"{json.dumps(row['value'])} {row['unit']}".strip()
-        state = "file intact" if row["intact"] else "FILE CHANGED since it was captured"
-        again = "same value" if row["same"] else f"ANOTHER VALUE than the report gave ({json.dumps(row['told'])})"
+        state = say("cli.explain.intact" if row["intact"] else "cli.explain.changed")
+        again = say("cli.explain.same") if row["same"] else say("cli.explain.another", told=json.dumps(row["told"]))
+        file = plain(row["file"] or row["evidence"], 160)
         lines.append(f"  {row['fact']} = {plain(value, 200)}")
-        lines.append(f"    {plain(row['file'] or row['evidence'], 160)}: {state}, {again}")
-        lines.append(f"    cited by {', '.join(row['cited_by'])}")
+        lines.append(say("cli.explain.file", file=file, state=state, again=again))
+        lines.append(say("cli.explain.cited", by=", ".join(row["cited_by"])))
     for row in found["hypotheses"]:
         if row["claims"]:
             share = f"{100 * row['probability']:.1f} %"
-            lines += ["", f"{row['cause']} ({row['status']}, {share}; proof: {row['proof']})"]
+            status, proof = named("status", row["status"]), say(f"cli.truth.{row['proof']}")
+            lines += ["", say("cli.explain.cause", cause=row["cause"], status=status, share=share, proof=proof)]
             lines += [part for claim in row["claims"] for part in _claim_lines(claim)]
     return "\n".join(lines)
 
 
 def _claim_lines(claim: Mapping[str, Any]) -> Iterable[str]:
-    yield f"  {claim['truth']:8}{claim['claim']}: {plain(claim['says'], 160)}"
+    disproof = claim["claim"].startswith(DISPROOF)
+    says = say("cli.explain.disproof") if disproof else phrase(claim["says"])
+    yield f"  {_column(claim['truth'])}{claim['claim']}: {plain(says, 160)}"
     for clause in claim["clauses"]:
-        value = "not known" if clause["value"] is None else plain(json.dumps(clause["value"]), 120)
-        yield f"            {clause['truth']:8}{clause['clause']}   ({value})"
+        value = say("cli.not_known") if clause["value"] is None else plain(json.dumps(clause["value"]), 120)
+        yield f"            {_column(clause['truth'])}{clause['clause']}   ({value})"
+
+
+def _column(truth: str) -> str:
+    return f"{say(f'cli.truth.{truth}'):8}"

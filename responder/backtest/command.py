@@ -18,9 +18,11 @@ from responder.backtest.run import Backtest, Found, Progress, Wish
 from responder.backtest.times import duration, moment, rfc3339
 from responder.capture import STEPS
 from responder.config import Config
-from responder.content import ContentRefused, load
+from responder.content import ContentRefused, load, tongue
 from responder.correlate import Policy
 from responder.metrics import Prometheus
+from responder.report_words import named
+from responder.words import say, speaking
 
 OK, RUNTIME, CONTENT = 0, 1, 2
 QUERY_TIMEOUT_S = 60.0
@@ -53,7 +55,8 @@ def backtest_command(
         if format == "json":
             _print_json(found, config.prometheus.url, wish)
         else:
-            _print_text(found, wish)
+            with speaking(tongue(config.language)):
+                _print_text(found, wish)
     return OK
 
 
@@ -125,51 +128,56 @@ def _print_json(found: Found, url: str, wish: Wish) -> None:
 
 
 def _print_text(found: Found, wish: Wish) -> None:
-    say = typer.echo
-    total = found.summary
-    size = f"{len(found.targets)} servers, {total['target_days']:g} server-days"
-    say(f"{rfc3339(wish.start)} to {rfc3339(wish.end)}, {size}, scrapes every {found.interval_s:g} s")
+    total, tell = found.summary, typer.echo
+    tell(say("cli.past", since=rfc3339(wish.start), until=rfc3339(wish.end), servers=len(found.targets),
+             days=f"{total['target_days']:g}", interval=f"{found.interval_s:g}"))  # fmt: skip
     for line in found.blind.words(found.interval_s):
-        say(line)
+        tell(line)
     for words in found.warnings:
-        say(f"Prometheus warns, so what it answers may be a part of what it should: {words}")
-    noise = total["incidents_per_target_day"]
-    count = f"{total['incidents']} incident{'' if total['incidents'] == 1 else 's'}"
+        tell(say("cli.past.warning", words=words))
+    rate = total["incidents_per_target_day"]
     # Of less than a day a rate per day would say what nobody has seen.
-    say(count + (f", {noise:g} per server and day" if noise is not None and total["target_days"] >= 1 else ""))
+    noise = say("cli.past.noise", rate=f"{rate:g}") if rate is not None and total["target_days"] >= 1 else ""
+    many = total["incidents"]
+    tell(say("cli.past.one" if many == 1 else "cli.past.incidents", count=many, noise=noise))
     for number, report in enumerate(found.reports()):
         if number == SHOWN:
-            say(f"… and {total['incidents'] - SHOWN} more: --format json has them all")
+            tell(say("cli.past.more", count=many - SHOWN))
             break
         _print_incident(report, found)
     captures = total["captures"]
     if captures["runs"]:
-        say(f"captures that would have run: {captures['runs']}, "
-            f"pausing servers for {captures['pause_seconds_at_most']:g} s in all at most")  # fmt: skip
-    theirs = found.overlap
-    if theirs["alerts"]:
-        say(f"existing alerts: {theirs['alerts']} ({theirs['about_our_servers']} about these servers); "
-            f"{len(theirs['also_alerted'])} of our incidents were also alerted, {len(theirs['only_ours'])} were not; "
-            f"alerts without an incident of ours: {len(theirs['only_theirs'])}")  # fmt: skip
-        for one in theirs["only_theirs"][:SHOWN]:
-            say(f"  only theirs: {one['alert']} on {one['target']}, {one['since']} to {one['until']}")
-    else:
-        say("existing alerts: none in this history")
+        tell(say("cli.past.captures", runs=captures["runs"], pause=f"{captures['pause_seconds_at_most']:g}"))
+    _print_alerts(found)
     if wish.folders is not None and total["incidents"]:
-        say(f"folders: {(wish.folders / 'incidents').absolute()}, one for each: `responder replay FOLDER`")
+        tell(say("cli.past.folders", folder=(wish.folders / "incidents").absolute()))
     for name, why in sorted(found.unanswered.items()):
-        say(f"unknown, since Prometheus did not answer: {name}: {why}")
+        tell(say("cli.past.unknown", name=name, why=why))
+
+
+def _print_alerts(found: Found) -> None:
+    theirs = found.overlap
+    if not theirs["alerts"]:
+        typer.echo(say("cli.past.alerts.none"))
+        return
+    typer.echo(say("cli.past.alerts", alerts=theirs["alerts"], ours=theirs["about_our_servers"],
+                   both=len(theirs["also_alerted"]), only=len(theirs["only_ours"]),
+                   theirs=len(theirs["only_theirs"])))  # fmt: skip
+    for one in theirs["only_theirs"][:SHOWN]:
+        typer.echo(say("cli.past.theirs", **{key: one[key] for key in ("alert", "target", "since", "until")}))
 
 
 def _print_incident(report: dict[str, Any], found: Found) -> None:
     incident, top = report["incident"], report["hypotheses"][0]
     rest = ", ".join(f"{h['cause']} {h['probability']:.0%}" for h in report["hypotheses"][1:3])
     alerted = found.overlap["also_alerted"].get(incident["id"], [])
-    lead = f"; {alerted[0]['alert']} fired {alerted[0]['lead_s']:+.0f} s from our opening" if alerted else ""
-    end = f"until {incident['resolved_at']}" if incident["resolved_at"] else "still open"
+    lead = say("cli.past.lead", alert=alerted[0]["alert"], seconds=f"{alerted[0]['lead_s']:+.0f}") if alerted else ""
+    over = incident["resolved_at"]
+    end = say("cli.past.until", at=over) if over else say("cli.past.open")
     typer.echo(f"{incident['opened_at']}  {incident['target']}  {incident['class']}  {end}")
-    typer.echo(f"  {top['cause']}: {top['status']} ({top['probability']:.0%}); then {rest or 'nothing'}{lead}")
+    typer.echo(say("cli.past.cause", cause=top["cause"], status=named("status", top["status"]),
+                   share=f"{top['probability']:.0%}", rest=rest or say("cli.past.nothing"), lead=lead))  # fmt: skip
     pauses = sum(price["pause_seconds_at_most"] for price in report["would_capture"])
     names = ", ".join(dict.fromkeys(price["step"] for price in report["would_capture"]))
     if names:
-        typer.echo(f"  would have captured {names} (pauses of at most {pauses:g} s)")
+        typer.echo(say("cli.past.would", steps=names, pause=f"{pauses:g}"))

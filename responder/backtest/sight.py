@@ -10,6 +10,7 @@ from responder.evaluate import EXPECTED_SHARE
 from responder.model import Content, Noun, Rule, Target
 from responder.pace import sights
 from responder.rules import WRITTEN_FOR_S
+from responder.words import say
 
 METRIC = re.compile(r"(?<![\w:\"])(?:vllm:\w+|(?:http|process)_\w+|DCGM_\w+|up)(?![\w:(=])")
 LOOKS = 40
@@ -30,26 +31,26 @@ class Blind(Noun):
     """Target -> the same, where others have them."""
 
     def words(self, interval_s: float) -> list[str]:
-        """Lines for people."""
+        """Lines for people, in the language spoken."""
         lines = []
         if self.shortest_s:
             first, *_, last = sorted(self.shortest_s.items(), key=lambda one: one[1])
-            lines.append(
-                f"scraped every {interval_s:g} s, and rules are written for {WRITTEN_FOR_S:g} s: a fault has to last "
-                f"{first[1]:g} s ({first[0]}) to {last[1]:g} s ({last[0]}) to be seen, and stops of the engine shorter "
-                f"than {2 * interval_s:g} s do not show"
-            )
+            lines.append(say(
+                "cli.past.shortest", interval=f"{interval_s:g}", written=f"{WRITTEN_FOR_S:g}", first=f"{first[1]:g}",
+                quick=first[0], last=f"{last[1]:g}", slow=last[0], stop=f"{2 * interval_s:g}",
+            ))  # fmt: skip
         if "VLLMTargetDown" in self.missing:
-            lines.append("no `up` here (pushed metrics have none): a server that is gone or frozen cannot be seen")
-        lines += _told("cannot be seen here, for want of metrics", self.missing)
+            lines.append(say("cli.past.no_up"))
+        if self.missing:
+            lines.append(say("cli.past.blind", rules=_rules(self.missing)))
         for target, missing in sorted(self.missing_of.items()):
-            lines += _told(f"cannot be seen of {target}, for want of metrics others have", missing)
+            if missing:
+                lines.append(say("cli.past.blind_of", target=target, rules=_rules(missing)))
         return lines
 
 
-def _told(what: str, missing: Mapping[str, Sequence[str]]) -> list[str]:
-    rules = "; ".join(f"{alert} ({', '.join(signals)})" for alert, signals in sorted(missing.items()))
-    return [f"{what}: {rules}"] if rules else []
+def _rules(missing: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{alert} ({', '.join(signals)})" for alert, signals in sorted(missing.items()))
 
 
 async def blind(
