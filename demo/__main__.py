@@ -61,12 +61,14 @@ async def main() -> int:
         clock.says(
             f"vLLM serves at {server.url} (started in {server.started_in_s:.0f} s), its log is {_short(server.log)}"
         )
+        # Before anybody watches: the measurement fills the server, and what the daemon sees first it takes for usual.
+        with console.status("measuring how much the server can answer (some seconds)"):
+            scenario = SCENARIO.on(await measure_capacity(server, scenarios.USUAL))
         async with WebhookReceiver() as receiver:
             with Daemon(folder, server.url, None, receiver.url, thresholds=SCENARIO.thresholds) as daemon:
                 clock.says(
                     f"responder run --target {server.url}: ready in {daemon.started_in_s:.1f} s, private Prometheus"
                 )
-                scenario = SCENARIO.on(await measure_capacity(server, scenarios.USUAL))
                 async with Play(scenario, server) as play:
                     return await _story(clock, server, receiver, daemon, play)
     finally:
