@@ -176,7 +176,7 @@ VERDICTS: tuple[tuple[str, Callable[[Sequence[Case]], str]], ...] = (
     ("confirmed: precision", lambda cases: counted(confirmed(cases), first_right)),
     ("confirmed: coverage", lambda cases: figures.share(len(confirmed(cases)), len(cases))),
     ("Brier", lambda cases: _plain(figures.brier(sureness(cases)), len(cases))),
-    ("ECE, 10 bins of equal mass", lambda cases: _plain(figures.ece(sureness(cases)), len(cases))),
+    ("ECE, 10 bins of equal mass", lambda cases: figures.calibration(sureness(cases))),
 )
 
 

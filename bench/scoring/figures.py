@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 
 Z95 = 1.959964
@@ -57,7 +58,7 @@ def brier(sure: Sequence[tuple[float, bool]]) -> float | None:
 
 def reliability(sure: Sequence[tuple[float, bool]], bins: int = 10) -> list[tuple[float, float, int]]:
     """(mean probability, share right, count) of bins of equal mass."""
-    ordered = sorted(sure)
+    ordered = sorted(sure, key=lambda said: said[0])  # not by outcome: ties would look dishonest
     out = []
     for number in range(bins):
         part = ordered[number * len(ordered) // bins : (number + 1) * len(ordered) // bins]
@@ -72,6 +73,24 @@ def ece(sure: Sequence[tuple[float, bool]], bins: int = 10) -> float | None:
     if not sure:
         return None
     return sum(abs(p - right) * count for p, right, count in reliability(sure, bins)) / len(sure)
+
+
+def ece_by_chance(sure: Sequence[tuple[float, bool]], bins: int = 10, draws: int = 2000) -> tuple[float, float] | None:
+    """(mean, 95th percentile) of the ECE that so many verdicts with these probabilities have when every probability is
+    exactly true: below the second is no evidence of dishonesty. None of nothing; the same numbers each time."""
+    if not sure:
+        return None
+    dice = random.Random(len(sure))
+    errors = sorted(ece([(p, dice.random() < p) for p, _ in sure], bins) or 0.0 for _ in range(draws))
+    return sum(errors) / draws, errors[int(0.95 * draws)]
+
+
+def calibration(sure: Sequence[tuple[float, bool]]) -> str:
+    """The ECE with what chance alone would make of it."""
+    error, chance = ece(sure), ece_by_chance(sure)
+    if error is None or chance is None:
+        return "–"
+    return f"{error:.3f} of {len(sure)} (honest ones: {chance[0]:.3f}, up to {chance[1]:.3f})"
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:

@@ -33,7 +33,21 @@ def test_scores_of_small_examples() -> None:
     assert figures.brier([(0.9, True), (0.6, False)]) == pytest.approx((0.01 + 0.36) / 2)
     assert figures.ece([(0.8, True)] * 8 + [(0.8, False)] * 2, bins=1) == pytest.approx(0.0)
     assert figures.ece([]) is None
+    assert figures.ece_by_chance([]) is None
+    assert figures.calibration([]) == "–"
     assert figures.quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+
+
+def test_of_few_verdicts_even_honest_ones_look_dishonest() -> None:
+    """Fifteen verdicts that are right as often as they say have an ECE of a tenth; a thousand hardly any."""
+    few, many = figures.ece_by_chance([(0.8, True)] * 15), figures.ece_by_chance([(0.8, True)] * 1000)
+    assert few is not None
+    assert many is not None
+    assert few[0] > 0.1
+    assert many[0] < 0.05
+    assert few[0] < few[1]
+    assert few == figures.ece_by_chance([(0.8, True)] * 15)
+    assert figures.calibration([(0.8, True)] * 15).startswith("0.200 of 15 (honest ones: 0.")
 
 
 def test_unknown_is_right_only_where_no_cause_of_the_playbooks_was_at_work() -> None:

@@ -87,7 +87,6 @@ def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
     told = sheet.told
     faults, found = told.faults.get(part, 0), told.found.get(part, 0)
     false, days = len(told.false.get(part, ())), told.days.get(part, 0.0)
-    error = figures.ece([(one.probability, one.right) for one in mine])
     late = sorted(one.late_s for one in mine)
     bound = f", at most {figures.poisson_upper(false) / days:.1f} per day" if days else ""
     return [
@@ -100,7 +99,7 @@ def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
         ("confirmed: coverage", figures.share(len(sure), len(mine))),
         ("unknown cause: not confirmed", _share(unknown, lambda one: one.status != "confirmed")),
         ("own cause left out: not confirmed", _share(known, lambda one: one.left_out != "confirmed")),
-        ("ECE, 10 bins of equal mass", "–" if error is None else f"{error:.3f} of {len(mine)}"),
+        ("ECE, 10 bins of equal mass", figures.calibration([(one.probability, one.right) for one in mine])),
         ("false incidents", f"{false} in {days:.2f} replica-days{bound}"),
         ("onset to opening, p50 / p95", f"{late[len(late) // 2]:.0f} / {late[int(0.95 * (len(late) - 1))]:.0f} s"
          if late else "–"),
