@@ -96,10 +96,11 @@ def summary(window: Window, signal: str) -> Summary:
 
 
 def _baseline(window: Window, signal: str) -> list[float]:
-    return [value for _, value in _before(window, signal)]
+    return [value for _, value in usual_points(window, signal)]
 
 
-def _before(window: Window, signal: str) -> list[tuple[float, float]]:
+def usual_points(window: Window, signal: str) -> list[tuple[float, float]]:
+    """The usual points of a signal: up to ten minutes of them, none that may hold some of the incident."""
     found: list[tuple[float, float]] = []
     for guard in BASELINE_GUARDS_S:
         found = window.points(signal, window.onset_at - BASELINE_S, window.onset_at - guard)
@@ -110,7 +111,10 @@ def _before(window: Window, signal: str) -> list[tuple[float, float]]:
 
 def history_s(window: Window) -> float:
     """Of how many seconds before the onset there are samples, of the signal that has most; 600 at most."""
-    return max((len(_before(window, signal)) for signal in MOVERS if signal in window.signals), default=0) * window.step
+    return (
+        max((len(usual_points(window, signal)) for signal in MOVERS if signal in window.signals), default=0)
+        * window.step
+    )
 
 
 def pinned(window: Window) -> bool | None:
@@ -133,8 +137,8 @@ def pinned(window: Window) -> bool | None:
 
 def itl_at_equal_batch(window: Window) -> float | None:
     """Inter-token latency since the onset against before, at the same number of running requests (±25 %)."""
-    usual_itl = dict(_before(window, "itl_mean"))
-    before = [(load, usual_itl[at]) for at, load in _before(window, "running") if at in usual_itl]
+    usual_itl = dict(usual_points(window, "itl_mean"))
+    before = [(load, usual_itl[at]) for at, load in usual_points(window, "running") if at in usual_itl]
     since = _paired(window, "running", "itl_mean", window.onset_at, window.end)
     matched = [
         (itl, [old for load, old in before if load > 0 and abs(load - running) <= SAME_LOAD * load])
@@ -175,8 +179,8 @@ def itl_beyond_batch(window: Window) -> float | None:
 def cached_tokens_ratio(window: Window) -> float | None:
     """Prompt tokens per second that the prefix cache answers, against before: a share alone also falls when longer
     prompts, or more of them, come on top."""
-    before = dict(_before(window, "prefix_query_rate"))
-    usual = [rate * before[at] for at, rate in _before(window, "prefix_hit_rate") if at in before]
+    before = dict(usual_points(window, "prefix_query_rate"))
+    usual = [rate * before[at] for at, rate in usual_points(window, "prefix_hit_rate") if at in before]
     recent = max(window.onset_at, window.end - max(RECENT_S, 2.5 * window.step))
     now = [
         rate * queries for queries, rate in _paired(window, "prefix_query_rate", "prefix_hit_rate", recent, window.end)

@@ -18,7 +18,8 @@ _NAMES = {
     "down_s unasked answers_between_gaps failed_scrape_s "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
     "first_token_steps "
-    "computed_beyond_cache_ratio growth_by_length "
+    "computed_beyond_cache_ratio growth_by_length longest_prompts_ratio long_prompt_share "
+    "prompt_length_peak_ratio prefill_between_ratio batch_by_arrivals "
     "longest_stall_s stall_prefill_ratio first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
+from responder.lengths import batch_by_arrivals, length_peak, long_share, longest_prompts, prefill_between
 from responder.model import Fact, Outcome, Scalar
 from responder.signals import bucket_of
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
@@ -177,6 +178,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
     yield fact("growth_by_length", growth_by_length(window), "share")
+    yield fact("longest_prompts_ratio", longest_prompts(window))
+    yield fact("long_prompt_share", long_share(window), "share")
+    yield fact("prompt_length_peak_ratio", length_peak(window))
+    yield fact("prefill_between_ratio", prefill_between(window))
+    yield fact("batch_by_arrivals", batch_by_arrivals(window), "share")
     mover = first_mover(window)
     if mover is None:
         yield fact("first_mover", None)
@@ -274,6 +280,13 @@ STEP = Step(
         FactSpec(
             "metrics.computed_beyond_cache_ratio", "", "prompt tokens computed, against a cache that answers none"
         ),
+        FactSpec(
+            "metrics.longest_prompts_ratio", "", "the longest prompts since the onset, against the longest before"
+        ),
+        FactSpec("metrics.long_prompt_share", "share", "of the requests since the onset, those far longer than usual"),
+        FactSpec("metrics.prompt_length_peak_ratio", "", "mean prompt length at its highest, against before"),
+        FactSpec("metrics.prefill_between_ratio", "", "prompt tokens computed at the quietest moments, against before"),
+        FactSpec("metrics.batch_by_arrivals", "share", "of the running requests, what more arrivals alone would make"),
         FactSpec("metrics.cached_tokens_ratio", "", "tokens per second from the prefix cache, against before"),
         FactSpec("metrics.first_mover", "", "the signal that left its usual band first"),
         FactSpec("metrics.movers", "", "the signals that left their usual band, in the order in which they did"),

@@ -1,0 +1,84 @@
+"""Did all requests get longer, did a few, or did more of them come? Pure statistics over a `Window`.
+
+A giant now and then is not in the median of half a minute, nor in the mean of it: these look at the whole time since the
+onset, at the highest and at the quiet moments of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from responder.window import Window
+from responder.windowfacts import BASELINE_POINTS, GROUP_POINTS, NEAR_ZERO, summary, usual_points
+
+HIGH = 0.9
+"""Of the usual time, the share in which the longest prompts were no longer: rates look back, so the last points before an
+onset may hold some of it."""
+QUIET = 0.25
+"""Of the time since the onset, the quietest part."""
+
+
+def longest_prompts(window: Window) -> float | None:
+    """The longest prompts since the onset (the highest 99th percentile) against the longest of the usual time."""
+    usual = _usual(window, "prompt_tokens_p99")
+    seen = _since(window, "prompt_tokens_p99")
+    if len(usual) < BASELINE_POINTS or not seen:
+        return None
+    longest = _quantile(usual, HIGH)
+    return max(seen) / longest if longest > NEAR_ZERO else None
+
+
+def long_share(window: Window) -> float | None:
+    """Of the requests since the onset, the share that is far longer than usual, as their mean length tells: the mean of
+    usual requests and of `share` of the longest ones. An upper bound where the longest are beyond the histogram's last
+    bucket. None where the longest are not twice the usual mean."""
+    usual = _usual(window, "prompt_tokens_mean")
+    longest = max(_since(window, "prompt_tokens_p99"), default=None)
+    tokens, requests = _since(window, "prompt_token_rate"), _since(window, "ttft_slow_samples")
+    if len(usual) < BASELINE_POINTS or longest is None or not tokens or not requests:
+        return None
+    mean, finished = median(usual), fmean(requests) / 60
+    if longest < 2 * mean or finished < NEAR_ZERO:
+        return None
+    return max(0.0, (fmean(tokens) / finished - mean) / (longest - mean))
+
+
+def prefill_between(window: Window) -> float | None:
+    """Prompt tokens computed per second in the quietest quarter of the time since the onset, against the usual: about 1
+    where nothing but a giant now and then is another than before."""
+    usual = summary(window, "prompt_computed_rate").baseline
+    seen = _since(window, "prompt_computed_rate")
+    if usual is None or usual < NEAR_ZERO or len(seen) < GROUP_POINTS:
+        return None
+    return _quantile(seen, QUIET) / usual
+
+
+def length_peak(window: Window) -> float | None:
+    """The mean prompt length of the moment at its highest since the onset, against the usual."""
+    found = summary(window, "prompt_tokens_mean")
+    if found.highest is None or found.baseline is None or found.baseline < NEAR_ZERO:
+        return None
+    return found.highest / found.baseline
+
+
+def batch_by_arrivals(window: Window) -> float | None:
+    """Of the requests that run now, the share that more arrivals alone would make, each staying as long as usual
+    (Little's law): far below 1, each of them stays longer, and that is what fills the batch."""
+    usual, running = _usual(window, "running"), summary(window, "running").now
+    arrivals = summary(window, "arrival_rate").ratio
+    if len(usual) < BASELINE_POINTS or running is None or running < NEAR_ZERO or arrivals is None:
+        return None
+    return fmean(usual) * arrivals / running
+
+
+def _usual(window: Window, signal: str) -> list[float]:
+    return [value for _, value in usual_points(window, signal)]
+
+
+def _since(window: Window, signal: str) -> list[float]:
+    return [value for _, value in window.points(signal, window.onset_at, window.end)]
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]

@@ -1,0 +1,88 @@
+"""Did all requests get longer, did a few, or did more of them come? A recorded giant first, then windows made for one
+point each."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from responder.lengths import batch_by_arrivals, length_peak, long_share, longest_prompts, prefill_between
+from responder.window import Window, decode
+
+Row = Sequence[float | None]
+INCIDENTS = Path(__file__).resolve().parent / "incidents"
+
+
+def made(**signals: Row) -> Window:
+    """A window on a 5-s grid from 0, thirty points long, with its onset at the twentieth."""
+    rows = {name: tuple(row) for name, row in signals.items()}
+    return Window(0.0, 5.0, 30, 100.0, 5.0, rows, asked=tuple(sorted(rows)))
+
+
+def recorded(name: str) -> Window:
+    found = decode(lzma.decompress((INCIDENTS / name / "raw" / "metrics_window" / "series.json.xz").read_bytes()))
+    assert found is not None
+    return found
+
+
+def test_a_recorded_giant_now_and_then() -> None:
+    """A real server, one request in twenty sixteen times as long as the longest of before, and moments without."""
+    window = recorded("giant_prompt_rare")
+    assert longest_prompts(window) == pytest.approx(16.8, abs=0.1)
+    assert (share := long_share(window)) is not None and 0.03 < share < 0.08
+    assert (between := prefill_between(window)) is not None and between < 2
+
+
+def test_recorded_chats_that_grow() -> None:
+    """Requests come 2.6 times as often, and would by themselves run in a third of the batch."""
+    window = recorded("h200_growing_chats_over_prefill")
+    assert batch_by_arrivals(window) == pytest.approx(0.3, abs=0.01)
+    assert (between := prefill_between(window)) is not None and between > 20
+    truth = json.loads((INCIDENTS / "h200_growing_chats_over_prefill" / "truth.json").read_text())
+    assert truth["cause"] == "long_prompt_blocking"
+
+
+def test_a_giant_that_the_last_half_minute_does_not_hold() -> None:
+    """It came in the first points since the onset, and was gone when somebody looked."""
+    window = made(
+        prompt_tokens_p99=[900.0] * 20 + [9000.0] * 3 + [900.0] * 7,
+        prompt_tokens_mean=[200.0] * 20 + [600.0] * 3 + [200.0] * 7,
+        prompt_computed_rate=[100.0] * 20 + [900.0] * 3 + [110.0] * 7,
+    )
+    assert longest_prompts(window) == pytest.approx(10.0)
+    assert length_peak(window) == pytest.approx(3.0)
+    assert prefill_between(window) == pytest.approx(1.1)
+
+
+def test_some_of_the_usual_time_may_hold_the_first_of_them() -> None:
+    """Rates look back: the last points before an onset already show it, and do not count as usual."""
+    assert longest_prompts(made(prompt_tokens_p99=[100.0] * 16 + [1000.0] * 14)) == pytest.approx(10.0)
+
+
+def test_the_share_of_long_ones_is_in_the_mean() -> None:
+    """Sixty requests a minute of which six have 10,000 tokens and the others 100."""
+    window = made(
+        prompt_tokens_p99=[200.0] * 20 + [10_000.0] * 10,
+        prompt_tokens_mean=[100.0] * 30,
+        prompt_token_rate=[100.0] * 20 + [1090.0] * 10,
+        ttft_slow_samples=[60.0] * 30,
+    )
+    assert long_share(window) == pytest.approx(0.1)
+
+
+def test_nothing_is_said_of_what_nobody_counts() -> None:
+    """A site may drop the histogram of prompt lengths, and an idle server has no usual length."""
+    window = made(prompt_tokens_mean=[None] * 20 + [100.0] * 10, prompt_computed_rate=[0.0] * 30, running=[0.0] * 30)
+    assert [
+        said(window) for said in (longest_prompts, long_share, length_peak, prefill_between, batch_by_arrivals)
+    ] == [None] * 5
+
+
+def test_what_more_arrivals_alone_would_run() -> None:
+    """Twice as many requests of the usual length make twice the batch; ten times the batch is something else."""
+    window = made(running=[3.0] * 20 + [30.0] * 10, arrival_rate=[4.0] * 20 + [8.0] * 10)
+    assert batch_by_arrivals(window) == pytest.approx(0.2)
