@@ -1,7 +1,7 @@
 """Did all requests get longer, did a few, or did more of them come? Pure statistics over a `Window`.
 
-A giant now and then is not in the median of half a minute, nor in the mean of it: these look at the whole time since the
-onset, at the highest and at the quiet moments of it.
+A giant now and then is not in the median of half a minute, nor in the mean of it: these look at the whole time since
+the onset, at the highest and at the quiet moments of it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from responder.window import Window
 from responder.windowfacts import BASELINE_POINTS, GROUP_POINTS, NEAR_ZERO, summary, usual_points
 
 HIGH = 0.9
-"""Of the usual time, the share in which the longest prompts were no longer: rates look back, so the last points before an
-onset may hold some of it."""
+"""Of the usual time, the share in which the longest prompts were no longer: rates look back, so the last points before
+an onset may hold some of it."""
 QUIET = 0.25
 """Of the time since the onset, the quietest part."""
 
