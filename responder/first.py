@@ -21,7 +21,8 @@ async def first_of(*events: asyncio.Event) -> asyncio.Event:
 async def quiet(unless: asyncio.Event, seconds: float) -> bool:
     """Wait; True when the time has passed, False when the event came first."""
     try:
-        await asyncio.wait_for(unless.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await unless.wait()
     except TimeoutError:
         return True
     return False

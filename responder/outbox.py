@@ -118,7 +118,8 @@ class Outbox:
             except Exception:  # a full disk or a bug in one notifier must not end this receiver's queue
                 log.exception("outbox.failed", receiver=name)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake[name].wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake[name].wait()
 
     async def _round(self, name: str) -> float:
         """Send what is due, in order per incident; returns seconds until something is due again."""

@@ -159,7 +159,8 @@ class PrivatePrometheus:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
         try:
-            await asyncio.wait_for(child.wait(), 3.0)
+            async with asyncio.timeout(3.0):
+                await child.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()

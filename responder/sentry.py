@@ -88,7 +88,8 @@ class Sentry:
                 self.gone = f"the server went away ({answer.reach})" if missed >= DEAD_AFTER else ""
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), CLOSE_EVERY_S if missed else self._every)
+                async with asyncio.timeout(CLOSE_EVERY_S if missed else self._every):
+                    await self._hurry.wait()
 
     async def _use(self) -> None:
         """One request after another, like a user who reads along; hung up on when we have seen enough."""

@@ -299,6 +299,11 @@ def test_reading_a_step_is_pure() -> None:
     assert wrong == []
 
 
+def test_nobody_waits_in_a_way_that_swallows_a_cancellation() -> None:
+    """Python 3.11's `asyncio.wait_for` does where what it waits for comes at that moment: such a task never ends."""
+    assert [name for name, path in modules().items() if ".wait_for(" in path.read_text()] == []
+
+
 def test_every_capture_step_and_notifier_is_registered() -> None:
     """A file nobody registered is a step nobody runs."""
     from responder.capture import STEPS

@@ -163,6 +163,16 @@ async def test_a_dead_receiver_never_delays_another(scene: Scene) -> None:
     await box.stop()
 
 
+async def test_news_at_the_moment_it_is_stopped_does_not_keep_it(scene: Scene) -> None:
+    """Woken and cancelled at once: Python 3.11's `asyncio.wait_for` would swallow the cancellation."""
+    box = scene.outbox(None, Receiver("a"))
+    box.start()
+    await asyncio.sleep(0.1)  # its first round is over, it waits
+    box.wake()
+    async with asyncio.timeout(10):
+        await box.stop()
+
+
 async def test_what_was_not_delivered_is_there_after_a_restart(scene: Scene) -> None:
     """Another process goes on with it."""
     box = scene.outbox(None, Receiver("a", Sent("retry", "down")))
