@@ -7,16 +7,25 @@ export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 export PYTHON
 PYTEST_FLAGS ?=
 
-.PHONY: reference help setup demo test test-fast lint bench clean
+.PHONY: reference help setup setup-own setup-vllm demo test test-fast lint bench clean
 .NOTPARALLEL:
 
 help:                 ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: .venv/.done    ## our environment, Prometheus, Chromium, and real vLLM on CPU
+setup:                ## our environment, Prometheus, Chromium, and real vLLM on CPU
 	@scripts/setup-vllm & vllm=$$!; \
-	scripts/setup-prometheus && scripts/setup-chromium && scripts/setup-postgres && scripts/setup-sshd; others=$$?; \
+	make --no-print-directory setup-own; others=$$?; \
 	wait $$vllm && exit $$others
+
+setup-vllm:           ## vLLM alone
+	@scripts/setup-vllm
+
+setup-own: .venv/.done  ## the same without vLLM
+	@scripts/setup-prometheus
+	@scripts/setup-chromium
+	@scripts/setup-postgres
+	@scripts/setup-sshd
 
 demo: setup           ## a real incident on a real vLLM: detection, captures, report
 	@$(RUN) -m demo
@@ -24,11 +33,7 @@ demo: setup           ## a real incident on a real vLLM: detection, captures, re
 test: setup           ## all tests, the live ones (real vLLM, real Prometheus) included
 	@$(RUN) -m pytest $(PYTEST_FLAGS)
 
-test-fast: .venv/.done  ## the tests that start no vLLM
-	@scripts/setup-prometheus
-	@scripts/setup-chromium
-	@scripts/setup-postgres
-	@scripts/setup-sshd
+test-fast: setup-own  ## the tests that start no vLLM
 	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
 
 lint: .venv/.done     ## ruff and mypy

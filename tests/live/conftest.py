@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 
 import pytest
 
-from tests.live.harness import figures
+from tests.live.harness import figures, find
 from tests.live.harness.watched import Servers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _vllm_is_set_up() -> None:
+    """CI sets vLLM up beside the other tests, under this lock (`scripts/setup-vllm`)."""
+    lock = find.CACHE / "setup-vllm.lock"
+    if lock.exists():
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+    find.vllm_python()
 
 
 @pytest.fixture(scope="session")
