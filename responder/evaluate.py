@@ -6,11 +6,13 @@ rule true and no rule false. `holding.py` turns observations into symptoms over 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from responder.model import Comparison, Rule, Sample, Target, Truth
+from responder.rules import NEWS
 from responder.table import IDENTITY as IDENTITY
 from responder.table import UP as UP
 from responder.table import Answers, Column, Table
@@ -49,6 +51,9 @@ class Observation(NamedTuple):
     """False: somebody who was asked said nothing; the clock of patience stands still."""
     vanished: bool = False
     """True because the target is no longer there to be scraped, not because of a value."""
+    lasting: bool = False
+    """Still true of what has begun: terms that ask for news hold half-way between usual and what is news, on the scale of
+    ratios. A fault of half an hour is part of its own last hour; a slow server that is as slow as ever again is well."""
 
 
 def observe(
@@ -104,7 +109,7 @@ def mute(seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[s
     """
     deadly = {rule.alert for rule in rules if rule.terms and rule.terms[0].signal in DEATH}
     return tuple(
-        one._replace(truth=Truth.UNKNOWN, answered=False)
+        one._replace(truth=Truth.UNKNOWN, answered=False, lasting=False)
         if one.target in muted and one.alert not in deadly else one
         for one in seen
     )  # fmt: skip
@@ -128,13 +133,26 @@ def _conjunction(rule: Rule, columns: Sequence[Column], target: Target, answered
     limit = threshold_of(rule, target)
     if limit is not None and limit != terms[0].number:
         terms = (terms[0].model_copy(update={"number": limit}), *terms[1:])
+    news = [term.signal.endswith(NEWS) for term in terms]
+    if rule.alert in target.thresholds:  # its owner's limit: over it is over it, however usual
+        columns = [column for column, new in zip(columns, news, strict=True) if not new]
+        terms, news = [term for term, new in zip(terms, news, strict=True) if not new], []
     rows = _joined([column.of(target) for column in columns])
     out = []
     for labels, row in rows:
         truths = [_truth(term, sample) for term, sample in zip(terms, row, strict=True)]
         first = row[0].value if row[0] is not None else None
-        out.append(_seen(rule, target, labels, _all(terms, truths), value=first, limit=limit, answered=answered))
+        truth = _all(terms, truths)
+        lasting = any(news) and all(
+            (_truth(_half_way(term), sample) if new else told) is Truth.YES
+            for term, sample, new, told in zip(terms, row, news, truths, strict=True)
+        )
+        out.append(_seen(rule, target, labels, truth, value=first, limit=limit, answered=answered, lasting=lasting))
     return out
+
+
+def _half_way(term: Comparison) -> Comparison:
+    return term.model_copy(update={"number": math.sqrt(term.number)})
 
 
 Row = tuple[dict[str, str], list[Sample | None]]
@@ -179,11 +197,11 @@ def _opaque(rule: Rule, table: Table, target: Target) -> list[Observation]:
 
 def _seen(
     rule: Rule, target: Target, labels: dict[str, str], truth: Truth, *, value: float | None = None,
-    limit: float | None = None, answered: bool = True, vanished: bool = False,
+    limit: float | None = None, answered: bool = True, vanished: bool = False, lasting: bool = False,
 ) -> Observation:  # fmt: skip
     threshold = limit if limit is not None else threshold_of(rule, target)
     waits = for_of(rule, target) if target.thresholds else rule.for_s
-    return Observation(rule.alert, target.name, labels, truth, value, threshold, waits, answered, vanished)
+    return Observation(rule.alert, target.name, labels, truth, value, threshold, waits, answered, vanished, lasting)
 
 
 def _identity(sample: Sample) -> dict[str, str]:

@@ -122,7 +122,7 @@ def advance(
 
 
 def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float) -> Held | None:
-    if seen.truth is Truth.YES:
+    if seen.truth is Truth.YES or (seen.lasting and was is not None and was.fired_at is not None):
         return _true(was, seen, now)
     if was is None:
         return None

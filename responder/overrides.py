@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from responder.located import Path, did_you_mean
 from responder.model import Cause, Comparison, Content, Playbook, Problem, Rule, Severity
+from responder.rules import NEWS, limited
 
 Tell = Callable[[Path, str, str], Problem]
 """(path in the configuration, what is wrong, what instead) -> the problem with its place."""
@@ -75,7 +76,9 @@ def _rule(rule: Rule, change: Mapping[str, Any], problems: list[Problem], tell: 
         else:
             first = rule.terms[0]
             own = Comparison(signal=first.signal, op=first.op, number=change["threshold"])
-            update["terms"] = (own, *rule.terms[1:])
+            # A limit of the site's own counts however usual it is that it is passed.
+            update["terms"] = (own, *(term for term in rule.terms[1:] if not term.signal.endswith(NEWS)))
+            update["expr"] = limited(rule.expr, first, change["threshold"])
     return rule.model_copy(update=update)
 
 

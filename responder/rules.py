@@ -17,6 +17,8 @@ WRITTEN_FOR_S = 5.0
 """The scrape interval that ranges in the rule files are written for."""
 SCRAPES = 4
 """A range longer than this many scrapes is long enough for any rate."""
+NEWS = "_grown"
+"""Signals that end so say how many times the server's own last hour it is."""
 
 _QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
 _COMMENT = re.compile(rf"({_QUOTED})|#[^\n]*")
@@ -30,6 +32,7 @@ _TERM = re.compile(
     rf"(?:{SIGNAL}(?P<signal>[a-z][a-z0-9_]*)|(?P<probe>responder_[a-z0-9_]+))"
     rf"\s*(?P<op>>=|<=|==|!=|>|<)\s*(?P<number>{_NUMBER})"
 )
+_NEWS = re.compile(rf"\s*\band\s+{SIGNAL}[a-z0-9_]+{NEWS}\s*(?:>=|<=|==|!=|>|<)\s*{_NUMBER}")
 _AND = re.compile(r"\s*\band\b(?:\s*\b(?:on|ignoring)\s*\([\w\s,]*\))?\s*")
 
 
@@ -72,6 +75,13 @@ def _term(text: str, at: int) -> tuple[Comparison, int] | None:
     name = got["signal"] or got["probe"]
     term = Comparison(signal=name, op=cast("Operator", got["op"]), number=float(got["number"]))
     return term, end
+
+
+def limited(expr: str, first: Comparison, number: float) -> str:
+    """The expression with a limit of the site's own: `number` in its first comparison, and no term that asks whether
+    that is news. `first`: that comparison as written."""
+    pattern = rf"({re.escape(first.signal)}\s*{re.escape(first.op)}\s*){_NUMBER}"
+    return _NEWS.sub("", re.sub(pattern, rf"\g<1>{number:g}", expr, count=1))
 
 
 def widen(expr: str, scrape_interval_s: float) -> str:

@@ -65,7 +65,10 @@ SIGNALS: dict[str, About] = {
     "ttft_slow_samples": About("requests", "first tokens in a minute"),
     "ttft_tail_p99": About("s", "99th percentile of the time to first token over two minutes", "ttft"),
     "ttft_ratio": About("times", "time to first token against the last hour"),
-    "ttft_settled": About("times", "a minute's time to first token against the last hour"),
+    "ttft_slow_grown": About("times", "a minute's time to first token against the last hour"),
+    "ttft_grown": About("times", "time to first token, or first tokens after 2.5 s, against the last hour"),
+    "ttft_late_grown": About("times", "first tokens after a second against the last hour"),
+    "ttft_tail_grown": About("times", "first tokens after a second in two minutes against the last hour"),
     "ttft_recent_p99": About("s", "99th percentile of the time to first token over half a minute", "ttft"),
     "ttft_recent_tail_ratio": About(
         "times", "99th percentile of the time to first token against its median, in half a minute"
@@ -91,8 +94,10 @@ SIGNALS: dict[str, About] = {
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),
     "itl_late_growth": About("times", "tokens over 0.1 s after the one before, against the last hour"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
-    "itl_settled": About("times", "half a minute's time between tokens against the last hour"),
     "itl_grown": About("times", "half a minute's time between tokens against the last hour, if that is known"),
+    "itl_gaps_grown": About("times", "tokens over a second after the one before, against the last hour"),
+    "waiting_grown": About("times", "waiting requests against the last hour"),
+    "unfinished_grown": About("times", "requests clients gave up, against the last hour"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
     "token_rate_ratio": About("times", "tokens per second against the last hour"),
     "token_rate_recent_ratio": About("times", "tokens per second of half a minute against the last hour"),

@@ -211,3 +211,24 @@ def test_our_own_captures_make_rules_unknown_but_no_excuse_for_death() -> None:
     assert seen["Down", "a"].truth is YES
     assert seen["Refused", "a"].truth is YES
     assert seen["Slow", "b"].truth is YES
+
+
+SLOW = "signal:p99 > 2 and signal:p99_grown >= 4 and signal:p99_samples >= 20"
+
+
+@pytest.mark.parametrize(
+    ("grown", "truth", "lasting"), [(5.0, YES, True), (3.0, NO, True), (1.5, NO, False), ("absent", UNKNOWN, False)]
+)
+def test_news_begins_an_alert_and_half_of_it_keeps_it(grown: object, truth: Truth, lasting: bool) -> None:
+    """A server that is slow as ever is none; a fault of half an hour has become part of the last hour and goes on."""
+    known = () if grown == "absent" else (sample("p99_grown", float(str(grown))),)
+    got = only(*observe([rule(SLOW)], answers(sample("p99", 3), sample("p99_samples", 30), *known), [A], 100))
+    assert (got.truth, got.lasting) == (truth, lasting)
+
+
+def test_a_limit_of_the_targets_own_needs_no_news() -> None:
+    """Over its owner's limit is over it, from the first minute on; a `for` of its own says nothing about that."""
+    given = answers(sample("p99", 3), sample("p99_grown", 1.0), sample("p99_samples", 30))
+    own, patient = (A.model_copy(update={"thresholds": {key: 2.5}}) for key in ("X", "X.for"))
+    assert only(*observe([rule(SLOW)], given, [own], 100)).truth is YES
+    assert only(*observe([rule(SLOW)], given, [patient], 100)).truth is NO

@@ -15,14 +15,14 @@ RULE = Rule(
     terms=(Comparison(signal="ttft_p99", op=">", number=2),), for_s=10, keep_firing_for_s=5,
     summary="p99 is {{ $value }}",
 )  # fmt: skip
-TRUTH = {"y": Truth.YES, "n": Truth.NO, "?": Truth.UNKNOWN, "s": Truth.UNKNOWN}
-"""s: unknown because nobody answered."""
+TRUTH = {"y": Truth.YES, "n": Truth.NO, "?": Truth.UNKNOWN, "s": Truth.UNKNOWN, "l": Truth.NO}
+"""s: unknown because nobody answered; l: no news any more, but true of what has begun."""
 
 
 def observation(letter: str, engine: str = "0", vanished: bool = False) -> Observation:
     return Observation(
         alert="X", target="a", labels={"engine": engine}, truth=TRUTH[letter], value=2.2, threshold=2,
-        for_s=RULE.for_s, answered=letter != "s", vanished=vanished,
+        for_s=RULE.for_s, answered=letter != "s", vanished=vanished, lasting=letter in "yl",
     )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def play(script: str, every: float = 1.0, start: float = 1000.0) -> str:
         ("yyyyyyyyyyy" + "??????????n", "..........F" + "FFFFFFFFFF."),
         ("nnn???sss", "........."),
         ("y" + "?" * 12 + "y", "." * 13 + "F"),
+        ("l" * 12 + "yyyyyyyyyyy" + "l" * 9 + "nnnnnn", "." * 22 + "F" + "F" * 9 + "FFFF.."),
     ],
 )
 def test_for_and_keep_firing_for(script: str, fires: str) -> None:

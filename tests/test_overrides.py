@@ -29,6 +29,7 @@ def test_alerts_causes_and_playbooks_change_by_id(tmp_path: Path) -> None:
     rules = {rule.alert: rule for rule in content.rules}
     late = rules["VLLMTTFTHigh"]
     assert (late.terms[0].number, late.for_s, late.severity) == (7.5, 120.0, Severity.INFO)
+    assert not [term for term in late.terms if term.signal.endswith("_grown")]  # over its own limit, news or not
     assert "VLLMQueueGrowing" not in rules
     causes = {cause.id: cause for cause in content.causes}
     assert causes["capacity_exceeded"].prior == 0.5

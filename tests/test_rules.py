@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from responder.model import Comparison
-from responder.rules import expand, parse_expr, widen
+from responder.rules import expand, limited, parse_expr, widen
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,9 @@ def test_expand() -> None:
     assert expand("signal:unknown + signal:ab", signals) == "signal:unknown + signal:ab"
     with pytest.raises(ValueError, match="defined by itself"):
         expand("signal:c", signals)
+
+
+def test_a_limit_of_the_sites_own_replaces_the_number_and_all_that_asks_for_news() -> None:
+    """For a backtest, which asks Prometheus where a rule may hold."""
+    expr = "signal:a > 2.5\nand signal:a_grown >= 2 and signal:a_samples >= 20"
+    assert limited(expr, parse_expr(expr)[0], 1.5) == "signal:a > 1.5 and signal:a_samples >= 20"

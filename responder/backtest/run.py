@@ -23,10 +23,10 @@ from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, writ
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
 from responder.backtest.sight import Blind, blind
 from responder.backtest.tally import Price, Verdict, summary
-from responder.backtest.walk import DRAINED, DRAINED_BY_ITS_LAST_SCRAPE, Rounds, Walk
+from responder.backtest.walk import DRAINED, DRAINED_BY_ITS_LAST_SCRAPE, UP_WHILE_SCRAPED, Rounds, Walk
 from responder.capture import STEPS
 from responder.correlate import Policy
-from responder.evaluate import needed
+from responder.evaluate import UP, needed
 from responder.folder import folder_of
 from responder.metrics import gap_of
 from responder.model import Change, Content, Incident, Silence, Status, Target
@@ -128,6 +128,7 @@ class Backtest:
         self.content = fitted(self.content, self.interval_s)
         recorded = {signal.name: signal.expr for signal in self.content.signals}
         asked = queries(self.content.rules, self.content.signals, (*ALWAYS, *needed(self.targets)))
+        asked[UP] = UP_WHILE_SCRAPED
         if self.interval_s > WRITTEN_FOR_S:
             asked[DRAINED] = DRAINED_BY_ITS_LAST_SCRAPE
         self.wanted = {name: widen(expr, self.interval_s) for name, expr in asked.items()}

@@ -6,14 +6,13 @@ round of the daemon evaluated. So thirty quiet days cost a few hundred queries t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from responder.evaluate import EXPECTED_SHARE
 from responder.holding import PENDING_HOLDS_S
 from responder.model import Comparison, Rule, Target
-from responder.rules import expand, widen
+from responder.rules import expand, limited, widen
 
 COARSEST_S = 15.0
 PATIENT_S = 45.0
@@ -70,8 +69,7 @@ def _expr(rule: Rule, targets: Sequence[Target]) -> str:
         return rule.expr
     first = rule.terms[0]
     loosest = (min if first.op in (">", ">=") else max)([first.number, *limits])
-    pattern = rf"({re.escape(first.signal)}\s*{re.escape(first.op)}\s*)[-+0-9.eE]+"
-    return re.sub(pattern, rf"\g<1>{loosest:g}", rule.expr, count=1)
+    return limited(rule.expr, first, loosest)
 
 
 def _text(term: Comparison) -> str:

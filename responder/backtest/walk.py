@@ -18,6 +18,9 @@ DRAINED_BY_ITS_LAST_SCRAPE = (
 )
 """Four scrapes of 15 s are a minute, and nobody drains a server for so long: of slow scrapes the last one must do, if
 fewer tokens than usual came before it. A fast server with little to do has nothing in flight at many a scrape."""
+UP_WHILE_SCRAPED = "last_over_time(up[5250ms])"
+"""A history that ends, or has a gap, after a failed scrape is no server that is down: Prometheus would show that scrape
+for five minutes. One interval and a little, as ranges are written for 5 s; nobody writes a history late."""
 Answers = dict[str, tuple[Sample, ...] | None]
 Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 

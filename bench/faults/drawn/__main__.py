@@ -19,13 +19,14 @@ def main() -> None:
     parser.add_argument("--to", type=pathlib.Path, required=True, help="a folder; seed 7 becomes seed7.om.gz there")
     parser.add_argument("--score", action="store_true", help="backtest them, too; the table so far is in table.md")
     parser.add_argument("--remake", action="store_true", help="also where the file is there already")
+    parser.add_argument("--calm", action="store_true", help="one healthy server of each kind instead, in calm7.om.gz")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     given = parser.parse_args()
     given.to.mkdir(parents=True, exist_ok=True)
     sheet = Sheet()
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
-        work = [pool.submit(one, seed, given.to, given.remake, given.score) for seed in given.seeds]
+        work = [pool.submit(one, seed, given.to, given.remake, given.score, given.calm) for seed in given.seeds]
         for done in concurrent.futures.as_completed(work):
             try:
                 line, found = done.result()

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.faults.drawn.calm import CALM
 from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.faults import FAULTS, Truth
-from bench.faults.drawn.played import Played, Row, Scraper, felt, suffered
+from bench.faults.drawn.played import Felt, Played, Row, Scraper, felt, suffered
 from bench.faults.drawn.world import Dice, World
 
 FAULTS_A_SEED, CONTROLS_A_SEED, TRIES = 10, 5, 5
@@ -42,10 +43,12 @@ def part_of(seed: int) -> str:
     return "tune" if seed % 2 else "score"
 
 
-def drawn(seed: int, rejected: list[str]) -> Iterator[One]:
-    """What a seed holds. Names of draws that clients did not feel, or felt, go into `rejected`."""
+def drawn(seed: int, rejected: list[str], calm: bool = False) -> Iterator[One]:
+    """What a seed holds. Names of draws that clients did not feel, or felt, go into `rejected`. calm: instead one
+    healthy server of each kind."""
     dice = Dice(seed)
-    for build in dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED):
+    chosen = dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED)
+    for build in (*CONTROLS, *CALM) if calm else chosen:
         for _ in range(TRIES):
             one = _played(seed, build, Dice(dice.getrandbits(48)))
             if bool(one.way) is (one.truth is not None):
@@ -54,9 +57,9 @@ def drawn(seed: int, rejected: list[str]) -> Iterator[One]:
             rejected.append(f"{one.name} ({one.way or 'not felt'})")
 
 
-def _scraper(dice: Dice, before_s: float) -> Scraper:
+def _scraper(dice: Dice, before_s: float, fixed: float | None) -> Scraper:
     often = [every for every in (2.0, 5.0, 5.0, 10.0, 15.0, 15.0) if before_s / every <= MOST_SCRAPES]
-    every = dice.choice(often)
+    every = dice.choice(often) if fixed is None else fixed
     without = dice.choice(DROPPED) if dice.chance(0.25) else ()
     lost = dice.uniform(0.01, 0.1) if dice.chance(0.15) else 0.0
     return Scraper(every, dice.choice(VERSIONS), without, dice.chance(0.5), lost)
@@ -65,7 +68,7 @@ def _scraper(dice: Dice, before_s: float) -> Scraper:
 def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     made = build(dice)
     world, truth = made if isinstance(made, tuple) else (made, None)
-    scraper = _scraper(dice, world.before_s)
+    scraper = _scraper(dice, world.before_s, world.scrape_s)
     every = [world] if world.sibling is None else [world, world.sibling]
     runs = [Played(each, scraper, AFTER_S, STARTED_AT) for each in every]
     name = f"s{seed}_{build.__name__}" + ("" if truth else "_ok")
@@ -79,31 +82,35 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     elif usual is not None and then is not None:
         one.way = suffered(usual, then)
         if truth is None:
-            one.way = one.way or _any_minute(runs, world.fault_s)
-        elif _any_minute(runs, 0.0):
+            one.way = one.way or _any_minute(runs, world.fault_s, usual if world.as_ever else None)
+        elif truth is not None and _any_minute(runs, 0.0):
             one.way = ""  # whose usual time was no good has no usual time to compare with
     if usual is not None and world.expect_share:
         world.expect_share *= usual.tokens_per_second
     return one
 
 
-def _any_minute(runs: list[Played], until: float) -> str:
-    """A control is one whose clients were well in every minute, the usual ones too."""
+def _any_minute(runs: list[Played], until: float, as_ever: Felt | None = None) -> str:
+    """A control is one whose clients were well in every minute, the usual ones too; with `as_ever` as well as ever."""
     for run in runs:
         for since in range(int(-run.world.before_s), int(until), 60):
             minute = felt(run.calls, since, since + 60)
+            if minute and as_ever:
+                if suffered(as_ever, minute):
+                    return "a minute worse than ever"
+                continue
             if minute and (minute.ttft_p95 > 2.0 or minute.late_tokens > 1.0 or minute.token_p50 > 0.2):
                 return "a bad minute"
     return ""
 
 
-def write(seed: int, to: pathlib.Path) -> dict[str, Any]:
-    """TO.om.gz and TO.json; gives what the latter says."""
+def write(seed: int, to: pathlib.Path, calm: bool = False) -> dict[str, Any]:
+    """TO.om.gz and TO.json; gives what the latter says. calm: as of `drawn`."""
     series: dict[str, list[str]] = {}
     targets: dict[str, Any] = {}
     rejected: list[str] = []
     began = STARTED_AT
-    for one in drawn(seed, rejected):
+    for one in drawn(seed, rejected, calm):
         began += one.world.before_s
         for number, rows in enumerate(one.rows):
             _lines(series, rows, one, number, began)

@@ -81,7 +81,8 @@ class Played:
             self._arrive(now, then)
             now = then
             while due <= now:
-                yield from self._scrape(due)
+                if not world.unseen(due):
+                    yield from self._scrape(due)
                 due += self.scraper.every_s
 
     def _move(self, now: float, until: float) -> float:

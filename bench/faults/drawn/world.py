@@ -125,6 +125,12 @@ class World:
     """What somebody asks of it, in terms of its usual tokens per second."""
     sibling: World | None = None
     """A second replica."""
+    scrape_s: float | None = None
+    """How often Prometheus looks; None: as drawn."""
+    unseen: Callable[[float], bool] = never
+    """Prometheus itself is not there."""
+    as_ever: bool = False
+    """Slow by nature: its usual time is what it is measured by, not what people like."""
 
     def __post_init__(self) -> None:
         """The weather of arrivals: wanders around 1, with a slope of the day."""
