@@ -52,8 +52,8 @@ class Observation(NamedTuple):
     vanished: bool = False
     """True because the target is no longer there to be scraped, not because of a value."""
     lasting: bool = False
-    """Still true of what has begun: terms that ask for news hold half-way between usual and what is news, on the scale of
-    ratios. A fault of half an hour is part of its own last hour; a slow server that is as slow as ever again is well."""
+    """Still true of what has begun: terms that ask for news hold half-way between usual and what is news, in ratios. A
+    fault of half an hour is part of its own last hour; a server that is only as slow as ever again is well."""
 
 
 def observe(
