@@ -18,6 +18,9 @@ from tests.live.harness.vllm_server import VllmServer
 
 BASELINE_S = 45.0
 """Usual traffic before the fault, for the daemon to know what usual is."""
+HOLD_DOWN_S = 10.0
+"""Without symptoms before an incident is over: what is proven here is that its end is told. The tests of correlation
+prove that it holds as long as it should."""
 OPENED_WITHIN_S = 90.0
 FINAL_WITHIN_S = 90.0
 RESOLVED_WITHIN_S = 180.0
@@ -162,7 +165,9 @@ async def watched(
         if not private_prometheus:
             prometheus = stack.enter_context(PrometheusServer(folder / "prometheus", [server.url]))
         source = prometheus.url if prometheus else None
-        daemon = stack.enter_context(Daemon(folder, server.url, source, receiver.url, thresholds=scenario.thresholds))
+        settings = {"hold_down": f"{HOLD_DOWN_S:.0f}s"}
+        daemon = Daemon(folder, server.url, source, receiver.url, thresholds=scenario.thresholds, settings=settings)
+        stack.enter_context(daemon)
         play = await stack.enter_async_context(Play(fixed, server))
         await asyncio.sleep(baseline_s)
         yield Watched(fixed, server, prometheus, receiver, daemon, play)
