@@ -217,6 +217,15 @@ class RemedyPart(Part):
             yield ("try", "of"), self.attempt.of
 
 
+class BesidePart(TestPart):
+    """What proves the cause even where one of these others is at work."""
+
+    id: Text
+    causes: Annotated[list[Text], Field(min_length=1)]
+    despite: list[Text] = []
+    says: Text
+
+
 class ReasonPart(TestPart):
     """One thing that would say why it came about."""
 
@@ -239,6 +248,7 @@ class CauseBody(Part):
     evidence: Annotated[list[WeightPart], Field(min_length=1)]
     confirm: Annotated[list[Ways], Field(min_length=1)]
     disproved_by: list[AnyTest] = []
+    beside: list[BesidePart] = []
     explains: list[Text] = []
     why: WhyPart | None = None
     would_disprove: DisproofPart
@@ -246,13 +256,14 @@ class CauseBody(Part):
     seen_in: list[Text] = []
 
     def tests(self) -> Iterator[tuple[Path, TestPart]]:
-        """(path, test) of all evidence, disproofs, reasons and conditions of remedies."""
+        """(path, test) of all evidence, disproofs, proofs beside others, reasons and conditions of remedies."""
         for index, remedy in enumerate(self.remedies):
             for key, test in (("only_if", remedy.only_if), ("unless", remedy.unless)):
                 if test is not None:
                     yield ("remedies", index, key), test
         yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
         yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))
+        yield from ((("beside", index), part) for index, part in enumerate(self.beside))
         if self.why is not None:
             yield from ((("why", "known_by", index), part) for index, part in enumerate(self.why.known_by))
 

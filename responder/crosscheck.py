@@ -200,6 +200,7 @@ def check_cause(written: Written[Cause], names: Names) -> Iterator[Problem]:
             if wrong:
                 yield source.problem((*base, "remedies", index, *inner), *wrong)
     yield from _check_weights(written)
+    yield from _check_beside(written, names)
     for index, alert in enumerate(body.explains):
         if alert != "*" and alert not in names.alerts | names.broken:
             near = did_you_mean(alert, names.alerts)
@@ -221,6 +222,23 @@ def _check_weights(written: Written[Cause]) -> Iterator[Problem]:
         elif seen[name] <= 0:
             what = f"evidence `{name}` does not speak for the cause, so it cannot confirm it"
             yield source.problem((*base, *place), what)
+
+
+def _check_beside(written: Written[Cause], names: Names) -> Iterator[Problem]:
+    body, source, base = written.body, written.source, written.path
+    own = {part.id for part in body.evidence}
+    for index, part in enumerate(body.beside):
+        at = (*base, "beside", index)
+        if part.id in own:
+            yield source.problem((*at, "id"), f"`{part.id}` is the id of evidence of this cause", "another id")
+        for place, name in enumerate(part.causes):
+            if name not in names.causes | names.broken:
+                near = did_you_mean(name, names.causes)
+                yield source.problem((*at, "causes", place), f"nobody defines the cause `{name}`", near)
+        for place, name in enumerate(part.despite):
+            if name not in own:
+                near = did_you_mean(name, own)
+                yield source.problem((*at, "despite", place), f"no evidence of this cause has the id `{name}`", near)
 
 
 def check_playbook(written: Written[Playbook], names: Names) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from responder.absence import Absent, why_unknown
+from responder.beside import Pair, proofs_beside, two_at_once, with_proof_of
 from responder.claims import Facts, cited_facts, looks_of, over_looks, weighed
 from responder.classes import UNKNOWN
 from responder.cover import Cover, disproved, smallest
@@ -75,13 +76,17 @@ def diagnose(
     absent = Absent(evidence, plan or Plan())
     alerts = tuple(dict.fromkeys(symptom.alert for symptom in incident.symptoms))
     likeliest = max(priors.values(), default=1.0)
-    judged = [
-        _judge(cause, priors[cause.id], likeliest, looks, alerts, absent)
-        for cause in sorted(causes, key=lambda cause: cause.id)
-        if cause.id in priors
-    ]
+    known = {cause.id: cause for cause in sorted(causes, key=lambda cause: cause.id) if cause.id in priors}
+    judged = [_judge(cause, priors[cause.id], likeliest, looks, alerts, absent) for cause in known.values()]
     ranked = _ranked([*judged, _unknown(judged, alerts)])
     cover = smallest(ranked, alerts)
+    if len(cover.causes) < 2:
+
+        def again(cause: Cause, other: Hypothesis) -> Hypothesis:
+            return _judge(cause, priors[cause.id], likeliest, looks, other.unexplained, absent)
+
+        pair = two_at_once(ranked, known, looks, again)
+        ranked, cover = (ranked, cover) if pair is None else _with_pair(ranked, pair, cover)
     ranked = [_second_opinion(hypothesis, ranked, cover) for hypothesis in ranked]
     return Verdict(
         hypotheses=tuple(h for place, h in enumerate(ranked) if _listed(place, h, cover)),
@@ -245,6 +250,18 @@ def _ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
     return sorted(ranked, key=lambda h: (-h.probability, h.cause != UNKNOWN, h.cause))
 
 
+def _with_pair(ranked: Sequence[Hypothesis], pair: Pair, cover: Cover) -> tuple[list[Hypothesis], Cover]:
+    """Where the pair holds the leading cause, weights stay as they are: that one is right, and the other comes beside
+    it. Else both are weighed beside each other, and lead."""
+    beside = {h.cause: h for h in (pair.first, pair.second)}
+    if ranked[0].cause in beside:
+        again = [with_proof_of(h, beside[h.cause]) if h.cause in beside else h for h in ranked]
+    else:
+        again = _ranked([beside.get(h.cause, h) for h in ranked])
+    named = tuple(h.cause for h in again if h.cause in beside)
+    return again, cover.model_copy(update={"causes": named})
+
+
 def _listed(place: int, hypothesis: Hypothesis, cover: Cover) -> bool:
     """The unlikely ones are left out, but for the best few, `unknown`, and what is named beside the first."""
     named = hypothesis.cause == UNKNOWN or (len(cover.causes) > 1 and hypothesis.cause in cover.causes)
@@ -266,11 +283,15 @@ def _second_opinion(hypothesis: Hypothesis, ranked: Sequence[Hypothesis], cover:
     the weight between them are probable, both."""
     if hypothesis.status is Status.CONFIRMED and hypothesis.cause not in cover.causes:
         return hypothesis.model_copy(update={"status": Status.PROBABLE})
-    if len(cover.causes) > 1 and hypothesis.cause in cover.causes and hypothesis.proof is Truth.YES:
+    if len(cover.causes) > 1 and hypothesis.cause in cover.causes and _proven(hypothesis):
         together = math.fsum(h.probability for h in ranked if h.cause in cover.causes)
         if hypothesis.status is Status.POSSIBLE and together >= PROBABLE_P:
             return hypothesis.model_copy(update={"status": Status.PROBABLE})
     return hypothesis
+
+
+def _proven(hypothesis: Hypothesis) -> bool:
+    return hypothesis.proof is Truth.YES or bool(proofs_beside(hypothesis))
 
 
 def _priors(playbooks: Sequence[Playbook], causes: Sequence[Cause]) -> dict[str, float]:
@@ -291,6 +312,8 @@ def _notes(matched: Sequence[Playbook], ranked: Sequence[Hypothesis], cover: Cov
     if len(cover.causes) > 1:
         names = " and ".join(f"`{cause}`" for cause in cover.causes)
         yield f"there are probably {len(cover.causes)} faults at once, each with its own proof: {names}"
+        for hypothesis in ranked:
+            yield from (f"`{hypothesis.cause}` beside the other: {f.says}" for f in proofs_beside(hypothesis))
     elif cover.causes and best.cause != UNKNOWN and best.cause not in cover.causes:
         yield (
             f"a second opinion differs: `{cover.causes[0]}` alone accounts for more of what was seen than "

@@ -111,6 +111,7 @@ def _hypothesis(
     claims = [(weight.id, weight.says, weight.test) for weight in (cause.evidence if cause else ())] + [
         (f"{DISPROOF}{n}", "would rule it out", test) for n, test in enumerate(cause.disproved_by if cause else (), 1)
     ]
+    claims += [(part.id, part.says, part.test) for part in (cause.beside if cause else ())]
     rows = [_claim(name, says, test, looks) for name, says, test in claims if only is None or _speaks_of(test, only)]
     return {
         "cause": hypothesis.cause,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from responder.beside import proofs_beside
 from responder.model import (
     Fact,
     Finding,
@@ -70,7 +71,10 @@ def title(report: Report) -> str:
     head = f"{state} · {severity} · {plain(incident.target, 80)}: "
     lead = leading_cause(report)
     other = close_second(report)
-    if lead and other:
+    besides = others_at_work(report)
+    if lead and besides:
+        end = say("title.both", title=phrase(lead.title, 60), sure=sure(lead), other=phrase(besides[0].title, 60))
+    elif lead and other:
         end = say("title.either", title=phrase(lead.title, 60), other=phrase(other.title, 60),
                   first=percent(lead.probability), second=percent(other.probability))  # fmt: skip
     else:
@@ -210,7 +214,7 @@ def _cause(report: Report) -> Answer:
              for f in strongest(lead.supports, 3)]  # fmt: skip
     items += [say("cause.against", says=authored(f.says), measured=_measured_in(report, f))
               for f in strongest(lead.contradicts, 1)]  # fmt: skip
-    items = [_together(report), *items] if report.verdict.together else items
+    items = [_together(report), *items, *_others(report)] if report.verdict.together else items
     items += [record_line(record) for record in report.experience.records if record.cause == lead.cause]
     if lead.would_confirm and lead.status is not Status.CONFIRMED:
         items.append(
@@ -235,11 +239,25 @@ def record_line(record: Record) -> str:
     return say("cause.record", right=record.right, told=record.told)
 
 
+def others_at_work(report: Report) -> list[Hypothesis]:
+    """Where there are several faults at once, those beside the leading one."""
+    ranked = report.verdict.hypotheses
+    return [h for h in ranked[1:] if h.cause in report.verdict.together and ranked[0].cause in report.verdict.together]
+
+
 def _together(report: Report) -> str:
-    """That there are several faults at once, by name."""
-    titles = {h.cause: f"{authored(h.title)} ({sure(h)})" for h in report.verdict.hypotheses}
+    """That there are several faults at once, by name; the shares of two that are both there say nothing."""
+    titles = {h.cause: authored(h.title) for h in report.verdict.hypotheses}
     names = [titles.get(cause, code(cause, 80)) for cause in report.verdict.together]
     return say("cause.together", count=len(names), names=say("items").join(names))
+
+
+def _others(report: Report) -> Iterator[str]:
+    """What shows each of the others: what the first does not explain, else the loudest."""
+    for other in others_at_work(report):
+        for found in (*proofs_beside(other), *strongest(other.supports, 1))[:1]:
+            yield say("cause.other", title=authored(other.title), says=authored(found.says),
+                      measured=_measured_in(report, found))  # fmt: skip
 
 
 def _yet(report: Report) -> str:
@@ -304,6 +322,11 @@ def remedies(report: Report) -> tuple[Remedy, ...]:
 def _do(report: Report) -> Answer:
     over = report.incident.state == "resolved"
     actions = tuple(remedy_line(report, r) for r in remedies(report))
+    actions += tuple(
+        say("do.other", title=authored(other.title), remedy=remedy_line(report, remedy))
+        for other in others_at_work(report)
+        for remedy in [r for r in other.remedies if r.safe_now][:2]
+    )
     lead = leading(report)
     if actions:
         return Answer("do", say("do.over") if over else say("do.order"), actions)

@@ -12,6 +12,7 @@ from responder.authored import CauseBody, CauseFile, PlaybookFile, RemedyPart
 from responder.located import Path, Source
 from responder.model import (
     Attempt,
+    Beside,
     Cause,
     Disproof,
     Playbook,
@@ -99,6 +100,16 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
         ),
         confirm=tuple(tuple(ways) if len(ways) > 1 else ways[0] for ways in body.confirm),
         disproved_by=tuple(tests["disproved_by", index] for index in range(len(body.disproved_by))),
+        beside=tuple(
+            Beside(
+                id=part.id,
+                causes=tuple(part.causes),
+                test=tests["beside", index],
+                despite=tuple(part.despite),
+                says=part.says,
+            )
+            for index, part in enumerate(body.beside)
+        ),
         explains=tuple(body.explains),
         why=tuple(
             Reason(test=tests["why", "known_by", index], says=reason.says)

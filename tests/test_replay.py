@@ -51,6 +51,16 @@ def test_the_verdict_of_a_recorded_incident_is_its_truth(name: str, replayed: Ca
 
 
 @pytest.mark.parametrize("name", RECORDED)
+def test_two_faults_are_named_where_two_were_there_and_only_there(
+    name: str, replayed: Callable[[str], Report]
+) -> None:
+    """Both of a pair; never a second one beside a single fault."""
+    truth = json.loads((FOLDER / name / "truth.json").read_text())
+    both = set(truth.get("causes", ())) if truth.get("pair") else set()
+    assert set(replayed(name).verdict.together) == both
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_replaying_twice_gives_the_same_bytes(name: str, content: Content, replayed: Callable[[str], Report]) -> None:
     """No clock, no order of a set, no randomness."""
     assert to_json(replayed(name)) == to_json(replay(FOLDER / name, STEPS, content))

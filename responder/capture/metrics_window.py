@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
 from responder.lengths import batch_by_arrivals, length_peak, long_share, longest_prompts, prefill_between
 from responder.model import Fact, Outcome, Scalar
+from responder.rush import arrivals_rush
 from responder.signals import bucket_of
+from responder.stepwork import itl_beyond_work
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import (
     COMPUTED,
@@ -170,6 +172,8 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         yield fact(name, value, "s" if name.endswith("_s") else "")
     yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
     yield fact("itl_beyond_batch_ratio", itl_beyond_batch(window))
+    yield fact("itl_beyond_work_ratio", itl_beyond_work(window))
+    yield fact("arrivals_rush_ratio", arrivals_rush(window))
     yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
     yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
@@ -271,6 +275,10 @@ STEP = Step(
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_beyond_batch_ratio", "", "median inter-token latency against before, beyond the batch"),
+        FactSpec(
+            "metrics.itl_beyond_work_ratio", "", "inter-token latency against the most that batch and prompts explain"
+        ),
+        FactSpec("metrics.arrivals_rush_ratio", "", "the most requests in a few seconds, against the most before"),
         FactSpec("metrics.itl_with_prefill_ratio", "", "inter-token latency with many prompt tokens against with few"),
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),

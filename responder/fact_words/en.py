@@ -45,6 +45,8 @@ FACTS: dict[str, str] = {
     "fact.stack_shares.engine_at_work": "looks in which the engine is at its own work or stopped",
     "fact.stack_shares.workers_for_engine": "looks in which workers wait for the engine",
     "fact.metrics.stall_prefill_ratio": "prompt tokens computed around the stops, against the usual in that time",
+    "fact.metrics.itl_beyond_work_ratio": "time for a token against the most that batch and prompts explain",
+    "fact.metrics.arrivals_rush_ratio": "the most requests in ten seconds, against the most before",
     "fact.metrics.itl_equal_batch_ratio": "time for a token at the same batch size, against before",
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
     "fact.metrics.first_token_steps": "from being scheduled to the first token, in times between two tokens",

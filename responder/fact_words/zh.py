@@ -45,6 +45,8 @@ FACTS: dict[str, str] = {
     "fact.stack_shares.engine_at_work": "引擎在做自己的事或被停住的观察次数占比",
     "fact.stack_shares.workers_for_engine": "worker 在等引擎的观察次数占比",
     "fact.metrics.stall_prefill_ratio": "停顿前后计算的 prompt token，与平时同样时间相比",
+    "fact.metrics.itl_beyond_work_ratio": "每个 token 的时间，与批和提示至多能解释的时间相比",
+    "fact.metrics.arrivals_rush_ratio": "十秒内最多的请求数，与之前的最多相比",
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.first_token_steps": "从被调度到首个 token，以 token 间隔计",

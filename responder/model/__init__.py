@@ -6,6 +6,7 @@ leaves the process (`report_json.py`). One file a stage of the flow; everybody i
 
 from responder.model.authored import (
     Attempt,
+    Beside,
     Cause,
     Clause,
     Content,
@@ -49,6 +50,7 @@ __all__ = [
     "Acknowledged",
     "Approval",
     "Attempt",
+    "Beside",
     "Button",
     "CapturePolicy",
     "Cause",

@@ -106,6 +106,19 @@ class Reason(Noun):
     says: str
 
 
+class Beside(Noun):
+    """What proves a cause even where one of these others is at work."""
+
+    id: str
+    causes: tuple[str, ...]
+    """The others: one of them, or a refinement of it."""
+    test: Test
+    despite: tuple[str, ...] = ()
+    """Ids of evidence of this cause that says nothing then: the other fault accounts for it."""
+    says: str
+    """What is left over that the other does not explain, as the report prints it."""
+
+
 class Cause(Noun):
     """A hypothesis we know how to recognise."""
 
@@ -119,6 +132,8 @@ class Cause(Noun):
     """Ids of weights; `confirmed` needs every one of them to hold, of an inner group any one."""
     disproved_by: tuple[Test, ...] = ()
     """If any of these holds the cause is out, whatever else speaks for it."""
+    beside: tuple[Beside, ...] = ()
+    """What tells of it as a second fault (`beside.py`)."""
     explains: tuple[str, ...] = ()
     """Alerts this cause accounts for; an incident's other symptoms count against it. `*` explains all."""
     why: tuple[Reason, ...] = ()

@@ -1,0 +1,84 @@
+"""A second fault is named where something proves it beside the first, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.model import Beside, Cause, Scalar, Status, Verdict
+from tests.test_diagnose import judge, make_cause, of, weigh, when
+
+
+def beside(other: str, clause: str, *despite: str) -> Beside:
+    return Beside(id=f"beside_{other}", causes=(other,), test=when(clause), despite=despite, says="it is there, too")
+
+
+BUSY: dict[str, Scalar] = {"m.queue": 20, "m.beyond": 3.0, "m.gone": 0.0, "m.hits": 0.1}
+
+
+def traffic(*others: Beside) -> Cause:
+    return make_cause("traffic", weigh("queue", "m.queue >= 5", 14, -12), beside=others)
+
+
+def slow(*others: Beside, against: float = -9.0) -> Cause:
+    """Its own evidence is drowned by what the other fault brings."""
+    return make_cause(
+        "slow", weigh("device", "m.device == true", 9), weigh("step", "m.beyond >= 2", 4),
+        weigh("more", "m.queue < 5", 2, against), beside=others,
+    )  # fmt: skip
+
+
+def told(*causes: Cause, **facts: Scalar) -> Verdict:
+    return judge(causes, {**BUSY, **{f"m.{name}": value for name, value in facts.items()}})
+
+
+def test_what_the_first_does_not_explain_is_a_second_fault() -> None:
+    """Named, probable, with its proof among what speaks for it; nobody's probability moves."""
+    alone = told(traffic(), slow())
+    got = told(traffic(), slow(beside("traffic", "m.beyond >= 2", "more")))
+    assert alone.together == ()
+    assert got.together == ("traffic", "slow")
+    assert [h.probability for h in got.hypotheses] == [h.probability for h in alone.hypotheses]
+    assert of(got, "slow").status is Status.PROBABLE
+    proof = of(got, "slow").supports[-1]
+    assert (proof.group, proof.says, [fact.name for fact in proof.facts]) == (
+        "beside", "it is there, too", ["m.beyond"],
+    )  # fmt: skip
+    assert any("beside" in note and "it is there, too" in note for note in got.notes)
+
+
+@pytest.mark.parametrize("beyond", [1.2, None])
+def test_without_its_proof_there_is_one_fault(beyond: float | None) -> None:
+    """Not so, or not known."""
+    assert told(traffic(), slow(beside("traffic", "m.beyond >= 2", "more")), beyond=beyond).together == ()
+
+
+def test_what_speaks_against_the_second_still_does() -> None:
+    """Only what the first accounts for is left out."""
+    loud = slow(beside("traffic", "m.beyond >= 2"))
+    assert told(traffic(), loud).together == ()
+
+
+def test_a_first_cause_without_proof_has_no_second_beside_it() -> None:
+    """It may be wrong itself."""
+    unproven = traffic().model_copy(update={"confirm": ("nothing",)})
+    assert told(unproven, slow(beside("traffic", "m.beyond >= 2", "more"))).together == ()
+
+
+def test_two_that_prove_each_other_need_not_lead() -> None:
+    """Each lacks what the other one accounts for; beside each other they lead."""
+    gone = make_cause(
+        "gone", weigh("left", "m.gone >= 0.3", 8), weigh("fast", "m.beyond < 2", 1, -9),
+        beside=(beside("slow", "m.gone >= 0.3", "fast"),),
+    )  # fmt: skip
+    late = slow(beside("gone", "m.beyond >= 2", "more")).model_copy(update={"confirm": ("device",)})
+    reading = make_cause("reading", weigh("hits", "m.hits < 0.5", 5), prior=0.1)
+    got = told(gone, late, reading, gone=0.9)
+    assert told(gone, late.model_copy(update={"beside": ()}), reading, gone=0.9).hypotheses[0].cause == "reading"
+    assert got.together == ("gone", "slow")
+    assert got.hypotheses[0].cause == "gone"
+
+
+def test_a_refinement_of_the_other_counts_as_the_other() -> None:
+    """`traffic/one_tenant` is traffic."""
+    tenant = traffic().model_copy(update={"id": "traffic/one_tenant"})
+    assert told(tenant, slow(beside("traffic", "m.beyond >= 2", "more"))).together == ("traffic/one_tenant", "slow")
