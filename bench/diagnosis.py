@@ -21,6 +21,7 @@ from bench.scoring.cases import (
     Case,
     again,
     before_captures,
+    both_named,
     clock_off,
     fewer_facts,
     from_folder,
@@ -32,6 +33,7 @@ from bench.scoring.cases import (
     only_metrics,
     reread,
     same_bytes,
+    second_named,
     weighed,
     without,
 )
@@ -175,6 +177,8 @@ VERDICTS: tuple[tuple[str, Callable[[Sequence[Case]], str]], ...] = (
     ("grounded top-1", lambda cases: counted(cases, lambda c: first_right(c) and grounded(c))),
     ("confirmed: precision", lambda cases: counted(confirmed(cases), first_right)),
     ("confirmed: coverage", lambda cases: figures.share(len(confirmed(cases)), len(cases))),
+    ("both named, of two faults at once", lambda cases: counted([c for c in cases if c.pair], both_named)),
+    ("a second one named, of single faults", lambda cases: counted([c for c in cases if not c.pair], second_named)),
     ("Brier", lambda cases: _plain(figures.brier(sureness(cases)), len(cases))),
     ("ECE, 10 bins of equal mass", lambda cases: figures.calibration(sureness(cases))),
 )

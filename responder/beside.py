@@ -35,7 +35,7 @@ class Pair:
         return self.first.cause, self.second.cause
 
 
-def two_at_once(
+def likeliest_pair(
     ranked: Sequence[Hypothesis], causes: Mapping[str, Cause], looks: Sequence[Facts], again: Again
 ) -> Pair | None:
     """The likeliest pair that holds the leading cause, or that leads once each is judged beside the other."""

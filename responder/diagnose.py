@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from responder.absence import Absent, why_unknown
-from responder.beside import Pair, proofs_beside, two_at_once, with_proof_of
+from responder.beside import Pair, proofs_beside, likeliest_pair, with_proof_of
 from responder.claims import Facts, cited_facts, looks_of, over_looks, weighed
 from responder.classes import UNKNOWN
 from responder.cover import Cover, disproved, smallest
@@ -85,7 +85,7 @@ def diagnose(
         def again(cause: Cause, other: Hypothesis) -> Hypothesis:
             return _judge(cause, priors[cause.id], likeliest, looks, other.unexplained, absent)
 
-        pair = two_at_once(ranked, known, looks, again)
+        pair = likeliest_pair(ranked, known, looks, again)
         ranked, cover = (ranked, cover) if pair is None else _with_pair(ranked, pair, cover)
     ranked = [_second_opinion(hypothesis, ranked, cover) for hypothesis in ranked]
     return Verdict(

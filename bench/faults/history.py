@@ -79,6 +79,7 @@ def truth_of(result: dict[str, Any], start: float, end: float) -> dict[str, Any]
         incidents = [{
             "cause": result["truth"], "class": result["truth_class"],
             **({"causes": result["truth_causes"]} if result["truth_causes"] else {}),
+            **({"pair": True} if result.get("truth_pair") else {}),
             "classes": [result["truth_class"], *result["also_class"]],
             "onset_at": result["onset_at"], "ended_at": result["ended_at"],
         }]  # fmt: skip

@@ -114,7 +114,9 @@ class Family(Part):
     says: str
     cause: str | None
     causes: tuple[str, ...] = ()
-    """Both of them where two faults act at once."""
+    """Where more than one answer is right: both of two faults at once, or one that looks the same."""
+    pair: bool = False
+    """`causes` are two faults at once, and the report should name both."""
     class_: str | None = Field(default=None, alias="class")
     also_class: tuple[str, ...] = ()
     """Classes that are no mistake either: one fault has several symptoms."""

@@ -16,7 +16,7 @@ from responder.capture import STEPS
 from responder.collect import read_facts
 from responder.diagnose import diagnose
 from responder.folder import IncidentFolder
-from responder.model import Content, Evidence, Fact, Hypothesis, Incident, Report
+from responder.model import Content, Evidence, Fact, Hypothesis, Incident, Report, Verdict
 from responder.replay import replay, stored_evidence
 from responder.report import to_json
 
@@ -38,6 +38,8 @@ class Case:
     began: float | None = None
     """When the fault began, by whoever made it."""
     metrics_only: bool = False
+    pair: bool = False
+    """Two faults at once, `causes`."""
 
 
 def from_folder(path: pathlib.Path, content: Content, truth: Mapping[str, Any] | None = None) -> Case:
@@ -47,7 +49,7 @@ def from_folder(path: pathlib.Path, content: Content, truth: Mapping[str, Any] |
     return Case(
         name=str(told.get("scenario", path.name)), part=told.get("part", "tune"), causes=causes,
         classes=frozenset(told.get("classes") or [told["class"]]), folder=path,
-        report=replay(path, STEPS, content), began=told.get("onset_at"),
+        report=replay(path, STEPS, content), began=told.get("onset_at"), pair=bool(told.get("pair")),
     )  # fmt: skip
 
 
@@ -61,8 +63,15 @@ def again(
     case: Case, content: Content, evidence: Sequence[Evidence], incident: Incident | None = None
 ) -> tuple[Hypothesis, ...]:
     """Ranked hypotheses with this evidence instead."""
+    return judged_again(case, content, evidence, incident).hypotheses
+
+
+def judged_again(
+    case: Case, content: Content, evidence: Sequence[Evidence], incident: Incident | None = None
+) -> Verdict:
+    """The whole verdict with this evidence instead."""
     told = incident or case.report.incident
-    return diagnose(told, content.playbooks, content.causes, evidence, case.report.plan).hypotheses
+    return diagnose(told, content.playbooks, content.causes, evidence, case.report.plan)
 
 
 def before_captures(case: Case) -> list[Evidence]:
@@ -86,6 +95,17 @@ def is_right(said: str, causes: frozenset[str]) -> bool:
     if not causes:
         return said == "unknown"
     return said in causes or said.partition("/")[0] in causes
+
+
+def both_named(case: Case) -> bool:
+    """Of two faults at once, both are named, as two."""
+    together = case.report.verdict.together
+    return all(any(is_right(said, frozenset({cause})) for said in together) for cause in case.causes)
+
+
+def second_named(case: Case) -> bool:
+    """Two causes are named as two."""
+    return len(case.report.verdict.together) > 1
 
 
 def grounded(case: Case) -> bool:
@@ -199,5 +219,5 @@ def fewer_facts(evidence: Sequence[Evidence], share: float, seed: int) -> list[E
 
 def only_metrics(case: Case, content: Content) -> Case:
     """The case as it would have been with Prometheus alone."""
-    verdict = case.report.verdict.model_copy(update={"hypotheses": again(case, content, before_captures(case))})
+    verdict = judged_again(case, content, before_captures(case))
     return replace(case, report=case.report.model_copy(update={"verdict": verdict}), metrics_only=True)

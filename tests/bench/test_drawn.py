@@ -171,7 +171,20 @@ def test_sheets_of_several_seeds_are_one() -> None:
     for part, first, status in (("tune", "engine_crash", "confirmed"), ("score", "engine_hang", "probable")):
         causes = frozenset({"engine_crash"})
         said = Said(
-            part, f"s1_{part}", causes, True, first, status, 0.9, (first,), 4.0, "probable", f"{first} {status}"
+            part,
+            f"s1_{part}",
+            causes,
+            True,
+            first,
+            status,
+            0.9,
+            (first,),
+            4.0,
+            "probable",
+            f"{first} {status}",
+            False,
+            False,
+            False,
         )
         told = Told(faults={part: 2}, found={part: 1}, false={part: []}, days={part: 0.5}, missed=["s1_other:8000"])
         sheet.join(Sheet(told, [said]))

@@ -21,6 +21,8 @@ class Truth:
     class_: str
     also: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
+    pair: bool = False
+    """`causes` are two faults at once."""
 
 
 Drawn = tuple[World, Truth]
@@ -289,7 +291,8 @@ def arrivals_and_slow(dice: Dice) -> Drawn:
     world, _ = slow_device(dice)
     share = dice.log(0.9, 2.5)
     world.during = lambda t: [world.at(share)]
-    return world, Truth("capacity_exceeded", "high_ttft", ("slow_decode",), ("capacity_exceeded", "slow_accelerator"))
+    return world, Truth("capacity_exceeded", "high_ttft", ("slow_decode",), ("capacity_exceeded", "slow_accelerator"),
+                        pair=True)  # fmt: skip
 
 
 def arrivals_and_cold(dice: Dice) -> Drawn:
@@ -298,7 +301,7 @@ def arrivals_and_cold(dice: Dice) -> Drawn:
     cold, share = replace(world.usual, shared=0.0), world.share * dice.log(1.4, 3)
     world.during = lambda t: [replace(cold, rate=world.at(share).rate)]
     both = ("capacity_exceeded", "prefix_cache_collapse")
-    return world, Truth("prefix_cache_collapse", "high_ttft", ("slow_decode",), both)
+    return world, Truth("prefix_cache_collapse", "high_ttft", ("slow_decode",), both, pair=True)
 
 
 def leaving_and_slow(dice: Dice) -> Drawn:
@@ -308,7 +311,8 @@ def leaving_and_slow(dice: Dice) -> Drawn:
     share = max(world.share, 0.3)
     world.during = lambda t: [replace(world.at(share), leaves_after=few)]
     both = ("client_abort_storm", "slow_accelerator")
-    return world, Truth("client_abort_storm", "low_throughput", ("slow_decode", "high_ttft", "sporadic_slow"), both)
+    return world, Truth("client_abort_storm", "low_throughput", ("slow_decode", "high_ttft", "sporadic_slow"), both,
+                        pair=True)  # fmt: skip
 
 
 def less_work(dice: Dice) -> Drawn:

@@ -140,7 +140,7 @@ def _about(one: One, seed: int, began: float) -> dict[str, Any]:
     incidents = [] if truth is None else [{
         "cause": truth.cause, "class": truth.class_, "classes": [truth.class_, *truth.also],
         "causes": list(truth.causes or [truth.cause]), "onset_at": round(began, 3),
-        "ended_at": round(began + world.fault_s, 3), "felt": one.way,
+        "ended_at": round(began + world.fault_s, 3), "felt": one.way, **({"pair": True} if truth.pair else {}),
     }]  # fmt: skip
     about: dict[str, Any] = {
         "from": round(began - world.before_s, 3), "to": round(began + world.fault_s + AFTER_S, 3),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bench.scoring import figures
-from bench.scoring.cases import Case, again, before_captures, is_right, without
+from bench.scoring.cases import Case, again, before_captures, both_named, is_right, second_named, without
 from bench.scoring.histories import Told
 from responder.model import Content
 
@@ -28,6 +28,12 @@ class Said:
     left_out: str
     """Status of the first cause when playbooks have never heard of the true one."""
     words: str
+    pair: bool
+    """Two faults at once, `causes`."""
+    both: bool
+    """Both of them were named, as two."""
+    second: bool
+    """Two were named."""
 
     @property
     def right(self) -> bool:
@@ -62,6 +68,8 @@ class Sheet:
         """One line each."""
         wrong = [one for one in self.said if not one.right]
         lines = [f"WRONG {one.name}: {', '.join(sorted(one.causes)) or 'unknown'}; said {one.words}" for one in wrong]
+        lines += [f"ONE OF TWO {one.name}: said {one.words}" for one in self.said if one.pair and not one.both]
+        lines += [f"SECOND {one.name}: said {one.words}" for one in self.said if one.second and not one.pair]
         lines += [f"NOT FOUND {name}" for name in self.told.missed]
         return lines + [f"FALSE {name}" for names in self.told.false.values() for name in names]
 
@@ -76,6 +84,7 @@ def _said(case: Case, content: Content) -> Said:
         ranked[0].status.value, ranked[0].probability, tuple(h.cause for h in ranked[:3]),
         case.report.incident.opened_at - began, unseen.status.value,
         ", ".join(f"{h.cause} {h.status.value} {h.probability:.2f}" for h in ranked[:3]) + f" [{symptoms}]",
+        case.pair, both_named(case), second_named(case),
     )  # fmt: skip
 
 
@@ -94,6 +103,8 @@ def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
         ("first cause right, of those found", _share(mine, lambda one: one.right)),
         ("… of known causes", _share(known, lambda one: one.right)),
         ("in the first three", _share(mine, lambda one: any(is_right(cause, one.causes) for cause in one.ranked))),
+        ("both named, of two faults at once", _share([one for one in mine if one.pair], lambda one: one.both)),
+        ("a second one named, of single faults", _share([o for o in mine if not o.pair], lambda o: o.second)),
         ("class right", _share(mine, lambda one: one.right_class)),
         ("confirmed: precision", _share(sure, lambda one: one.right)),
         ("confirmed: coverage", figures.share(len(sure), len(mine))),
