@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from responder.absence import Absent, why_unknown
-from responder.beside import Pair, proofs_beside, likeliest_pair, with_proof_of
+from responder.beside import Pair, likeliest_pair, proofs_beside, with_proof_of
 from responder.claims import Facts, cited_facts, looks_of, over_looks, weighed
 from responder.classes import UNKNOWN
 from responder.cover import Cover, disproved, smallest
