@@ -200,7 +200,7 @@ def test_the_registry_delivers_what_playbooks_use() -> None:
 def test_the_examples_of_the_manual_are_valid(tmp_path: Path) -> None:
     """What docs/playbooks.md shows can be copied."""
     blocks = (ROOT / "docs" / "playbooks.md").read_text().split("```yaml\n")[1:]
-    book, cause, words = (block.split("```")[0] for block in blocks)
+    book, cause, _limits, words = (block.split("```")[0] for block in blocks)
     assert words.startswith("# site/translations/zh.yaml"), "tests/test_translations.py has that one"
     (tmp_path / "book.yaml").write_text(book + "  capacity_exceeded/one_tenant:\n")
     (tmp_path / "cause.yaml").write_text(cause)
