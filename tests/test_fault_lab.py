@@ -57,7 +57,8 @@ def test_the_product_knows_no_scenario() -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in (".py", ".yaml"):
                 text = path.read_text()
-                wrong += [f"{path.name}: {name}" for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
+                there = [name for name in names if name in text]  # far quicker than an expression for each
+                wrong += [f"{path.name}: {name}" for name in there if re.search(rf"\b{re.escape(name)}\b", text)]
     # A phrase of the field may be the name of a family as well.
     assert [entry for entry in wrong if not entry.endswith((": engine_hang", ": long_prompts"))] == []
 

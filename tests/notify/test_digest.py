@@ -2,30 +2,25 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-from responder.capture import STEPS
-from responder.config import Config
-from responder.content import load
 from responder.model import Button
 from responder.notify import digest as module
 from responder.notify.digest import Digest
 from responder.notify.slack_blocks import details, fallback, parent, size
 from responder.notify.slack_bot import SlackBot, SlackBotReceiver
 from responder.notify.slack_webhook import SlackWebhook, SlackWebhookReceiver
-from responder.replay import replay
 from responder.report import contract, summary_text
 from tests.hostile import HOSTILE
 from tests.notify.conftest import message_of
 from tests.notify.fake_slack import CHANNEL, TOKEN
 from tests.notify.slack_limits import broken
 from tests.notify.test_slack_clicks import BUTTONS
+from tests.replayed import RECORDED, replayed
 from tests.sample_report import OPENED, hostile, sample
 
 STORM = 200
-INCIDENTS = Path(__file__).parents[1] / "incidents"
 LINK = "https://responder.example.com/incidents/{id}"
 STAGES = ("first", "update", "final", "resolved")
 
@@ -105,10 +100,7 @@ async def test_a_storm_is_five_messages_and_a_digest(bot, slack, http, clock):
 @cache
 def reports():
     """What servers said when they were ill, recorded; and the worst that could be put into words."""
-    content = load(Config(), STEPS)
-    folders = sorted(path for path in INCIDENTS.iterdir() if path.is_dir())
-    recorded = [replay(path, STEPS, content) for path in folders[::3]]
-    return [*recorded, sample(), *map(hostile, HOSTILE[::2])]
+    return [*map(replayed, RECORDED[::3]), sample(), *map(hostile, HOSTILE[::2])]
 
 
 @cache
