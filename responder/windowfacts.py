@@ -24,6 +24,8 @@ SAME_LOAD = 0.25
 GROWTH = 1.1
 GROUP_POINTS = 3
 PINNED = 0.93
+FEW_SLOTS = 8
+"""With so many or more, one that just ended leaves the batch full."""
 USUAL_PREFILL = 2.0
 WAITED_STEPS = 0.5
 
@@ -119,7 +121,8 @@ def history_s(window: Window) -> float:
 
 def pinned(window: Window) -> bool | None:
     """Whether `running` stands at its maximum in 70 % of the samples with a queue: the batch is full. A full batch of
-    64 is seen at 60 to 64, between a request's end and the next step; one starved of KV blocks at half of it."""
+    64 is seen at 60 to 64, between a request's end and the next step, one of 9 at 8 and 9; one starved of KV blocks at
+    half of it."""
     running = dict(window.points("running", window.onset_at, window.end))
     waiting = dict(window.points("waiting", window.onset_at, window.end))
     both = [at for at in running if at in waiting]
@@ -129,26 +132,11 @@ def pinned(window: Window) -> bool | None:
     if len(queued) < GROUP_POINTS:
         return False
     top = max(queued)
-    return top > 0 and sum(value >= PINNED * top for value in queued) >= 0.7 * len(queued)
+    full = min(PINNED * top, top - 1) if top >= FEW_SLOTS else top
+    return top > 0 and sum(value >= full for value in queued) >= 0.7 * len(queued)
 
 
 # -------------------------------------------------------------------------------------------------------- comparisons
-
-
-def itl_at_equal_batch(window: Window) -> float | None:
-    """Inter-token latency since the onset against before, at the same number of running requests (±25 %)."""
-    usual_itl = dict(usual_points(window, "itl_mean"))
-    before = [(load, usual_itl[at]) for at, load in usual_points(window, "running") if at in usual_itl]
-    since = _paired(window, "running", "itl_mean", window.onset_at, window.end)
-    matched = [
-        (itl, [old for load, old in before if load > 0 and abs(load - running) <= SAME_LOAD * load])
-        for running, itl in since
-    ]
-    matched = [(itl, old) for itl, old in matched if len(old) >= GROUP_POINTS]
-    if len(matched) < GROUP_POINTS:
-        return None
-    usual = median(median(old) for _, old in matched)
-    return median(itl for itl, _ in matched) / usual if usual > NEAR_ZERO else None
 
 
 def less_done(window: Window) -> float | None:
@@ -304,19 +292,27 @@ def first_mover(window: Window) -> tuple[str, float, str] | None:
 
 
 def _left_band(window: Window, signal: str) -> tuple[float, str] | None:
+    band = usual_band(window, signal)
+    if band is None:
+        return None
+    since = window.points(signal, window.onset_at - BASELINE_GUARDS_S[0], window.end)
+    for (at, value), (_, following) in zip(since, since[1:], strict=False):
+        if all(point > band[1] for point in (value, following)):
+            return at, "up"
+        if all(point < band[0] for point in (value, following)):
+            return at, "down"
+    return None
+
+
+def usual_band(window: Window, signal: str) -> tuple[float, float] | None:
+    """Between which values a signal of MOVERS was before the onset, noise included; None: too few points to say."""
     before = _baseline(window, signal)
     if len(before) < BASELINE_POINTS:
         return None
     usual = median(before)
     spread = median(abs(value - usual) for value in before)
     width = max(MOVERS[signal], 0.25 * abs(usual), 5 * 1.4826 * spread)
-    since = window.points(signal, window.onset_at - BASELINE_GUARDS_S[0], window.end)
-    for (at, value), (_, following) in zip(since, since[1:], strict=False):
-        if all(point > usual + width for point in (value, following)):
-            return at, "up"
-        if all(point < usual - width for point in (value, following)):
-            return at, "down"
-    return None
+    return usual - width, usual + width
 
 
 def unknown_signals(window: Window, asked: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ _NAMES = {
     "itl_equal_batch_ratio itl_beyond_batch_ratio itl_beyond_work_ratio arrivals_rush_ratio "
     "down_s unasked answers_between_gaps failed_scrape_s "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
-    "first_token_steps "
+    "first_token_steps growth_with_work slowed_alike late_in_stops outside_engine_s "
     "computed_beyond_cache_ratio growth_by_length longest_prompts_ratio long_prompt_share "
     "prompt_length_peak_ratio prefill_between_ratio batch_by_arrivals "
     "longest_stall_s stall_prefill_ratio first_mover "
@@ -70,6 +70,7 @@ _NAMES = {
     "nvidia_smi": "stuck_calls odd_gpus odd_gpu link_errors slow_links link_rate all_nvlink slowest_path",
     "infiniband": "ports ports_down slow_ports errors errors_growing sent_rate congested",
     "dcgm": "gpus spinning idle xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share "
+    "sm_clock.dips sm_clock.ratio gpu_util.now "
     "power_violation_share",
     "nccl_log": "lines slowest_way over_sockets warnings first_to_warn timeouts first_diverging_rank",
     "flight_recorder": "ranks behind_ranks first_diverging_rank mismatch",

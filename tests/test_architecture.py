@@ -19,6 +19,7 @@ CORE = {
     "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "lengths", "stops",
+    "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "slowing", "stops",
     "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "written", "assemble", "crosscheck", "rule_files",
     "canaries", "canaries.pins", "canaries.compare", "bisect", "bisect.changes", "bisect.story", "capture.step",

@@ -16,7 +16,6 @@ from responder.windowfacts import (
     first_mover,
     first_token_steps,
     growth_by_length,
-    itl_at_equal_batch,
     itl_beyond_batch,
     itl_with_prefill,
     less_done,
@@ -98,14 +97,6 @@ def test_a_signal_that_went_silent_has_no_now() -> None:
     """NaN since the onset (no samples in a hang) is unknown; the last value before is not 'last'."""
     found = summary(made(ttft_p99=[0.1] * 20 + [None] * 10), "ttft_p99")
     assert (found.baseline, found.now, found.last, found.highest) == (0.1, None, None, None)
-
-
-def test_latency_at_the_same_batch() -> None:
-    """Twice the latency at the same load is the machine; at four times the load there is nothing to compare."""
-    load, slow = [8.0] * 30, [0.01] * 20 + [0.02] * 10
-    assert itl_at_equal_batch(made(running=load, itl_mean=slow)) == pytest.approx(2.0)
-    assert itl_at_equal_batch(made(running=[8.0] * 20 + [32.0] * 10, itl_mean=slow)) is None
-    assert itl_at_equal_batch(made(running=load, itl_mean=[None] * 20 + [0.02] * 10)) is None
 
 
 def test_latency_with_prefill_in_the_step() -> None:

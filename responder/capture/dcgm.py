@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,10 @@ BEFORE_S = 600.0
 TIMEOUT_S = 6.0
 POINTS = 240
 LATELY_S = 15.0
+DIPPED = 0.75
+"""Of its usual clock: less is no clock that wanders."""
+AT_WORK = 60.0
+"""Per cent of the time: an idle GPU rests at a low clock."""
 
 COUNTERS = {
     "xid": "DCGM_FI_DEV_XID_ERRORS",
@@ -131,6 +135,18 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
             yield fact(f"{name}.lowest", round(min(now), 4))
         if ratios:
             yield fact(f"{name}.ratio", round(median(ratios), 3), "ratio")
+    dips = [_dips(row, found.get("gpu_util", ()), brief) for row in found.get("sm_clock", ())]
+    yield fact("sm_clock.dips", max((share for share in dips if share is not None), default=None), "share")
+
+
+def _dips(clock: Mapping[str, Any], utils: Iterable[Mapping[str, Any]], brief: Brief) -> float | None:
+    """Share of the time since the onset in which a GPU at work ran below DIPPED of its usual clock; None: not known."""
+    busy = {
+        at for row in utils if _label(row) == _label(clock) for at, value in row["points"] if (value or 0) >= AT_WORK
+    }
+    usual, _ = _around(clock["points"], brief)
+    since = [value for at, value in clock["points"] if value is not None and at >= brief.onset_at and at in busy]
+    return round(sum(value < DIPPED * usual for value in since) / len(since), 4) if usual and since else None
 
 
 def _doing(found: Mapping[str, list[dict[str, Any]]], brief: Brief) -> dict[str, str]:
@@ -187,6 +203,9 @@ STEP = Step(
         FactSpec("dcgm.nvlink_crc", "errors", "NVLink CRC errors since the onset"),
         FactSpec("dcgm.power_violation_share", "share", "share of the time since the onset the power cap slowed a GPU"),
         FactSpec("dcgm.thermal_violation_share", "share", "share of the time since the onset heat slowed a GPU"),
+        FactSpec(
+            "dcgm.sm_clock.dips", "share", "of the time since the onset, what a GPU at work ran far below its clock"
+        ),
         FactSpec("dcgm.spinning", "GPUs", "busy without memory activity lately: waiting inside a kernel"),
         FactSpec("dcgm.idle", "GPUs", "GPUs at 0 % utilisation lately"),
         *(

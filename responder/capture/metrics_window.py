@@ -16,6 +16,7 @@ from responder.lengths import batch_by_arrivals, length_peak, long_share, longes
 from responder.model import Fact, Outcome, Scalar
 from responder.rush import arrivals_rush
 from responder.signals import bucket_of
+from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, slowed_alike
 from responder.stepwork import itl_beyond_work
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import (
@@ -40,7 +41,6 @@ from responder.windowfacts import (
     first_token_steps,
     growth_by_length,
     history_s,
-    itl_at_equal_batch,
     itl_beyond_batch,
     itl_with_prefill,
     less_done,
@@ -178,6 +178,10 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("delay_in_decode", delay_in_decode(window), "share")
     yield fact("less_done_ratio", less_done(window))
     yield fact("first_token_steps", first_token_steps(window))
+    yield fact("growth_with_work", growth_with_work(window), "share")
+    yield fact("slowed_alike", slowed_alike(window), "share")
+    yield fact("late_in_stops", late_in_stops(window), "share")
+    yield fact("outside_engine_s", outside_engine(window), "s")
     yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
     yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
     yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
@@ -283,6 +287,12 @@ STEP = Step(
         FactSpec("metrics.delay_in_decode", "share", "of the added waiting, what falls between tokens"),
         FactSpec("metrics.less_done_ratio", "", "times fewer tokens than before, by a batch that is no smaller"),
         FactSpec("metrics.first_token_steps", "", "prefill time in inter-token latencies, of requests that waited"),
+        FactSpec("metrics.growth_with_work", "share", "of slower steps: 1 in proportion to their work, 0 all alike"),
+        FactSpec("metrics.slowed_alike", "share", "of slower tokens: 1 all of them, 0 a few"),
+        FactSpec(
+            "metrics.late_in_stops", "share", "of tokens later than 0.1 s, beyond the usual, those later than a second"
+        ),
+        FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(

@@ -1,0 +1,151 @@
+"""In which way did a server become slower: every step by the same time or in proportion to its work, all tokens or a
+few, in the engine or in front of it?
+
+Pure statistics over a `Window`, of what lies between the moment tokens slowed down and now: an onset is sometimes put
+before that, and what was healthy then would blur it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import log
+from statistics import median
+
+from responder.signals import bucket_of
+from responder.window import Window
+from responder.windowfacts import BASELINE_POINTS, GROUP_POINTS, SAME_LOAD, summary, usual_band, usual_points
+
+SETTLED_S = 45.0
+"""So long after it began medians are of the time since, and most of those who finish began in it."""
+LATELY_S = 90.0
+GUARD_S = 10.0
+SLOWER = 1.5
+"""Growth of the time per token from which on it can be asked what grew."""
+GREW = 1.2
+"""Growth of the mean from which on it is worth asking whose it is."""
+FEW_LATE = 3.0
+"""Fewer tokens that come late, beyond the usual share, tell nothing of their kind."""
+SPREAD_WANTED = 0.8
+"""How much longer than a usual one a heavier step must have been before, in times, for the two ways to differ."""
+
+
+def slowed_since(window: Window) -> float:
+    """Since when tokens have been slow without a break, seconds; the onset where they are not now, or always were."""
+    band = usual_band(window, "itl_mean")
+    since = window.points("itl_mean", window.onset_at, window.end)
+    if band is None:
+        return window.onset_at
+    slow = [value > band[1] for _, value in since]
+    breaks = [at for at, pair in enumerate(pairwise(slow)) if not any(pair)]
+    first = breaks[-1] + 2 if breaks else 0
+    return since[first][0] if len(slow) - first >= 2 * GROUP_POINTS else window.onset_at
+
+
+def itl_at_equal_batch(window: Window) -> float | None:
+    """Inter-token latency since tokens slowed down against before, at the same number of running requests (±25 %)."""
+    since = slowed_since(window)
+    usual_itl, usual_load = (dict(_before_slow(window, name, since)) for name in ("itl_mean", "running"))
+    usual = [(load, usual_itl[at]) for at, load in usual_load.items() if at in usual_itl and load > 0]
+    timed = dict(window.points("itl_mean", since, window.end))
+    matched = [
+        (timed[at], [old for load, old in usual if abs(load - running) <= SAME_LOAD * load])
+        for at, running in window.points("running", since, window.end)
+        if at in timed
+    ]
+    matched = [(itl, old) for itl, old in matched if len(old) >= GROUP_POINTS]
+    if len(matched) < GROUP_POINTS:
+        return None
+    was = median(median(old) for _, old in matched)
+    return median(itl for itl, _ in matched) / was if was > 0 else None
+
+
+def _before_slow(window: Window, signal: str, since: float) -> list[tuple[float, float]]:
+    """The baseline, and what lies between it and the moment tokens slowed down, where the onset was put before that."""
+    guard = max(GUARD_S, 2 * window.interval)
+    return usual_points(window, signal) + window.points(signal, window.onset_at, since - guard)
+
+
+def growth_with_work(window: Window) -> float | None:
+    """Whether steps became longer in proportion to their work (1) or all by the same time (0), by two kinds of heavy
+    steps: those that read a prompt (prefill time) and the slowest in a hundred between tokens, each against the usual
+    one. A slow device stretches all it does; who is late loses the same time in each step, whatever is in it.
+
+    None unless it has been slower by half for SETTLED_S, and heavy steps were clearly heavier before.
+    """
+    heavy = [
+        grown
+        for light, other in (("itl_mean", "prefill_time_mean"), ("itl_p50", "itl_p99"))
+        if (grown := _grown(window, light, other)) is not None
+    ]
+    spread = sum(was - 1 for _, was in heavy)
+    return sum(now - 1 for now, _ in heavy) / spread if spread >= SPREAD_WANTED else None
+
+
+def _grown(window: Window, light: str, heavy: str) -> tuple[float, float] | None:
+    """(how many times the added time of the light the heavy one gained, how many times as long it was before)."""
+    pairs = [_moved(window, name) for name in (light, heavy)]
+    if pairs[0] is None or pairs[1] is None:
+        return None
+    (light_was, light_is), (heavy_was, heavy_is) = pairs[0], pairs[1]
+    if light_was <= 0 or heavy_was < light_was or light_is < SLOWER * light_was:
+        return None
+    if heavy == "itl_p99" and not _told_apart(light_was, heavy_was):
+        return None
+    return (heavy_is - heavy_was) / (light_is - light_was), heavy_was / light_was
+
+
+def _told_apart(light: float, heavy: float) -> bool:
+    """Where percentiles lie inside one bucket, or inside the first, is a guess."""
+    lower, upper = bucket_of("itl", light), bucket_of("itl", heavy)
+    return lower is not None and lower[0] > 0 and lower != upper
+
+
+def _moved(window: Window, signal: str) -> tuple[float, float] | None:
+    """Medians before the onset and lately, of a time in which it was slow; None: too few points of either."""
+    since = slowed_since(window)
+    if window.end - since < SETTLED_S:
+        return None
+    since = max(since + SETTLED_S / 2, window.end - LATELY_S)
+    usual = [value for _, value in usual_points(window, signal)]
+    lately = [value for _, value in window.points(signal, since, window.end)]
+    if len(usual) < BASELINE_POINTS or len(lately) < GROUP_POINTS:
+        return None
+    return median(usual), median(lately)
+
+
+def slowed_alike(window: Window) -> float | None:
+    """Of the growth of the mean time per token, on a logarithmic scale, what its median shows as well: 1 where all
+    tokens became slower, 0 where a few did. None where the mean did not grow by GREW."""
+    mean, middle = summary(window, "itl_mean"), summary(window, "itl_p50")
+    if mean.ratio is None or middle.ratio is None or mean.ratio < GREW or middle.ratio <= 0:
+        return None
+    return log(middle.ratio) / log(mean.ratio)
+
+
+def late_in_stops(window: Window) -> float | None:
+    """Of the tokens that come later than 0.1 s, beyond the usual share of them, those that come later than a second:
+    who waits for an engine that stops, waits for the whole stop; on a device slow for moments many wait a little.
+    The median of the half minutes since the onset in which FEW_LATE or more came late; None where there is none."""
+    usual = summary(window, "itl_late_share").baseline
+    if usual is None:
+        return None
+    stops = dict(window.points("itl_long_gaps", window.onset_at, window.end))
+    tokens = dict(window.points("itl_recent_samples", window.onset_at, window.end))
+    shares = [
+        stops[at] / late
+        for at, share in window.points("itl_late_share", window.onset_at, window.end)
+        if at in stops and at in tokens and (late := (share - usual) * tokens[at]) >= FEW_LATE
+    ]
+    return min(1.0, median(shares)) if shares else None
+
+
+def outside_engine(window: Window) -> float | None:
+    """Seconds of the time to the first token that are neither waiting in the engine's queue nor prefill, beyond those
+    of usual times: the API server's, and what it takes until the step before is done. None where one is not known."""
+    parts = [summary(window, name) for name in ("ttft_mean", "queue_time_mean", "prefill_time_mean")]
+    rows = [(part.baseline, part.now) for part in parts]
+    known = [(was, now) for was, now in rows if was is not None and now is not None]
+    if len(known) < len(rows):
+        return None
+    (ttft_was, ttft), (queue_was, queue), (prefill_was, prefill) = known
+    return max(0.0, ttft - queue - prefill) - max(0.0, ttft_was - queue_was - prefill_was)

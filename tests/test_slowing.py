@@ -1,0 +1,85 @@
+"""In which way did a server become slower? Windows made by a step's physics, of a device and of a scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, slowed_alike
+from tests.test_windowfacts import made, recorded
+
+BEFORE, SINCE = 20, 20
+"""Points of 5 s before the onset and since."""
+
+
+def change(was: float, now: float) -> list[float]:
+    """One value before the onset, another since."""
+    return [was] * BEFORE + [now] * SINCE
+
+
+def test_latency_at_the_same_batch() -> None:
+    """Twice the latency at the same load is the machine; at four times the load there is nothing to compare."""
+    load, slow = [8.0] * 30, [0.01] * 20 + [0.02] * 10
+    assert itl_at_equal_batch(made(running=load, itl_mean=slow)) == pytest.approx(2.0)
+    assert itl_at_equal_batch(made(running=[8.0] * 20 + [32.0] * 10, itl_mean=slow)) is None
+    assert itl_at_equal_batch(made(running=load, itl_mean=[None] * 20 + [0.02] * 10)) is None
+
+
+def test_an_onset_that_was_put_too_early_hides_no_slow_step() -> None:
+    """Fifty seconds of health after it are no part of what is compared, but of what it is compared with."""
+    load, itl = [8.0] * BEFORE + [12.0] * SINCE, [0.02] * (BEFORE + 10) + [0.06] * (SINCE - 10)
+    assert itl_at_equal_batch(made(running=load, itl_mean=itl)) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("times", "late", "expected"),
+    [(4.0, 0.0, 1.0), (1.0, 0.12, 0.0), (2.0, 0.08, 0.33)],
+    ids=["a slow device", "a late scheduler", "both"],
+)
+def test_steps_grow_with_their_work_or_all_alike(times: float, late: float, expected: float) -> None:
+    """A step that decodes takes 40 ms, one that reads a prompt 120: a factor stretches both, a delay adds to both."""
+    decode, prefill = 0.04, 0.12
+    window = made(
+        itl_mean=change(decode, decode * times + late), prefill_time_mean=change(prefill, prefill * times + late),
+        itl_p50=change(decode, decode * times + late), itl_p99=change(prefill, prefill * times + late),
+    )  # fmt: skip
+    assert growth_with_work(window) == pytest.approx(expected, abs=0.01)
+    assert slowed_alike(window) == pytest.approx(1.0)
+
+
+def test_what_is_too_soon_or_inside_one_bucket_tells_no_way() -> None:
+    """Half a minute after it began those who finish began before; and two percentiles in one bucket are one guess."""
+    rows = {"itl_mean": change(0.04, 0.16), "prefill_time_mean": change(0.12, 0.24)}
+    assert growth_with_work(made(**rows)) is not None
+    assert growth_with_work(made(**{name: row[: BEFORE + 7] for name, row in rows.items()})) is None
+    assert growth_with_work(made(itl_p50=change(0.026, 0.1), itl_p99=change(0.049, 0.2))) is None
+
+
+def test_a_device_slow_at_moments_slows_few_tokens() -> None:
+    """The mean grows by half and the median does not; a mean that hardly grew has nothing to be asked about."""
+    assert slowed_alike(made(itl_mean=change(0.02, 0.03), itl_p50=change(0.02, 0.02))) == pytest.approx(0.0)
+    assert slowed_alike(made(itl_mean=change(0.02, 0.022), itl_p50=change(0.02, 0.02))) is None
+
+
+@pytest.mark.parametrize(("gaps", "expected"), [(20.0, 1.0), (2.0, 0.1)], ids=["stops", "slow moments"])
+def test_late_tokens_of_stops_are_late_by_a_second(gaps: float, expected: float) -> None:
+    """Two tokens in a hundred, of a thousand, come late: after a second where the engine stops."""
+    window = made(
+        itl_late_share=change(0.0, 0.02), itl_recent_samples=change(1000.0, 1000.0), itl_long_gaps=change(0.0, gaps)
+    )
+    assert late_in_stops(window) == pytest.approx(expected)
+    assert late_in_stops(replace(window, signals={"itl_long_gaps": window.signals["itl_long_gaps"]})) is None
+
+
+def test_the_wait_outside_of_the_engine() -> None:
+    """A second and a half to the first token, of which the engine knows 0.2 s; 0.05 s were outside before."""
+    window = made(ttft_mean=change(0.15, 1.5), queue_time_mean=change(0.0, 0.1), prefill_time_mean=change(0.1, 0.1))
+    assert outside_engine(window) == pytest.approx(1.25)
+    assert outside_engine(made(ttft_mean=change(0.15, 1.5))) is None
+
+
+def test_a_recorded_hang_is_no_slowness() -> None:
+    """Of a real hang: tokens that stopped coming are not tokens that come slowly."""
+    window = recorded("hang_worker")
+    assert (growth_with_work(window), slowed_alike(window)) == (None, None)
