@@ -166,14 +166,15 @@ def scrape_gap(window: Window) -> float | None:
 
 
 def down(window: Window) -> dict[str, Scalar]:
-    """down_s, unasked, answers_between_gaps, failed_scrape_s: whether nobody answers scrapes, or now and then somebody
-    does, and how long a failed one took. None: `up`, or the length of scrapes, is not known, or none failed.
+    """down_s, unasked, answers_between_gaps, failed_scrape_s, answered_scrape_s: whether nobody answers scrapes, or now
+    and then somebody does, and how long a failed and an answered one took. None: `up`, or the length of scrapes, is not
+    known, or there was none of the kind.
 
     What was answered between the first failed scrape and the last tells a server that is slow from one that is gone; an
     onset is put where the longest run of failures began, so those shortly before it count."""
     ups = window.points("up", window.start, window.end)
     if not ups:
-        return dict.fromkeys(("down_s", "unasked", "answers_between_gaps", "failed_scrape_s"))
+        return dict.fromkeys(("down_s", "unasked", "answers_between_gaps", "failed_scrape_s", "answered_scrape_s"))
     missed = [at for at, value in ups if value == 0]
     failed = [at for at in missed if at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
@@ -184,11 +185,13 @@ def down(window: Window) -> dict[str, Scalar]:
         since = answered[-1] + window.step
     lengths = dict(window.points("scrape_seconds", window.onset_at, window.end))
     took = [lengths[at] for at in failed if at in lengths]
+    answering = [lengths[at] for at in answered if at in lengths]
     return {
         "unasked": unasked,
         "down_s": 0.0 if since is None else window.end - since + window.step,
         "answers_between_gaps": _between(missed, answered, window) if failed else None,
         "failed_scrape_s": median(took) if took else None,
+        "answered_scrape_s": median(answering) if answering else None,
     }
 
 

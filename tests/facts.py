@@ -15,7 +15,7 @@ _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s
 _NAMES = {
     "metrics": "seen running.pinned flat_s flat_with_in_flight reset history_s scrape_gap_s catch_up "
     "itl_equal_batch_ratio itl_beyond_batch_ratio itl_beyond_work_ratio arrivals_rush_ratio "
-    "down_s unasked answers_between_gaps failed_scrape_s "
+    "down_s unasked answers_between_gaps failed_scrape_s answered_scrape_s "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
     "first_token_steps growth_with_work slowed_alike late_in_stops outside_engine_s "
     "computed_beyond_cache_ratio growth_by_length longest_prompts_ratio long_prompt_share "

@@ -96,11 +96,16 @@ def test_failed_scrapes_since_the_onset() -> None:
 def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> None:
     """Refused at once and for good; given up on after a second, and answered twice in between."""
     gone = down(made(onset=2, up=[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], scrape_seconds=[0.01] * 3 + [0.0004] * 3))
-    assert gone == {"down_s": 15.0, "unasked": False, "answers_between_gaps": 0, "failed_scrape_s": 0.0004}
+    assert gone == {
+        "down_s": 15.0, "unasked": False, "answers_between_gaps": 0, "failed_scrape_s": 0.0004,
+        "answered_scrape_s": 0.01,
+    }  # fmt: skip
     slow = down(
         made(onset=1, up=[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], scrape_seconds=[0.1, 1.0, 0.9, 1.0, 0.8, 1.1, 0.9])
     )
-    assert slow == {"down_s": 0.0, "unasked": False, "answers_between_gaps": 2, "failed_scrape_s": 1.0}
+    assert slow == {
+        "down_s": 0.0, "unasked": False, "answers_between_gaps": 2, "failed_scrape_s": 1.0, "answered_scrape_s": 0.9,
+    }  # fmt: skip
 
 
 def test_an_answer_just_before_the_onset_is_one_in_between() -> None:
@@ -123,6 +128,7 @@ def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
     assert set(down(made(running=[1.0] * 30)).values()) == {None}
     assert down(made(up=[1.0] * 30)) == {
         "down_s": 0.0, "unasked": False, "answers_between_gaps": None, "failed_scrape_s": None,
+        "answered_scrape_s": None,
     }  # fmt: skip
 
 

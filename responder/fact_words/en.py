@@ -50,6 +50,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.itl_equal_batch_ratio": "time for a token at the same batch size, against before",
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
     "fact.metrics.first_token_steps": "from being scheduled to the first token, in times between two tokens",
+    "fact.metrics.answered_scrape_s": "how long an answered scrape took",
     "fact.metrics.growth_with_work": "growth of steps with their work: 1 in proportion, 0 all by the same time",
     "fact.metrics.slowed_alike": "how much of the slowness the median token shows",
     "fact.metrics.late_in_stops": "of tokens later than 0.1 s, those later than a second",

@@ -50,6 +50,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.first_token_steps": "从被调度到首个 token，以 token 间隔计",
+    "fact.metrics.answered_scrape_s": "一次得到回答的抓取用了多久",
     "fact.metrics.growth_with_work": "步变长与其工作量的关系：1 成比例，0 每步同样多",
     "fact.metrics.slowed_alike": "中位 token 体现了多少变慢",
     "fact.metrics.late_in_stops": "晚于 0.1 秒的 token 中晚于一秒的比例",
