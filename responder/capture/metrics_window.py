@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -71,6 +71,30 @@ COMPUTED_EXPR = (
     " or vllm:prompt_tokens_total"
 )
 """Prompt tokens computed since the server started: as a counter, since a rate smears the step that ended a stop."""
+COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
+    "itl_equal_batch_ratio": (itl_at_equal_batch, ""),
+    "itl_beyond_batch_ratio": (itl_beyond_batch, ""),
+    "itl_beyond_work_ratio": (itl_beyond_work, ""),
+    "arrivals_rush_ratio": (arrivals_rush, ""),
+    "itl_with_prefill_ratio": (itl_with_prefill, ""),
+    "delay_in_decode": (delay_in_decode, "share"),
+    "less_done_ratio": (less_done, ""),
+    "first_token_steps": (first_token_steps, ""),
+    "growth_with_work": (growth_with_work, "share"),
+    "slowed_alike": (slowed_alike, "share"),
+    "late_in_stops": (late_in_stops, "share"),
+    "outside_engine_s": (outside_engine, "s"),
+    "cached_tokens_ratio": (cached_tokens_ratio, ""),
+    "computed_beyond_cache_ratio": (computed_beyond_cache, ""),
+    "prefill_mix_ratio": (prefill_mix_ratio, ""),
+    "growth_by_length": (growth_by_length, "share"),
+    "longest_prompts_ratio": (longest_prompts, ""),
+    "long_prompt_share": (long_share, "share"),
+    "prompt_length_peak_ratio": (length_peak, ""),
+    "prefill_between_ratio": (prefill_between, ""),
+    "batch_by_arrivals": (batch_by_arrivals, "share"),
+}
+"""What a window says as a whole, of now against before: name -> how it is worked out, and its unit."""
 
 
 async def fetch(scene: Scene, params: BaseModel) -> Fetched:
@@ -170,27 +194,8 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("scrape_gap_s", scrape_gap(window), "s")
     for name, value in down(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "")
-    yield fact("itl_equal_batch_ratio", itl_at_equal_batch(window))
-    yield fact("itl_beyond_batch_ratio", itl_beyond_batch(window))
-    yield fact("itl_beyond_work_ratio", itl_beyond_work(window))
-    yield fact("arrivals_rush_ratio", arrivals_rush(window))
-    yield fact("itl_with_prefill_ratio", itl_with_prefill(window))
-    yield fact("delay_in_decode", delay_in_decode(window), "share")
-    yield fact("less_done_ratio", less_done(window))
-    yield fact("first_token_steps", first_token_steps(window))
-    yield fact("growth_with_work", growth_with_work(window), "share")
-    yield fact("slowed_alike", slowed_alike(window), "share")
-    yield fact("late_in_stops", late_in_stops(window), "share")
-    yield fact("outside_engine_s", outside_engine(window), "s")
-    yield fact("cached_tokens_ratio", cached_tokens_ratio(window))
-    yield fact("computed_beyond_cache_ratio", computed_beyond_cache(window))
-    yield fact("prefill_mix_ratio", prefill_mix_ratio(window))
-    yield fact("growth_by_length", growth_by_length(window), "share")
-    yield fact("longest_prompts_ratio", longest_prompts(window))
-    yield fact("long_prompt_share", long_share(window), "share")
-    yield fact("prompt_length_peak_ratio", length_peak(window))
-    yield fact("prefill_between_ratio", prefill_between(window))
-    yield fact("batch_by_arrivals", batch_by_arrivals(window), "share")
+    for name, (worked_out, unit) in COMPARED.items():
+        yield fact(name, worked_out(window), unit)
     mover = first_mover(window)
     if mover is None:
         yield fact("first_mover", None)
