@@ -48,11 +48,11 @@ def test_a_stop_is_told_with_its_length() -> None:
 
 
 def test_values_of_two_looks_are_told_apart() -> None:
-    """Running was not pinned at one look and is at the last: what is not the last look's says of when it is."""
+    """What is not the last look's says of when it is; what is says nothing."""
     text = to_markdown(replayed("prefill_interference_steady"))
     assert "`metrics.running.pinned` no; `metrics.waiting.max` 8 requests (usual 0 requests)" in text
     assert "(usual 0.3 %) (at 21:11:09)\n" in text
-    assert "`metrics.running.pinned` yes\n" in text
+    assert "`metrics.itl_equal_batch_ratio` 2.17×\n" in text
     assert "Requests arriving 1.92× its usual (at 21:37:54)" in first_screen("cpu_prefix_collapse")
 
 
