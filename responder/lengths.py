@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from responder.window import Window
-from responder.windowfacts import BASELINE_POINTS, GROUP_POINTS, NEAR_ZERO, summary, usual_points
+from responder.window import COMPUTED, Window
+from responder.windowfacts import BASELINE_GUARDS_S, BASELINE_POINTS, GROUP_POINTS, NEAR_ZERO, summary, usual_points
 
 HIGH = 0.9
 """Of the usual time, the share in which the longest prompts were no longer: rates look back, so the last points before
 an onset may hold some of it."""
 QUIET = 0.25
 """Of the time since the onset, the quietest part."""
+SLICE_S = 10.0
+"""Quiet is what lasts for so long: between two of many documents there are some seconds as well."""
 
 
 def longest_prompts(window: Window) -> float | None:
-    """The longest prompts since the onset (the highest 99th percentile) against the longest of the usual time."""
-    usual = _usual(window, "prompt_tokens_p99")
-    seen = _since(window, "prompt_tokens_p99")
+    """The longest prompts since the onset against the longest of the usual time, as far as the histogram tells: it
+    knows buckets, each about twice the one before."""
+    usual = _usual(window, _longest(window))
+    seen = _since(window, _longest(window))
     if len(usual) < BASELINE_POINTS or not seen:
         return None
     longest = _quantile(usual, HIGH)
@@ -34,7 +37,7 @@ def long_share(window: Window) -> float | None:
     usual requests and of `share` of the longest ones. An upper bound where the longest are beyond the histogram's last
     bucket. None where the longest are not twice the usual mean."""
     usual = _usual(window, "prompt_tokens_mean")
-    longest = max(_since(window, "prompt_tokens_p99"), default=None)
+    longest = max(_since(window, _longest(window)), default=None)
     tokens, requests = _since(window, "prompt_token_rate"), _since(window, "ttft_slow_samples")
     if len(usual) < BASELINE_POINTS or longest is None or not tokens or not requests:
         return None
@@ -47,11 +50,26 @@ def long_share(window: Window) -> float | None:
 def prefill_between(window: Window) -> float | None:
     """Prompt tokens computed per second in the quietest quarter of the time since the onset, against the usual: about 1
     where nothing but a giant now and then is another than before."""
-    usual = summary(window, "prompt_computed_rate").baseline
-    seen = _since(window, "prompt_computed_rate")
-    if usual is None or usual < NEAR_ZERO or len(seen) < GROUP_POINTS:
+    before = _slices(window, window.start, window.onset_at - BASELINE_GUARDS_S[0])
+    since = _slices(window, window.onset_at, window.end)
+    if not before:  # recorded when no counter was kept
+        before, since = _usual(window, "prompt_computed_rate"), _since(window, "prompt_computed_rate")
+    if len(before) < BASELINE_POINTS or len(since) < GROUP_POINTS or fmean(before) < NEAR_ZERO:
         return None
-    return _quantile(seen, QUIET) / usual
+    return _quantile(since, QUIET) / (median(before) or fmean(before))
+
+
+def _slices(window: Window, start: float, end: float) -> list[float]:
+    """Prompt tokens computed per second in slices of SLICE_S, or of one scrape where these are farther apart."""
+    rates: list[float] = []
+    held: tuple[float, float] | None = None
+    for at, total in window.points(COMPUTED, start, end):
+        if held is None or total < held[1]:
+            held = at, total
+        elif at - held[0] >= max(SLICE_S, window.interval) - window.step / 2:
+            rates.append((total - held[1]) / (at - held[0]))
+            held = at, total
+    return rates
 
 
 def length_peak(window: Window) -> float | None:
@@ -70,6 +88,11 @@ def batch_by_arrivals(window: Window) -> float | None:
     if len(usual) < BASELINE_POINTS or running is None or running < NEAR_ZERO or arrivals is None:
         return None
     return fmean(usual) * arrivals / running
+
+
+def _longest(window: Window) -> str:
+    """What tells the longest prompts: where it was not asked for, the 99th percentile."""
+    return next((s for s in ("prompt_tokens_longest", "prompt_tokens_p99") if _since(window, s)), "prompt_tokens_p99")
 
 
 def _usual(window: Window, signal: str) -> list[float]:

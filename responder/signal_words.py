@@ -111,6 +111,7 @@ SIGNALS: dict[str, About] = {
     "e2e_samples": About("requests", "requests finished in 20 s"),
     "prompt_tokens_mean": About("tokens", "mean prompt length"),
     "prompt_tokens_p50": About("tokens", "prompt length, median"),
+    "prompt_tokens_longest": About("tokens", "longest prompt, by its bucket", "request_prompt_tokens"),
     "prompt_tokens_p99": About("tokens", "99th percentile of the prompt length", "request_prompt_tokens"),
     "generation_tokens_mean": About("tokens", "mean answer length"),
     "prefix_hit_rate": About("share", "prefix cache hit rate"),

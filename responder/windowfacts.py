@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from statistics import median
+from statistics import fmean, median
 
 from responder.window import Window
 
@@ -28,6 +28,9 @@ FEW_SLOTS = 8
 """With so many or more, one that just ended leaves the batch full."""
 USUAL_PREFILL = 2.0
 WAITED_STEPS = 0.5
+
+SPARSE = frozenset({"arrival_rate", "prompt_token_rate", "prompt_computed_rate", "generation_rate"})
+"""What few requests make in pieces."""
 
 MOVERS: Mapping[str, float] = {
     "arrival_rate": 0.5,
@@ -87,14 +90,21 @@ def summary(window: Window, signal: str) -> Summary:
     recent_s = max(RECENT_S, 2.5 * window.step)
     recent = [value for at, value in since if at >= window.end - recent_s]
     values = [value for _, value in since]
+    middle = _middle if signal in SPARSE else median
     return Summary(
-        baseline=median(before) if len(before) >= BASELINE_POINTS else None,
-        now=median(recent) if recent else None,
+        baseline=middle(before) if len(before) >= BASELINE_POINTS else None,
+        now=middle(recent) if recent else None,
         highest=max(values, default=None),
         lowest=min(values, default=None),
         last=values[-1] if values else None,
         last_at=since[-1][0] if since else 0.0,
     )
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The median, or the mean where most of the time there is nothing: of a request in ten seconds a rate is zero in
+    most windows, and that is no usual rate."""
+    return median(values) or fmean(values)
 
 
 def _baseline(window: Window, signal: str) -> list[float]:

@@ -45,6 +45,13 @@ def made(onset: int = 20, interval: float = 5.0, **signals: Row) -> Window:
     return Window(0.0, 5.0, length, onset * 5.0, interval, rows, asked=tuple(sorted(rows)))
 
 
+def test_a_rate_of_few_requests_has_a_usual_value() -> None:
+    """A prompt in half a minute: most windows hold none, and the mean says how much it is; others keep their median."""
+    sparse = [0.0, 0.0, 0.0, 40.0] * 5 + [200.0] * 10
+    assert summary(made(prompt_computed_rate=sparse), "prompt_computed_rate").baseline == pytest.approx(160 / 17)
+    assert summary(made(preemption_rate=sparse), "preemption_rate").baseline == 0.0
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("spike", True), ("kv_starve", False), ("hang_worker", False), ("hang_after", True)],

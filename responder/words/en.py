@@ -359,6 +359,7 @@ SIGNALS: dict[str, str] = {
     "prefill_time_p99": "Prefill time p99",
     "decode_time_mean": "Decode time, mean",
     "prompt_tokens_mean": "Prompt length, mean",
+    "prompt_tokens_longest": "Longest prompt",
     "prompt_tokens_p99": "Prompt length p99",
     "generation_tokens_mean": "Answer length, mean",
     "prefix_hit_rate": "Prefix-cache hit rate",

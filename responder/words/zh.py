@@ -354,6 +354,7 @@ SIGNALS: dict[str, str] = {
     "prefill_time_p99": "prefill 时间 p99",
     "decode_time_mean": "平均 decode 时间",
     "prompt_tokens_mean": "平均提示长度",
+    "prompt_tokens_longest": "最长的提示",
     "prompt_tokens_p99": "提示长度 p99",
     "generation_tokens_mean": "平均回答长度",
     "prefix_hit_rate": "前缀缓存命中率",
