@@ -60,14 +60,14 @@ def slow_first(dice: Dice) -> World:
 
 
 def slow_tail(dice: Dice) -> World:
-    """One call in a hundred or in ten is a document of seconds, today as ever."""
+    """One call in a hundred or in thirty is a document of seconds, today as ever."""
     world = drawn_world(dice)
     long = round(min(60_000, dice.uniform(1.2, 6) / world.machine.per_prefill_token_s))
     world = roomy(world, long * 2)
     world.share = min(world.share, 0.3)
     world.before_s, world.fault_s, world.as_ever = 1500.0, 900.0, True
-    few = world.at(world.share).rate * dice.log(0.01, 0.1)
-    documents = Stream(min(few, 0.2 / (long * world.machine.per_prefill_token_s)), long, 60, 0.0, 0.3)
+    few = world.at(world.share).rate * dice.log(0.01, 0.03)
+    documents = Stream(min(few, 0.08 / (long * world.machine.per_prefill_token_s)), long, 60, 0.0, 0.3)
     world.before = world.during = lambda t: [world.at(world.share), documents]
     return world
 
@@ -118,7 +118,7 @@ def prometheus_restarted(dice: Dice) -> World:
     world.fault_s = gap + dice.uniform(120, 400)
     world.unseen = lambda t: 30 <= t < 30 + gap
     failed = dice.chance(0.5)
-    world.lost = lambda t: failed and 15 <= t < 30
+    world.lost = lambda t: failed and 26 <= t < 30
     return world
 
 
