@@ -25,6 +25,11 @@ GREW = 1.2
 """Growth of the mean from which on it is worth asking whose it is."""
 FEW_LATE = 3.0
 """Fewer tokens that come late, beyond the usual share, tell nothing of their kind."""
+PROMPTS_A_STEP = 0.5
+"""From so many on the usual token waits for a prompt, too: then there is no light step to compare with."""
+IN_PROPORTION = 0.5
+BATCH_GREW = 4.0
+"""Times as many requests in each step make the light ones heavier by themselves."""
 SPREAD_WANTED = 0.8
 """How much longer than a usual one a heavier step must have been before, in times, for the two ways to differ."""
 
@@ -70,7 +75,8 @@ def growth_with_work(window: Window) -> float | None:
     steps: those that read a prompt (prefill time) and the slowest in a hundred between tokens, each against the usual
     one. A slow device stretches all it does; who is late loses the same time in each step, whatever is in it.
 
-    None unless it has been slower by half for SETTLED_S, and heavy steps were clearly heavier before.
+    None unless it has been slower by half for SETTLED_S, and heavy steps were clearly heavier before. Where light steps
+    have more work than before, only growth in proportion can be told: they grew by that, too, so all look alike.
     """
     heavy = [
         grown
@@ -78,7 +84,18 @@ def growth_with_work(window: Window) -> float | None:
         if (grown := _grown(window, light, other)) is not None
     ]
     spread = sum(was - 1 for _, was in heavy)
-    return sum(now - 1 for now, _ in heavy) / spread if spread >= SPREAD_WANTED else None
+    if spread < SPREAD_WANTED:
+        return None
+    share = sum(now - 1 for now, _ in heavy) / spread
+    return share if share >= IN_PROPORTION or _light_as_before(window) else None
+
+
+def _light_as_before(window: Window) -> bool:
+    """Whether most steps still read no prompt, for hardly more requests at once than before."""
+    arrivals, steps, batch = (_moved(window, name) for name in ("arrival_rate", "itl_mean", "running"))
+    if arrivals is None or steps is None or batch is None:
+        return False
+    return arrivals[1] * steps[1] <= PROMPTS_A_STEP and batch[1] <= BATCH_GREW * max(1.0, batch[0])
 
 
 def _grown(window: Window, light: str, heavy: str) -> tuple[float, float] | None:

@@ -52,8 +52,8 @@ def test_values_of_two_looks_are_told_apart() -> None:
     text = to_markdown(replayed("prefill_interference_steady"))
     assert "`metrics.running.pinned` no; `metrics.waiting.max` 8 requests (usual 0 requests)" in text
     assert "(usual 0.3 %) (at 21:11:09)\n" in text
-    assert "`metrics.itl_equal_batch_ratio` 2.17×\n" in text
     assert "Requests arriving 1.92× its usual (at 21:37:54)" in first_screen("cpu_prefix_collapse")
+    assert "— Prompt tokens computed 26× its usual\n" in first_screen("cpu_prefix_collapse")
 
 
 def test_a_verdict_of_today_is_marked_as_one() -> None:

@@ -43,6 +43,7 @@ def test_steps_grow_with_their_work_or_all_alike(times: float, late: float, expe
     window = made(
         itl_mean=change(decode, decode * times + late), prefill_time_mean=change(prefill, prefill * times + late),
         itl_p50=change(decode, decode * times + late), itl_p99=change(prefill, prefill * times + late),
+        arrival_rate=change(2.0, 2.0), running=change(4.0, 8.0),
     )  # fmt: skip
     assert growth_with_work(window) == pytest.approx(expected, abs=0.01)
     assert slowed_alike(window) == pytest.approx(1.0)
@@ -50,10 +51,27 @@ def test_steps_grow_with_their_work_or_all_alike(times: float, late: float, expe
 
 def test_what_is_too_soon_or_inside_one_bucket_tells_no_way() -> None:
     """Half a minute after it began those who finish began before; and two percentiles in one bucket are one guess."""
-    rows = {"itl_mean": change(0.04, 0.16), "prefill_time_mean": change(0.12, 0.24)}
+    rows = {
+        "itl_mean": change(0.04, 0.16),
+        "prefill_time_mean": change(0.12, 0.24),
+        "arrival_rate": change(2.0, 2.0),
+        "running": change(4.0, 8.0),
+    }
     assert growth_with_work(made(**rows)) is not None
     assert growth_with_work(made(**{name: row[: BEFORE + 7] for name, row in rows.items()})) is None
     assert growth_with_work(made(itl_p50=change(0.026, 0.1), itl_p99=change(0.049, 0.2))) is None
+
+
+def test_where_light_steps_have_more_work_all_look_alike() -> None:
+    """Each step reads a prompt, or has five times as many requests: then a slow device looks like a late scheduler."""
+    alike = {"itl_mean": change(0.04, 0.24), "prefill_time_mean": change(0.12, 0.34)}
+    usual = {"arrival_rate": change(0.5, 0.5), "running": change(4.0, 8.0)}
+    assert growth_with_work(made(**alike, **usual)) == pytest.approx(0.05)
+    assert growth_with_work(made(**alike, **usual | {"arrival_rate": change(3.0, 3.0)})) is None
+    assert growth_with_work(made(**alike, **usual | {"running": change(4.0, 24.0)})) is None
+    assert growth_with_work(made(**alike)) is None
+    stretched = {"itl_mean": change(0.04, 0.24), "prefill_time_mean": change(0.12, 0.72)}
+    assert growth_with_work(made(**stretched)) == pytest.approx(1.0)
 
 
 def test_a_device_slow_at_moments_slows_few_tokens() -> None:
