@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from responder.model import Comparison, Rule, Sample, Target, Truth
 from responder.rules import NEWS
@@ -53,7 +53,11 @@ class Observation(NamedTuple):
     """True because the target is no longer there to be scraped, not because of a value."""
     lasting: bool = False
     """Still true of what has begun: terms that ask for news hold half-way between usual and what is news, in ratios. A
-    fault of half an hour is part of its own last hour; a server that is only as slow as ever again is well."""
+    server that is only as slow as ever again is well."""
+    passed: bool = False
+    """All terms hold but those that ask for news."""
+    half_way: float | None = None
+    """The value half-way between what is usual and what is news, by the last hour as it is now."""
 
 
 def observe(
@@ -109,7 +113,7 @@ def mute(seen: Iterable[Observation], rules: Iterable[Rule], muted: Collection[s
     """
     deadly = {rule.alert for rule in rules if rule.terms and rule.terms[0].signal in DEATH}
     return tuple(
-        one._replace(truth=Truth.UNKNOWN, answered=False, lasting=False)
+        one._replace(truth=Truth.UNKNOWN, answered=False, lasting=False, passed=False)
         if one.target in muted and one.alert not in deadly else one
         for one in seen
     )  # fmt: skip
@@ -143,12 +147,23 @@ def _conjunction(rule: Rule, columns: Sequence[Column], target: Target, answered
         truths = [_truth(term, sample) for term, sample in zip(terms, row, strict=True)]
         first = row[0].value if row[0] is not None else None
         truth = _all(terms, truths)
-        lasting = any(news) and all(
-            (_truth(_half_way(term), sample) if new else told) is Truth.YES
-            for term, sample, new, told in zip(terms, row, news, truths, strict=True)
-        )
-        out.append(_seen(rule, target, labels, truth, value=first, limit=limit, answered=answered, lasting=lasting))
+        seen = _seen(rule, target, labels, truth, value=first, limit=limit, answered=answered)
+        out.append(seen._replace(**_lasting(terms, row, truths)) if any(news) else seen)
     return out
+
+
+def _lasting(terms: Sequence[Comparison], row: Sequence[Sample | None], truths: Sequence[Truth]) -> dict[str, Any]:
+    """What `holding.py` goes by once the rule has fired."""
+    asked = [(term, sample) for term, sample in zip(terms, row, strict=True) if term.signal.endswith(NEWS)]
+    passed = all(told is Truth.YES for term, told in zip(terms, truths, strict=True) if not term.signal.endswith(NEWS))
+    still = all(_truth(_half_way(term), sample) is Truth.YES for term, sample in asked)
+    first = None if row[0] is None or terms[0].op not in (">", ">=") else row[0].value
+    levels = [
+        first / sample.value * math.sqrt(term.number)
+        for term, sample in asked
+        if first is not None and sample is not None and sample.value
+    ]
+    return {"passed": passed, "lasting": passed and still, "half_way": max(levels, default=None)}
 
 
 def _half_way(term: Comparison) -> Comparison:
@@ -197,11 +212,11 @@ def _opaque(rule: Rule, table: Table, target: Target) -> list[Observation]:
 
 def _seen(
     rule: Rule, target: Target, labels: dict[str, str], truth: Truth, *, value: float | None = None,
-    limit: float | None = None, answered: bool = True, vanished: bool = False, lasting: bool = False,
+    limit: float | None = None, answered: bool = True, vanished: bool = False,
 ) -> Observation:  # fmt: skip
     threshold = limit if limit is not None else threshold_of(rule, target)
     waits = for_of(rule, target) if target.thresholds else rule.for_s
-    return Observation(rule.alert, target.name, labels, truth, value, threshold, waits, answered, vanished, lasting)
+    return Observation(rule.alert, target.name, labels, truth, value, threshold, waits, answered, vanished)
 
 
 def _identity(sample: Sample) -> dict[str, str]:

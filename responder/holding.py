@@ -41,6 +41,8 @@ class Held(Noun):
     """Last seen true or false, or last asked in vain of somebody who did not answer."""
     value: float | None = None
     threshold: float | None = None
+    half_way: float | None = None
+    """When it fired, the value half-way between usual and news: an hour later the fault itself is what is usual."""
     vanished: bool = False
 
     @property
@@ -122,7 +124,7 @@ def advance(
 
 
 def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float) -> Held | None:
-    if seen.truth is Truth.YES or (seen.lasting and was is not None and was.fired_at is not None):
+    if seen.truth is Truth.YES or _lasts(was, seen):
         return _true(was, seen, now)
     if was is None:
         return None
@@ -133,12 +135,21 @@ def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bo
     return None
 
 
+def _lasts(was: Held | None, seen: Observation) -> bool:
+    """No news any more, and still as bad as when it was."""
+    if was is None or was.fired_at is None:
+        return False
+    still = was.half_way is not None and seen.value is not None and seen.value >= was.half_way
+    return seen.lasting or (seen.passed and still)
+
+
 def _true(was: Held | None, seen: Observation, now: float) -> Held:
     since = now if was is None else was.since
     fired_at = None if was is None else was.fired_at
     wait = max(seen.for_s, VANISHED_FOR_S) if seen.vanished else seen.for_s
+    half_way = None if was is None else was.half_way
     if fired_at is None and now - since >= wait:
-        fired_at = now
+        fired_at, half_way = now, seen.half_way
     return Held(
         alert=seen.alert,
         target=seen.target,
@@ -149,6 +160,7 @@ def _true(was: Held | None, seen: Observation, now: float) -> Held:
         known_at=now,
         value=seen.value,
         threshold=seen.threshold,
+        half_way=half_way,
         vanished=seen.vanished,
     )
 

@@ -223,7 +223,8 @@ def test_news_begins_an_alert_and_half_of_it_keeps_it(grown: object, truth: Trut
     """A server that is slow as ever is none; a fault of half an hour has become part of the last hour and goes on."""
     known = () if grown == "absent" else (sample("p99_grown", float(str(grown))),)
     got = only(*observe([rule(SLOW)], answers(sample("p99", 3), sample("p99_samples", 30), *known), [A], 100))
-    assert (got.truth, got.lasting) == (truth, lasting)
+    assert (got.truth, got.lasting, got.passed) == (truth, lasting, True)
+    assert got.half_way == (None if grown == "absent" else pytest.approx(3 / float(str(grown)) * 2))
 
 
 def test_a_limit_of_the_targets_own_needs_no_news() -> None:

@@ -59,6 +59,21 @@ def test_for_and_keep_firing_for(script: str, fires: str) -> None:
     assert play(script) == fires
 
 
+def test_a_fault_that_has_become_usual_goes_on() -> None:
+    """An hour later it is what the last hour was like; it ends when it is nearer to what was usual when it began."""
+    states = States()
+    for now in range(11):
+        states, symptoms = step(states, now, observation("y")._replace(value=9.0, passed=True, half_way=3.0))
+    assert symptoms
+    for now, value in ((3600, 9.0), (3601, 3.5)):
+        states, symptoms = step(states, now, observation("n")._replace(value=value, passed=True, half_way=8.0))
+        assert symptoms
+        assert states.held[0].half_way == 3.0
+    for now in range(3602, 3608):
+        states, symptoms = step(states, now, observation("n")._replace(value=2.9, passed=True, half_way=8.0))
+    assert not symptoms
+
+
 def test_unknown_alone_never_fires() -> None:
     """The wait may be over while nothing is known: the next *yes* fires, not the silence."""
     assert "F" not in play("y" + "?" * 29)
