@@ -14,6 +14,7 @@ from responder.words import say, told
 SIGNALS_NAMED = 6
 RIVAL = 0.15
 """From this probability on, another cause is named on the first screen."""
+EVEN = 0.5
 FAILED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.PARTIAL)
 ONLY_ON_GPUS = frozenset({"gpu", "dcgm", "nvidia_smi", "nccl_ras", "nccl_log", "infiniband", "nsys", "nsys_range"})
 """Steps that can tell nothing of a server without GPUs."""
@@ -74,9 +75,12 @@ def _absent(facts: Mapping[str, Fact]) -> list[str]:
 
 
 def sure(hypothesis: Hypothesis) -> str:
-    """How sure: 'probable, 87 %'."""
+    """How sure: 'probable, 87 %'. One of two faults at once is probable although its share of the weight, which knows
+    one fault alone, is small: 'probable, 0.2 %' would be read as a mistake."""
     if hypothesis.status is Status.UNKNOWN:
         return say("sure.weight", share=percent(hypothesis.probability))
+    if hypothesis.status is Status.PROBABLE and hypothesis.probability < EVEN:
+        return say("sure.beside", status=named("status", hypothesis.status.value))
     return say("sure.status", status=named("status", hypothesis.status.value), share=percent(hypothesis.probability))
 
 

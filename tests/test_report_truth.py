@@ -56,6 +56,13 @@ def test_values_of_two_looks_are_told_apart() -> None:
     assert "— Prompt tokens computed 26× its usual\n" in first_screen("cpu_prefix_collapse")
 
 
+def test_one_of_two_faults_is_not_said_to_be_probable_and_unlikely_at_once() -> None:
+    """What is left of the weight for the second one is no measure of it."""
+    text = to_markdown(replayed("h200_cold_and_more_twofold"))
+    assert "(`capacity_exceeded`, probable beside another)" in text
+    assert "probable, 0." not in text
+
+
 def test_a_verdict_of_today_is_marked_as_one() -> None:
     """What was said then is another verdict, and stands as that; else nothing is marked."""
     report = replayed("frontend_starved_thirtieth_in_blocks")

@@ -89,6 +89,7 @@ WORDS: dict[str, str] = {
     "q.do": "What to do now",
     "q.unknown": "What we do not know",
     "sure.weight": "{share} of the weight",
+    "sure.beside": "{status} beside another",
     "sure.status": "{status}, {share}",
     "broken.users": "users of {models} on {where}",
     "broken.open": "For {who}, {trouble}.",

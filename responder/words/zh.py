@@ -88,6 +88,7 @@ WORDS: dict[str, str] = {
     "q.do": "现在该做什么",
     "q.unknown": "我们还不知道什么",
     "sure.weight": "占权重的 {share}",
+    "sure.beside": "与另一个同时，{status}",
     "sure.status": "{status}，{share}",
     "broken.users": "{where} 上 {models} 的用户",
     "broken.open": "受影响的是 {who}：{trouble}。",
