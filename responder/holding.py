@@ -123,6 +123,16 @@ def advance(
     return States(at=now, held=ordered, seen=known), symptoms
 
 
+def as_ever(observations: Iterable[Observation], states: States) -> tuple[Observation, ...]:
+    """Those whose limit is passed as in the last hour, so that only news is wanting, and whose alert does not stand."""
+    fired = {held.key for held in states.held if held.fired_at is not None}
+    return tuple(
+        seen
+        for seen in observations
+        if seen.passed and seen.truth is Truth.NO and key_of(seen.alert, seen.target, seen.labels) not in fired
+    )
+
+
 def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float) -> Held | None:
     if seen.truth is Truth.YES or _lasts(was, seen):
         return _true(was, seen, now)

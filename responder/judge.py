@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from responder.alertmanager import fold
 from responder.correlate import Decision, Memory, Policy, correlate
-from responder.evaluate import mute, observe, present, quiet
-from responder.holding import States, advance
+from responder.evaluate import Observation, mute, observe, present, quiet
+from responder.holding import States, advance, as_ever
 from responder.model import Content, Incident, Silence, Symptom, Target
 from responder.table import Answers, Table
 
@@ -48,6 +48,8 @@ class Judged:
     states: States
     memory: Memory
     decisions: tuple[Decision, ...]
+    over: tuple[Observation, ...] = ()
+    """Limits that are passed as ever."""
 
 
 def judge(one: Round) -> Judged:
@@ -64,7 +66,7 @@ def judge(one: Round) -> Judged:
         fold(own, one.told), one.incidents, one.memory, one.now, targets=tuple(one.everywhere.values()),
         silences=one.silences, healthy=(one.responsive & here) | one.sound, stopping=one.stopping, policy=one.policy,
     )  # fmt: skip
-    return Judged(states, memory, decisions)
+    return Judged(states, memory, decisions, as_ever(seen, states))
 
 
 def absent(signals: Collection[str], answers: Answers, targets: Collection[Target]) -> dict[str, frozenset[str]]:

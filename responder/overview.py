@@ -246,6 +246,8 @@ class Overview:
             "responsive": responsive, "scraped": target.name in self.watch.known,
             **_whereabouts(known), "doctor": _in_words(self._examined.get(target.name)),
             "examining": target.name in self._examining,
+            "over": [{"alert": one.alert, "says": phrase(one.says), "since": one.since}
+                     for one in self.watch.standing.of(target.name)],
         }  # fmt: skip
 
     def _policy(self, target: Target) -> int:

@@ -89,6 +89,10 @@ class Telemetry:
         self.targets_unseen = Gauge(
             "responder_targets_unseen", "Targets Prometheus has no vLLM metrics of.", registry=self.registry
         )
+        self.limits_as_ever = Gauge(
+            "responder_limits_passed_as_ever",
+            "Limits that servers are over as in their last hour, so that no incident is open.", registry=self.registry,
+        )  # fmt: skip
         self.rounds_failed = Counter(
             "responder_rounds_failed", "Rounds of the daemon that broke off; `tick` is detection.", ["round"],
             registry=self.registry,

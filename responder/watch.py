@@ -24,6 +24,7 @@ from responder.onsets import with_onset
 from responder.probe import Probe, merge
 from responder.shares import share_of
 from responder.silence_files import silences_in
+from responder.standing import Standing
 from responder.store import Store
 from responder.telemetry import Telemetry
 from responder.told import Told, hear
@@ -63,6 +64,7 @@ class Watch:
         self.memory = Memory()
         self.told = Told()
         self.missed = Missed(prometheus, store)
+        self.standing = Standing()
         self._asking = Asking(prometheus, telemetry, scrape_interval_s)
         self.shares: set[int] | None = None
         """With other replicas: those that are ours; None: everything is, and is remembered as one."""
@@ -170,6 +172,8 @@ class Watch:
         judged = await asyncio.to_thread(judge, one)
         self._onset_within_s = ONSET_TIMEOUT_S
         self.states, self.memory = judged.states, judged.memory
+        self.standing.round(judged.over, now, {rule.alert: rule for rule in content.rules})
+        self.telemetry.limits_as_ever.set(len(self.standing.over))
         for change, incident, _ in (*judged.decisions, *self._abandoned(everywhere, now)):
             await self._adopt(change, incident, content)
         if not self._book.no_room:
@@ -250,6 +254,7 @@ class Watch:
     def adopt(self, targets: Iterable[Target], silences: tuple[Silence, ...]) -> None:
         """Targets and configured silences from now on."""
         self._match_of = {target.name: target.match for target in targets}
+        self.standing.stays(self._match_of)
         self.configured_silences = silences
 
     async def _remember(self, now: float) -> None:

@@ -38,6 +38,16 @@ def test_what_holds_opens_an_incident() -> None:
     assert (decision.change, decision.incident.target) == (Change.OPENED, "a")
 
 
+def test_a_limit_that_is_passed_as_ever_is_not_lost() -> None:
+    """No incident, but whoever asks why can be told."""
+    rule = RULE.model_copy(update={"terms": (*RULE.terms, Comparison(signal="queue_grown", op=">=", number=2.0))})
+    answers = {"queue": (sample("queue", "a", 9.0), sample("queue", "b", 1.0)), "up": (),
+               "queue_grown": (sample("queue_grown", "a", 1.0), sample("queue_grown", "b", 1.0))}  # fmt: skip
+    judged = judge(a_round(content=Content(rules=(rule,)), answers=answers))
+    assert judged.decisions == ()
+    assert [(seen.alert, seen.target) for seen in judged.over] == [("A", "a")]
+
+
 def test_only_our_targets_are_looked_at() -> None:
     """With other replicas a server of theirs opens nothing here."""
     assert judge(a_round(targets={"b": target("b")})).decisions == ()

@@ -164,6 +164,10 @@ PAGE: dict[str, str] = {
     "ui.not_scraped": "no metrics arrive",
     "ui.responsive": "gives tokens",
     "ui.not_responsive": "gives no tokens",
+    "ui.as_ever": (
+        "Over these limits as in the last hour, so no incident is open. `thresholds` of the target make one yours: "
+        "then it is told from the first minute on."
+    ),
     "ui.tokens_not_asked": "tokens not asked for yet",
     "ui.open_incident": "open incident",
     "ui.models": "Models",

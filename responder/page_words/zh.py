@@ -157,6 +157,10 @@ PAGE: dict[str, str] = {
     "ui.not_scraped": "没有指标",
     "ui.responsive": "产出 token",
     "ui.not_responsive": "不产出 token",
+    "ui.as_ever": (
+        "与过去一小时一样超出以下阈值，因此没有打开事件。"
+        "在该目标的 `thresholds` 中设置自己的阈值后，超出即从第一分钟起告知。"
+    ),
     "ui.tokens_not_asked": "尚未询问 token",
     "ui.open_incident": "进行中的事件",
     "ui.models": "模型",

@@ -23,6 +23,7 @@ from responder.overview import Overview
 from responder.pressed import Pressed
 from responder.report import to_html, to_json, to_markdown
 from responder.respond import Responder
+from responder.standing import Over
 from responder.web.server import Surface, build
 from tests.flow import Listener, incident, kit
 from tests.replayed import content
@@ -57,6 +58,12 @@ class Scene:
         await self.kit.store._do(lambda db: db.executemany("INSERT INTO incidents VALUES (?,?,?,?,?,?,?)", rows))
 
 
+def over_as_ever(target: str) -> tuple[Over, ...]:
+    """One of the two servers always had slow tokens."""
+    says = "The 99th percentile of the time between tokens is 240 ms (limit 200 ms)"
+    return () if target == TARGET else (Over("VLLMITLHigh", target, 1000.0, says),)
+
+
 @asynccontextmanager
 async def scene(
     folder: Path, *, code: str = "en", report: Report | None = None, **surface: Any
@@ -76,7 +83,8 @@ async def scene(
         )}  # fmt: skip
         parts.firing = lambda _: True
         watch: Any = SimpleNamespace(incidents={}, configured_silences=(), silence_folder=folder / "silences",
-                                     known={TARGET}, models={TARGET: {"chat-70b"}}, open_count=1)  # fmt: skip
+                                     known={TARGET}, models={TARGET: {"chat-70b"}}, open_count=1,
+                                     standing=SimpleNamespace(of=over_as_ever))  # fmt: skip
         approvals = Approvals(folder / "approvals")
 
         async def decide(name: str, step: str, approve: bool, who: str) -> dict[str, Any]:

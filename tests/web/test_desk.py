@@ -169,10 +169,15 @@ async def test_a_wrong_cause_is_told_with_the_true_one(tmp_path: Path) -> None:
 
 
 async def test_every_view_has_its_data(tmp_path: Path) -> None:
-    """Targets say what keeps us from capturing; playbooks have a precision only once somebody judged."""
+    """Targets say what keeps us from capturing and over which limits they always were; playbooks have a precision only
+    once somebody judged."""
     async with scene(tmp_path) as at:
         targets = (await ask(at, f"{API}/targets"))[1]
         assert "another user" in targets[0]["why_not"]
+        assert [[(one["alert"], one["since"]) for one in row["over"]] for row in targets] == [
+            [],
+            [("VLLMITLHigh", 1000.0)],
+        ]
         books = (await ask(at, f"{API}/playbooks"))[1]
         assert {"high_ttft", "hang_or_crash"} <= {book["class"] for book in books}
         [book] = [book for book in books if book["class"] == "high_ttft"]

@@ -59,6 +59,7 @@ export const targets = () => ({ path: "targets", draw: (items) => [
       el("dt", {}, t("captures")), el("dd", {}, t("reach", {
         reach: item.reach + (item.processes ? t("list") + counted("processes", item.processes) : ""), rung: rung(item.max_rung) })),
       el("dt", {}, t("log")), el("dd", {}, item.log_file || t("not_known"))),
+    item.over.length ? el("div", {}, el("p", {}, t("as_ever")), list(item.over.map((one) => [one.says, " ", el("code", {}, one.alert)]))) : null,
     item.why_not ? el("p", {}, plain(t("kept_from", { why: item.why_not }))) : null,
     examined(item)))),
 ] });
