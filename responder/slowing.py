@@ -156,6 +156,13 @@ def late_in_stops(window: Window) -> float | None:
     return min(1.0, median(shares)) if shares else None
 
 
+def prompts_being_read(window: Window) -> float | None:
+    """Requests whose prompt is being read at a time, on average: those that arrive in the time that one takes (Little's
+    law). Far below a half, most tokens come out of steps that read no prompt. None where one is not known."""
+    arrivals, reading = summary(window, "arrival_rate").now, summary(window, "prefill_time_mean").now
+    return None if arrivals is None or reading is None else arrivals * reading
+
+
 def outside_engine(window: Window) -> float | None:
     """Seconds of the time to the first token that are neither waiting in the engine's queue nor prefill, beyond those
     of usual times: the API server's, and what it takes until the step before is done. None where one is not known."""

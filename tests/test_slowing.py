@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, slowed_alike
+from responder.slowing import (
+    growth_with_work,
+    itl_at_equal_batch,
+    late_in_stops,
+    outside_engine,
+    prompts_being_read,
+    slowed_alike,
+)
 from tests.test_windowfacts import made, recorded
 
 BEFORE, SINCE = 20, 20
@@ -95,6 +102,13 @@ def test_the_wait_outside_of_the_engine() -> None:
     window = made(ttft_mean=change(0.15, 1.5), queue_time_mean=change(0.0, 0.1), prefill_time_mean=change(0.1, 0.1))
     assert outside_engine(window) == pytest.approx(1.25)
     assert outside_engine(made(ttft_mean=change(0.15, 1.5))) is None
+
+
+def test_how_many_prompts_are_read_at_a_time() -> None:
+    """Two requests a second, each read for a tenth of one: a fifth of the time somebody's prompt is read."""
+    window = made(arrival_rate=change(2.0, 2.0), prefill_time_mean=change(0.05, 0.1))
+    assert prompts_being_read(window) == pytest.approx(0.2)
+    assert prompts_being_read(made(arrival_rate=change(2.0, 2.0))) is None
 
 
 def test_a_recorded_hang_is_no_slowness() -> None:

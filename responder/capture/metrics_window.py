@@ -16,7 +16,7 @@ from responder.lengths import batch_by_arrivals, length_peak, long_share, longes
 from responder.model import Fact, Outcome, Scalar
 from responder.rush import arrivals_rush
 from responder.signals import bucket_of
-from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, slowed_alike
+from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, prompts_being_read, slowed_alike
 from responder.stepwork import itl_beyond_work
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import (
@@ -84,6 +84,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "slowed_alike": (slowed_alike, "share"),
     "late_in_stops": (late_in_stops, "share"),
     "outside_engine_s": (outside_engine, "s"),
+    "prompts_being_read": (prompts_being_read, ""),
     "cached_tokens_ratio": (cached_tokens_ratio, ""),
     "computed_beyond_cache_ratio": (computed_beyond_cache, ""),
     "prefill_mix_ratio": (prefill_mix_ratio, ""),
@@ -299,6 +300,7 @@ STEP = Step(
             "metrics.late_in_stops", "share", "of tokens later than 0.1 s, beyond the usual, those later than a second"
         ),
         FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
+        FactSpec("metrics.prompts_being_read", "", "requests in prefill at a time, on average, now"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(

@@ -54,6 +54,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.growth_with_work": "growth of steps with their work: 1 in proportion, 0 all by the same time",
     "fact.metrics.slowed_alike": "how much of the slowness the median token shows",
     "fact.metrics.late_in_stops": "of tokens later than 0.1 s, those later than a second",
+    "fact.metrics.prompts_being_read": "requests in prefill at a time",
     "fact.metrics.outside_engine_s": "added wait for the first token outside of the engine",
     "fact.dcgm.sm_clock.dips": "time a GPU at work ran far below its usual clock",
     "fact.metrics.slowed_before_batch_s": "tokens were slow before the batch grew, by",

@@ -54,6 +54,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.growth_with_work": "步变长与其工作量的关系：1 成比例，0 每步同样多",
     "fact.metrics.slowed_alike": "中位 token 体现了多少变慢",
     "fact.metrics.late_in_stops": "晚于 0.1 秒的 token 中晚于一秒的比例",
+    "fact.metrics.prompts_being_read": "同时处于预填充的请求数",
     "fact.metrics.outside_engine_s": "首个 token 在引擎之外增加的等待",
     "fact.dcgm.sm_clock.dips": "GPU 工作时远低于平时频率的时间",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
