@@ -16,7 +16,14 @@ from responder.lengths import batch_by_arrivals, length_peak, long_share, longes
 from responder.model import Fact, Outcome, Scalar
 from responder.rush import arrivals_rush
 from responder.signals import bucket_of
-from responder.slowing import growth_with_work, itl_at_equal_batch, late_in_stops, outside_engine, prompts_being_read, slowed_alike
+from responder.slowing import (
+    growth_with_work,
+    itl_at_equal_batch,
+    late_in_stops,
+    outside_engine,
+    prompts_being_read,
+    slowed_alike,
+)
 from responder.stepwork import itl_beyond_work
 from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import (
