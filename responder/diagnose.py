@@ -164,7 +164,7 @@ def _judge(
     if not any(f.decibans > 0 for f in counted):
         decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR * prior / likeliest) + UNSUPPORTED_DB)
     proof = _proof(cause, findings)
-    sound = proof is Truth.YES and not any(f.decibans <= SERIOUS_DB for f in counted)
+    sound = proof is Truth.YES and not _serious(counted)
     return Hypothesis(
         cause=cause.id,
         title=cause.title,
@@ -279,15 +279,27 @@ def _status(hypothesis: Hypothesis, probability: float) -> Status:
 
 
 def _second_opinion(hypothesis: Hypothesis, ranked: Sequence[Hypothesis], cover: Cover) -> Hypothesis:
-    """Where the smallest explaining set does not hold the first cause, that is not confirmed; two faults that share
-    the weight between them are probable, both."""
+    """Where the smallest explaining set does not hold the first cause, that is not confirmed; two faults share the
+    weight between them: both are probable, and the first is confirmed with all its own proof, if so much is left for
+    the two."""
     if hypothesis.status is Status.CONFIRMED and hypothesis.cause not in cover.causes:
         return hypothesis.model_copy(update={"status": Status.PROBABLE})
     if len(cover.causes) > 1 and hypothesis.cause in cover.causes and _proven(hypothesis):
         together = math.fsum(h.probability for h in ranked if h.cause in cover.causes)
+        if hypothesis.cause == ranked[0].cause and together >= CONFIRMED_P and _sound(hypothesis):
+            return hypothesis.model_copy(update={"status": Status.CONFIRMED})
         if hypothesis.status is Status.POSSIBLE and together >= PROBABLE_P:
             return hypothesis.model_copy(update={"status": Status.PROBABLE})
     return hypothesis
+
+
+def _sound(hypothesis: Hypothesis) -> bool:
+    """Whether all its own proof was found and nothing serious speaks against it."""
+    return hypothesis.proof is Truth.YES and not _serious(f for f in hypothesis.contradicts if f.counted)
+
+
+def _serious(counted: Iterable[Finding]) -> bool:
+    return any(finding.decibans <= SERIOUS_DB for finding in counted)
 
 
 def _proven(hypothesis: Hypothesis) -> bool:

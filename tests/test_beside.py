@@ -58,6 +58,17 @@ def test_what_speaks_against_the_second_still_does() -> None:
     assert told(traffic(), loud).together == ()
 
 
+@pytest.mark.parametrize(("confirm", "status"), [("queue", Status.CONFIRMED), ("nothing", Status.PROBABLE)])
+def test_of_two_that_share_the_weight_the_first_is_confirmed_by_its_own_proof(confirm: str, status: Status) -> None:
+    """Nine tenths for it and most of the rest for the other: that either is there is sure, and this one is proven."""
+    proven = traffic(beside("slow", "m.queue >= 5")).model_copy(update={"confirm": (confirm,)})
+    got = told(proven, slow(beside("traffic", "m.beyond >= 2", "more"), against=-1.0), device=True)
+    shares = of(got, "traffic").probability, of(got, "slow").probability
+    assert got.together == ("traffic", "slow")
+    assert shares[0] < 0.94 <= sum(shares)
+    assert (of(got, "traffic").status, of(got, "slow").status) == (status, Status.PROBABLE)
+
+
 def test_a_first_cause_without_proof_has_no_second_beside_it() -> None:
     """It may be wrong itself."""
     unproven = traffic().model_copy(update={"confirm": ("nothing",)})
