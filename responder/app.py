@@ -14,6 +14,7 @@ from aiohttp import web
 
 from responder import interpreter
 from responder import inventory as inventories
+from responder.ask import newly_connected
 from responder.canaries.patrol import Patrol
 from responder.canaries.stored import Shelf
 from responder.capture import STEPS
@@ -103,7 +104,8 @@ class App:
             timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=200, limit_per_host=16),
             trust_env=False, auto_decompress=True,
         )  # fmt: skip
-        self._closers.append(self.http.close)
+        newcomer = newly_connected()
+        self._closers += [self.http.close, newcomer.close]
         self.safety = Safety(self.store, self.http, config.data_dir, self.clock, self.telemetry,
                              lambda: self.loaded.targets, self.fleet.place if self.fleet else "")  # fmt: skip
         self._closers.append(self.safety.stop)
@@ -140,8 +142,8 @@ class App:
         self._closers.append(self.clicks.stop)
         self.upkeep = Upkeep(self.kit, self.probes, lambda: self.watch.known)
         senses = Senses(
-            http=self.http, clock=self.clock, canary=self.safety.canary, connections=inventories.established,
-            alive=inventories.alive,
+            http=self.http, newcomer=newcomer, clock=self.clock, canary=self.safety.canary,
+            connections=inventories.established, alive=inventories.alive,
         )  # fmt: skip
         self.roster = Roster(lambda: self.loaded, self.upkeep, self.watch, senses, self.fleet)
         if self.fleet:

@@ -20,6 +20,10 @@ Reach = Literal["ok", "refused", "timeout", "reset", "error"]
 accepts connections in the kernel). reset: the connection was cut. error: everything else (name, TLS, not HTTP)."""
 
 
+_NONE = aiohttp.ClientTimeout(total=None)
+"""Our own deadline covers the whole exchange; aiohttp's would only add a second, different error."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one request brought."""
@@ -57,6 +61,13 @@ def reach_of(error: BaseException) -> tuple[Reach, str]:
     return "error", f"{type(error).__name__}: {words}"
 
 
+def newly_connected() -> aiohttp.ClientSession:
+    """A session that connects anew for each request, as a client that was not here before: a server without file
+    descriptors, or with a full backlog, goes on answering those that it knows."""
+    connector = aiohttp.TCPConnector(limit=200, force_close=True)
+    return aiohttp.ClientSession(timeout=_NONE, connector=connector, trust_env=False)
+
+
 async def get(
     http: aiohttp.ClientSession,
     url: str,
@@ -83,7 +94,3 @@ async def get(
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         reach, words = reach_of(error)
         return Answer(reach, time.monotonic() - started, status, bytes(body), bool(body), words)
-
-
-_NONE = aiohttp.ClientTimeout(total=None)
-"""Our own deadline covers the whole exchange; aiohttp's would only add a second, different error."""

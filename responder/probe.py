@@ -1,9 +1,9 @@
 """Is this server answering us, right now? What Prometheus cannot see, as samples that rules can use.
 
-A hung vLLM looks idle: its gauges freeze, often at 0, and `/health` says 200. So the probe looks from outside: can we
-connect, is `/health` well, how many connections stand open, do the server's processes live, and - only while the token
-counters stand still, at most once per interval - does a one-token request come back? What each costs the server is
-printed by `bench/watch_cost.py`.
+A hung vLLM looks idle: its gauges freeze, often at 0, and `/health` says 200. So the probe looks from outside: can a
+new client connect, is `/health` well, how many connections stand open, do the server's processes live, and - only while
+the token counters stand still, at most once per interval - does a one-token request come back? What each costs the
+server is printed by `bench/watch_cost.py`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Senses:
     """What a probe may do in the world; `app.py` wires the real ones, tests give fakes."""
 
     http: aiohttp.ClientSession
+    newcomer: aiohttp.ClientSession
+    """Connects anew each time: what it is told, a new client is told."""
     clock: Callable[[], float]
     canary: Callable[[Target, float], Awaitable[CanaryAnswer]]
     """(target, deadline in seconds) -> answer; must not raise for a server that is down."""
@@ -186,7 +188,7 @@ class Probe:
         seen, started = self.seen, self.senses.clock()
         try:
             timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT_S)
-            async with self.senses.http.get(f"{self.target.url}/health", timeout=timeout) as answer:
+            async with self.senses.newcomer.get(f"{self.target.url}/health", timeout=timeout) as answer:
                 await answer.content.read(4096)
                 seen.reachable, seen.refused, seen.health_status = True, False, answer.status
         except TimeoutError:

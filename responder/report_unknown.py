@@ -29,7 +29,7 @@ AGAINST_THE_PAST = frozenset(
     {"itl_ratio", "itl_usual_samples", "ttft_ratio", "token_rate_ratio", "running_ratio"}
     | {"prefix_hit_flow", "prefix_hit_share", "prefix_hit_usual", "prefix_usual_samples"}
     | {"itl_grown", "itl_gaps_grown", "ttft_grown", "ttft_slow_grown", "ttft_late_grown", "ttft_tail_grown"}
-    | {"waiting_grown", "unfinished_grown"}
+    | {"waiting_grown", "unfinished_grown", "scrape_grown"}
 )
 """Signals that compare with the last hour: a short history has its own line, which says why they are not there."""
 ASKED_FOR = ("generation_share", "corrupted_rate")

@@ -21,6 +21,11 @@ class About(NamedTuple):
 SIGNALS: dict[str, About] = {
     "up": About("", "scrapes work"),
     "scrape_seconds": About("s", "time a scrape took"),
+    "scrape_tail_s": About("s", "what one scrape in ten took at least, over a minute"),
+    "scrape_tail_ratio": About("times", "that against the middle one"),
+    "scrape_answered_ratio": About("times", "mean length of answered scrapes against the middle one"),
+    "scrape_grown": About("times", "mean length of scrapes, against the last hour"),
+    "scrape_elsewhere": About("share", "of what else Prometheus scrapes, what it waits for as well"),
     "running": About("requests", "requests running"),
     "waiting": About("requests", "requests waiting"),
     "waiting_deferred": About("requests", "requests waiting for something other than capacity"),

@@ -15,6 +15,10 @@ EPISODE_BEFORE_ONSET_S = 60.0
 
 GAPS_BEFORE_ONSET_S = 10.0
 
+LATE_SCRAPE_S = 0.25
+LATER_THAN_MOST = 10.0
+"""Times the median of those that are answered: of a busy server every scrape takes long."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -165,16 +169,19 @@ def scrape_gap(window: Window) -> float | None:
     return longest * window.step
 
 
+DOWN = ("down_s", "unasked", "answers_between_gaps", "failed_scrape_s", "answered_scrape_s", "late_scrapes")
+
+
 def down(window: Window) -> dict[str, Scalar]:
-    """down_s, unasked, answers_between_gaps, failed_scrape_s, answered_scrape_s: whether nobody answers scrapes, or now
-    and then somebody does, and how long a failed and an answered one took. None: `up`, or the length of scrapes, is not
-    known, or there was none of the kind.
+    """down_s, unasked, answers_between_gaps, failed_scrape_s, answered_scrape_s, late_scrapes: whether nobody answers
+    scrapes, or now and then somebody does, how long a failed and an answered one took, and how often one was answered
+    late. None: `up`, or the length of scrapes, is not known, or there was none of the kind.
 
     What was answered between the first failed scrape and the last tells a server that is slow from one that is gone; an
     onset is put where the longest run of failures began, so those shortly before it count."""
     ups = window.points("up", window.start, window.end)
     if not ups:
-        return dict.fromkeys(("down_s", "unasked", "answers_between_gaps", "failed_scrape_s", "answered_scrape_s"))
+        return dict.fromkeys(DOWN)
     missed = [at for at, value in ups if value == 0]
     failed = [at for at in missed if at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
@@ -192,7 +199,22 @@ def down(window: Window) -> dict[str, Scalar]:
         "answers_between_gaps": _between(missed, answered, window) if failed else None,
         "failed_scrape_s": median(took) if took else None,
         "answered_scrape_s": median(answering) if answering else None,
+        "late_scrapes": _late(window, ups),
     }
+
+
+def _late(window: Window, ups: list[tuple[float, float]]) -> int | None:
+    """How many times, from a minute before the onset on, a scrape was answered late, and most were not: once for each
+    run of them. One that was given up on may have been lost on the way."""
+    since = window.onset_at - EPISODE_BEFORE_ONSET_S
+    lengths = dict(window.points("scrape_seconds", since, window.end))
+    took = [lengths.get(at) if value > 0 else None for at, value in ups if at >= since]
+    known = [seconds for seconds in took if seconds is not None]
+    if not known:
+        return None
+    least = max(LATE_SCRAPE_S, LATER_THAN_MOST * median(known))
+    late = [seconds is not None and seconds >= least for seconds in took]
+    return sum(now and not before for before, now in zip([False, *late], late, strict=False))
 
 
 def _between(missed: list[float], answered: list[float], window: Window) -> int:

@@ -52,7 +52,7 @@ def unit_of(signal: str) -> str:
         return "requests"
     if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util", "api_server_cpu"):
         return {"dcgm_gpu_power": "W", "api_server_cpu": "cores"}.get(signal, "%")
-    if signal == "scrape_seconds":
+    if signal in ("scrape_seconds", "scrape_tail_s"):
         return "s"
     return ""
 

@@ -15,7 +15,7 @@ _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s
 _NAMES = {
     "metrics": "seen running.pinned flat_s flat_with_in_flight reset history_s scrape_gap_s catch_up "
     "itl_equal_batch_ratio itl_beyond_batch_ratio itl_beyond_work_ratio arrivals_rush_ratio "
-    "down_s unasked answers_between_gaps failed_scrape_s answered_scrape_s "
+    "down_s unasked answers_between_gaps failed_scrape_s answered_scrape_s late_scrapes "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
     "first_token_steps growth_with_work slowed_alike late_in_stops outside_engine_s prompts_being_read "
     "computed_beyond_cache_ratio growth_by_length longest_prompts_ratio long_prompt_share "
@@ -23,8 +23,8 @@ _NAMES = {
     "longest_stall_s stall_prefill_ratio first_mover "
     "movers slowed_before_batch_s signals_unknown ttft_p99.bucket",
     "scrape": "status seconds reachable running waiting kv_usage tokens_moved engines model_name absent version_guess",
-    "endpoints": "reachable health_status health_seconds version models max_model_len load profiler_mounted dev_mode "
-    "paused sleeping",
+    "endpoints": "reachable new_connection health_status health_seconds version models max_model_len load "
+    "profiler_mounted dev_mode paused sleeping",
     "config": "version max_num_seqs max_num_batched_tokens max_model_len gpu_memory_utilization num_gpu_blocks "
     "block_size kv_tokens kv_cache_dtype enforce_eager prefix_caching tensor_parallel pipeline_parallel data_parallel "
     "speculative quantization profiler profiler_bounded api_server_count device execute_timeout_s max_num_seqs_known "

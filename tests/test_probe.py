@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from responder.ask import newly_connected
 from responder.model import Expectation, ProcessInfo, Target
 from responder.probe import Probe, Senses, merge
 
@@ -33,6 +34,8 @@ class World:
         self.asked = 0
         self.open_connections: int | None = 3
         self.dead: set[int] = set()
+        self.full = False
+        self.heard_on: list[asyncio.Transport | None] = []
 
     async def canary(self, _: Target, __: float) -> Answer:
         self.asked += 1
@@ -48,7 +51,12 @@ class World:
 async def scene() -> AsyncIterator[tuple[World, Probe]]:
     world = World()
 
-    async def health(_: web.Request) -> web.Response:
+    async def health(request: web.Request) -> web.Response:
+        world.heard_on.append(request.transport)
+        if world.full and len(world.heard_on) > 1 and request.transport is not world.heard_on[0]:
+            # As a server that is out of file descriptors: whom it does not know, it cuts off.
+            assert request.transport is not None
+            request.transport.abort()
         return web.Response(status=world.health)
 
     app = web.Application()
@@ -57,8 +65,8 @@ async def scene() -> AsyncIterator[tuple[World, Probe]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with aiohttp.ClientSession() as http:
-        senses = Senses(http, lambda: world.now, world.canary, lambda _: world.open_connections, world.alive)
+    async with aiohttp.ClientSession() as http, newly_connected() as newcomer:
+        senses = Senses(http, newcomer, lambda: world.now, world.canary, lambda _: world.open_connections, world.alive)
         probe = Probe(Target(name="t", url=url), senses, canary_interval_s=10.0)
         yield world, probe
         await probe.stop()
@@ -234,3 +242,18 @@ async def test_a_clock_set_back_blinds_nobody(scene: tuple[World, Probe]) -> Non
     assert world.asked == 2
     flat, stuck = (value(probe, f"responder_probe_{name}_seconds", world.now) for name in ("flat", "canary_stuck"))
     assert (flat, stuck) == (16.0, 11.0)
+
+
+async def test_a_server_that_takes_no_new_connection_is_not_reachable(scene: tuple[World, Probe]) -> None:
+    """Whoever has a connection is served as ever: it is a new client's answer that is asked for each time."""
+    world, probe = scene
+    await probe.look()
+    assert value(probe, "responder_probe_reachable", 0) == 1
+    world.full = True
+    await probe.look()
+    assert value(probe, "responder_probe_reachable", 0) == 0
+    assert value(probe, "responder_probe_refused", 0) == 0
+    world.full = False
+    await probe.look()
+    assert value(probe, "responder_probe_reachable", 0) == 1
+    assert world.heard_on.count(world.heard_on[0]) == 1

@@ -98,13 +98,14 @@ def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> N
     gone = down(made(onset=2, up=[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], scrape_seconds=[0.01] * 3 + [0.0004] * 3))
     assert gone == {
         "down_s": 15.0, "unasked": False, "answers_between_gaps": 0, "failed_scrape_s": 0.0004,
-        "answered_scrape_s": 0.01,
+        "answered_scrape_s": 0.01, "late_scrapes": 0,
     }  # fmt: skip
     slow = down(
         made(onset=1, up=[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], scrape_seconds=[0.1, 1.0, 0.9, 1.0, 0.8, 1.1, 0.9])
     )
     assert slow == {
         "down_s": 0.0, "unasked": False, "answers_between_gaps": 2, "failed_scrape_s": 1.0, "answered_scrape_s": 0.9,
+        "late_scrapes": 0,
     }  # fmt: skip
 
 
@@ -114,6 +115,16 @@ def test_an_answer_just_before_the_onset_is_one_in_between() -> None:
     up = [1.0] * 4 + [0.0, 1.0, 0.0, 0.0, 0.0]
     assert down(made(onset=6, up=up))["answers_between_gaps"] == 1
     assert down(made(onset=26, up=[0.0] + [1.0] * 25 + [0.0] * 4))["answers_between_gaps"] == 0
+
+
+def test_scrapes_that_are_answered_late_are_counted_once_for_each_time() -> None:
+    """Two in a row are one stop; what is given up on may have been lost; where every scrape takes long none is late;
+    and what was before the minute before the onset is another story."""
+    took = [0.01, 0.01, 2.0, 3.0, 0.01, 0.01, 0.4, 0.01, 5.0, 0.01, 0.01]
+    up = [1.0] * 8 + [0.0] + [1.0] * 2
+    assert down(made(onset=2, up=up, scrape_seconds=took))["late_scrapes"] == 2
+    assert down(made(onset=2, up=[1.0] * 11, scrape_seconds=[0.2, 0.3, 0.4] * 3 + [0.3, 0.5]))["late_scrapes"] == 0
+    assert down(made(onset=25, up=[1.0] * 30, scrape_seconds=[0.01, 2.0] + [0.01] * 28))["late_scrapes"] == 0
 
 
 def test_a_server_that_left_service_discovery_is_gone_too() -> None:
@@ -128,7 +139,7 @@ def test_without_up_nobody_knows_whether_scrapes_failed() -> None:
     assert set(down(made(running=[1.0] * 30)).values()) == {None}
     assert down(made(up=[1.0] * 30)) == {
         "down_s": 0.0, "unasked": False, "answers_between_gaps": None, "failed_scrape_s": None,
-        "answered_scrape_s": None,
+        "answered_scrape_s": None, "late_scrapes": None,
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.ask import Answer, credentials, get
+from responder.ask import Answer, credentials, get, newly_connected
 from responder.capture.step import Brief, FactSpec, Fetched, Scene, Step
 from responder.model import Fact, Outcome, Scalar
 
@@ -50,7 +50,12 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     async def ask(path: str, timeout: float = TIMEOUT_S, max_bytes: int = MAX_BODY) -> Answer:
         return await get(scene.http, scene.target.url + path, timeout=timeout, max_bytes=max_bytes, headers=headers)
 
-    answers = dict(zip(PLAIN, await asyncio.gather(*(ask(path) for path in PLAIN)), strict=True))
+    async def ask_anew() -> Answer:
+        async with newly_connected() as http:
+            return await get(http, scene.target.url + "/health", timeout=TIMEOUT_S, max_bytes=MAX_BODY, headers=headers)
+
+    new, *known = await asyncio.gather(ask_anew(), *(ask(path) for path in PLAIN))
+    answers = dict(zip(PLAIN, known, strict=True))
     mounted = await _routes_in_log(scene)
     if mounted is None and wanted.openapi and answers["/health"].reach == "ok":
         schema = await ask("/openapi.json", SCHEMA_TIMEOUT_S, MAX_SCHEMA)
@@ -59,6 +64,7 @@ async def fetch(scene: Scene, params: BaseModel) -> Fetched:
     command = scene.inventory.command if scene.inventory else ()
     record = {
         "answers": {path: _record(answer) for path, answer in answers.items()},
+        "newly_connected": _record(new),
         "mounted": mounted,
         "load_tracking": LOAD_TRACKING in (word.replace("_", "-") for word in command) if command else None,
     }
@@ -120,6 +126,8 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
 
     health = answers.get("/health", {})
     yield fact("reachable", health.get("reach"), says=health.get("error", ""))
+    new = record.get("newly_connected") or {}
+    yield fact("new_connection", new.get("reach"), says=new.get("error", ""))
     yield fact("health_status", health.get("status"))
     yield fact("health_seconds", health.get("seconds") if health.get("reach") == "ok" else None, "s")
     yield fact("version", _text(_field(answers, "/version", "version")))
@@ -176,6 +184,7 @@ STEP = Step(
     read=read,
     facts=(
         FactSpec("endpoints.reachable", "", "ok, refused, timeout, reset or error, of /health"),
+        FactSpec("endpoints.new_connection", "", "the same over a connection of its own, as a new client asks"),
         FactSpec("endpoints.health_status", "", "HTTP status of /health; a hung engine says 200 too"),
         FactSpec("endpoints.health_seconds", "s", "how long /health took"),
         FactSpec("endpoints.version", "", "vLLM's version as it says"),

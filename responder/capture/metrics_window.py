@@ -291,6 +291,7 @@ STEP = Step(
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.answered_scrape_s", "s", "how long an answered scrape took, median since the onset"),
+        FactSpec("metrics.late_scrapes", "", "times a scrape was answered late, by ten times most and 0.25 s at least"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_beyond_batch_ratio", "", "median inter-token latency against before, beyond the batch"),
         FactSpec(
