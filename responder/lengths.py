@@ -47,6 +47,13 @@ def long_share(window: Window) -> float | None:
     return max(0.0, (fmean(tokens) / finished - mean) / (longest - mean))
 
 
+def long_prompt_every(window: Window) -> float | None:
+    """Seconds from one of those far longer prompts to the next, on average: of giants now and then tens, of many long
+    documents a few. None as for their share, and where there is none."""
+    share, requests = long_share(window), _since(window, "ttft_slow_samples")
+    return 60 / (share * fmean(requests)) if share else None
+
+
 def prefill_between(window: Window) -> float | None:
     """Prompt tokens computed per second in the quietest quarter of the time since the onset, against the usual: about 1
     where nothing but a giant now and then is another than before."""

@@ -156,6 +156,14 @@ def late_in_stops(window: Window) -> float | None:
     return min(1.0, median(shares)) if shares else None
 
 
+def prefill_beyond_tokens(window: Window) -> float | None:
+    """How many times more the mean prefill grew than the mean time between tokens. Requests come at any moment, tokens
+    in steps: where some moments are slow few of the steps and as many of the requests as ever fall into them. About 1
+    or less where every step became slower, and where an engine stops, as it has not scheduled who comes meanwhile."""
+    prefill, tokens = summary(window, "prefill_time_mean").ratio, summary(window, "itl_mean").ratio
+    return None if prefill is None or tokens is None else prefill / max(1.0, tokens)
+
+
 def prompts_being_read(window: Window) -> float | None:
     """Requests whose prompt is being read at a time, on average: those that arrive in the time that one takes (Little's
     law). Far below a half, most tokens come out of steps that read no prompt. None where one is not known."""

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from responder.lengths import batch_by_arrivals, length_peak, long_share, longest_prompts, prefill_between
+from responder.lengths import (
+    batch_by_arrivals,
+    length_peak,
+    long_prompt_every,
+    long_share,
+    longest_prompts,
+    prefill_between,
+)
 from responder.window import Window, decode
 
 Row = Sequence[float | None]
@@ -88,14 +95,14 @@ def test_the_share_of_long_ones_is_in_the_mean() -> None:
         ttft_slow_samples=[60.0] * 30,
     )
     assert long_share(window) == pytest.approx(0.1)
+    assert long_prompt_every(window) == pytest.approx(10.0)
 
 
 def test_nothing_is_said_of_what_nobody_counts() -> None:
     """A site may drop the histogram of prompt lengths, and an idle server has no usual length."""
     window = made(prompt_tokens_mean=[None] * 20 + [100.0] * 10, prompt_computed_rate=[0.0] * 30, running=[0.0] * 30)
-    assert [
-        said(window) for said in (longest_prompts, long_share, length_peak, prefill_between, batch_by_arrivals)
-    ] == [None] * 5
+    asked = (longest_prompts, long_share, long_prompt_every, length_peak, prefill_between, batch_by_arrivals)
+    assert [said(window) for said in asked] == [None] * 6
 
 
 def test_what_more_arrivals_alone_would_run() -> None:

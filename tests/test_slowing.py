@@ -11,6 +11,7 @@ from responder.slowing import (
     itl_at_equal_batch,
     late_in_stops,
     outside_engine,
+    prefill_beyond_tokens,
     prompts_being_read,
     slowed_alike,
 )
@@ -95,6 +96,18 @@ def test_late_tokens_of_stops_are_late_by_a_second(gaps: float, expected: float)
     )
     assert late_in_stops(window) == pytest.approx(expected)
     assert late_in_stops(replace(window, signals={"itl_long_gaps": window.signals["itl_long_gaps"]})) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prefill", "expected"),
+    [(0.03, 0.4, 2.667), (0.2, 1.0, 1.0), (0.02, 0.1, 1.0), (0.01, 0.3, 3.0)],
+    ids=["slow moments", "slow all the time", "stops", "faster tokens"],
+)
+def test_requests_meet_slow_moments_more_often_than_tokens_do(tokens: float, prefill: float, expected: float) -> None:
+    """Against 0.02 s a token and 0.1 s of prefill before: a device slow for moments shows in prefill above all."""
+    window = made(itl_mean=change(0.02, tokens), prefill_time_mean=change(0.1, prefill))
+    assert prefill_beyond_tokens(window) == pytest.approx(expected, abs=0.001)
+    assert prefill_beyond_tokens(made(itl_mean=change(0.02, tokens))) is None
 
 
 def test_the_wait_outside_of_the_engine() -> None:

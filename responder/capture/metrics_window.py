@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import BaseModel
 
 from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, Step, skipped
-from responder.lengths import batch_by_arrivals, length_peak, long_share, longest_prompts, prefill_between
+from responder.lengths import (
+    batch_by_arrivals,
+    length_peak,
+    long_prompt_every,
+    long_share,
+    longest_prompts,
+    prefill_between,
+)
 from responder.model import Fact, Outcome, Scalar
 from responder.rush import arrivals_rush
 from responder.signals import bucket_of
@@ -21,6 +28,7 @@ from responder.slowing import (
     itl_at_equal_batch,
     late_in_stops,
     outside_engine,
+    prefill_beyond_tokens,
     prompts_being_read,
     slowed_alike,
 )
@@ -90,6 +98,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "growth_with_work": (growth_with_work, "share"),
     "slowed_alike": (slowed_alike, "share"),
     "late_in_stops": (late_in_stops, "share"),
+    "prefill_beyond_tokens": (prefill_beyond_tokens, ""),
     "outside_engine_s": (outside_engine, "s"),
     "prompts_being_read": (prompts_being_read, ""),
     "cached_tokens_ratio": (cached_tokens_ratio, ""),
@@ -98,6 +107,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "growth_by_length": (growth_by_length, "share"),
     "longest_prompts_ratio": (longest_prompts, ""),
     "long_prompt_share": (long_share, "share"),
+    "long_prompt_every_s": (long_prompt_every, "s"),
     "prompt_length_peak_ratio": (length_peak, ""),
     "prefill_between_ratio": (prefill_between, ""),
     "batch_by_arrivals": (batch_by_arrivals, "share"),
@@ -307,6 +317,11 @@ STEP = Step(
         FactSpec(
             "metrics.late_in_stops", "share", "of tokens later than 0.1 s, beyond the usual, those later than a second"
         ),
+        FactSpec(
+            "metrics.prefill_beyond_tokens",
+            "",
+            "how many times more prefill time grew than the mean time between tokens",
+        ),
         FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
         FactSpec("metrics.prompts_being_read", "", "requests in prefill at a time, on average, now"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
@@ -318,6 +333,7 @@ STEP = Step(
             "metrics.longest_prompts_ratio", "", "the longest prompts since the onset, against the longest before"
         ),
         FactSpec("metrics.long_prompt_share", "share", "of the requests since the onset, those far longer than usual"),
+        FactSpec("metrics.long_prompt_every_s", "s", "from one of these far longer ones to the next, on average"),
         FactSpec("metrics.prompt_length_peak_ratio", "", "mean prompt length at its highest, against before"),
         FactSpec("metrics.prefill_between_ratio", "", "prompt tokens computed at the quietest moments, against before"),
         FactSpec("metrics.batch_by_arrivals", "share", "of the running requests, what more arrivals alone would make"),
