@@ -99,7 +99,7 @@ SIGNALS: dict[str, About] = {
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),
     "itl_late_growth": About("times", "tokens over 0.1 s after the one before, against the last hour"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
-    "itl_grown": About("times", "half a minute's time between tokens against the last hour, if that is known"),
+    "itl_grown": About("times", "half a minute's time between tokens against the last hour, more work taken off"),
     "itl_gaps_grown": About("times", "tokens over a second after the one before, against the last hour"),
     "waiting_grown": About("times", "waiting requests against the last hour"),
     "unfinished_grown": About("times", "requests clients gave up, against the last hour"),

@@ -23,8 +23,9 @@ from responder.__main__ import app
 from responder.model import Content
 from tests.live.harness import find
 
-BEFORE_S, AFTER_S = 15.0, 90.0
-"""An incident belongs to a fault when it opens from shortly before its onset to a while after its end."""
+BEFORE_S, AFTER_S = 15.0, 120.0
+"""An incident belongs to a fault when it opens from shortly before its onset to a while after its end: it stays in the
+longest window of a rule for two minutes."""
 
 
 @dataclass

@@ -14,10 +14,12 @@ from responder.model import Change, Content, Incident, Sample, Silence, Symptom,
 DRAINED = "drained"
 DRAINED_BY_ITS_LAST_SCRAPE = (
     "((max_over_time(vllm:num_requests_running[7500ms]) + max_over_time(vllm:num_requests_waiting[7500ms])) == bool 0)"
-    " * (irate(vllm:generation_tokens_total[12500ms]) <= bool 0.9 * rate(vllm:generation_tokens_total[2m]))"
+    " * (irate(vllm:generation_tokens_total[20s]) <= bool 0.9 * rate(vllm:generation_tokens_total[2m]))"
 )
 """Four scrapes of 15 s are a minute, and nobody drains a server for so long: of slow scrapes the last one must do, if
-fewer tokens than usual came before it. A fast server with little to do has nothing in flight at many a scrape."""
+fewer tokens than usual came before it, one lost in between or not. A fast server with little to do has nothing in
+flight at many a scrape."""
+RESTARTS = "restarts"
 UP_WHILE_SCRAPED = "last_over_time(up[5250ms])"
 """A history that ends, or has a gap, after a failed scrape is no server that is down: Prometheus would show that scrape
 for five minutes. One interval and a little, as ranges are written for 5 s; nobody writes a history late."""
@@ -85,6 +87,8 @@ class Walk:
     """Symptoms of the last round."""
     lost: Sequence[Lost] = ()
     """Who left the history while at work, and when. Whoever left otherwise was scaled down."""
+    drained: frozenset[str] = frozenset()
+    """Targets that had nothing to do in the last round."""
 
     def step(self, answers: Answers, now: float, active: Collection[str]) -> list[tuple[Change, Incident]]:
         """One round at `now`: what opened, grew or was resolved. Only `active` targets are evaluated; of the others
@@ -98,10 +102,12 @@ class Walk:
             present=present(answers, mine),
         )  # fmt: skip
         there = present(answers, self.targets) | {i.target for i in self.incidents.values()} | set(active)
+        stopping = _emptied(answers, mine) | _replaced(answers, mine, self.drained)
+        self.drained = frozenset(t.name for t in mine if _values(answers, DRAINED, t) == {1})
         decisions, self.memory = correlate(
             self.fired, tuple(self.incidents.values()), self.memory, now,
             targets=[target for target in self.targets if target.name in there],
-            silences=self.silences, healthy=_up(answers, self.targets), stopping=_emptied(answers, mine),
+            silences=self.silences, healthy=_up(answers, self.targets), stopping=stopping,
             policy=self.policy,
         )  # fmt: skip
         changed: list[tuple[Change, Incident]] = []
@@ -141,6 +147,12 @@ def _emptied(answers: Answers, targets: Iterable[Target]) -> set[str]:
         for target in targets
         if _values(answers, UP, target) == {0} and _values(answers, DRAINED, target) == {1}
     }
+
+
+def _replaced(answers: Answers, targets: Iterable[Target], drained: Collection[str]) -> set[str]:
+    """Targets that are another process than a round ago, when they had nothing to do: replaced so fast that no scrape
+    failed. One that dies at work, over and over, is not drained; whoever does this a third time in an hour is told."""
+    return {t.name for t in targets if t.name in drained and any(_values(answers, RESTARTS, t) - {0, None})}
 
 
 def _values(answers: Answers, signal: str, target: Target) -> set[float | None]:

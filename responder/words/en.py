@@ -412,7 +412,7 @@ SIGNALS: dict[str, str] = {
     "recent_resets": "Restarts in ten minutes",
     "token_rate_ratio": "Tokens per second against the last hour",
     "unfinished_slow_share": "Share of requests clients gave up, over a minute",
-    "itl_grown": "Inter-token latency of half a minute against the last hour, if that is known",
+    "itl_grown": "Inter-token latency of half a minute against the last hour, what more work explains taken off",
     "itl_late_share": "Share of tokens that came over 0.1 s after the one before",
     "itl_late_growth": "Tokens over 0.1 s after the one before, against the last hour",
     "unfinished_share": "Share of requests clients gave up",

@@ -407,7 +407,7 @@ SIGNALS: dict[str, str] = {
     "recent_resets": "十分钟内的重启",
     "token_rate_ratio": "每秒 token 数与过去一小时之比",
     "unfinished_slow_share": "一分钟内被客户端放弃的比例",
-    "itl_grown": "半分钟内 token 间隔与过去一小时之比（若已知）",
+    "itl_grown": "半分钟内 token 间隔与过去一小时之比（扣除更多工作所能解释的部分）",
     "itl_late_share": "间隔超过 0.1 秒的 token 比例",
     "itl_late_growth": "间隔超过 0.1 秒的 token 与过去一小时之比",
     "unfinished_share": "被客户端放弃的比例",

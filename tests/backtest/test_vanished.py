@@ -98,3 +98,28 @@ def test_who_stops_with_nothing_left_to_do_has_three_minutes_to_come_back(draine
 
     opened = [now for now in range(0, 260, 2) if walk.step(answers(now), float(now), {ONE.name})]
     assert opened[0] == pytest.approx(after_s, abs=4)
+
+
+@pytest.mark.parametrize(("drained", "told"), [(1.0, False), (0.0, True)])
+def test_who_is_replaced_between_two_scrapes_with_nothing_left_to_do_is_no_incident(drained: float, told: bool) -> None:
+    """Counters begin anew and no scrape has failed: whether somebody waited is in the last scrape before."""
+    assert bool(opened_by_restarts([100], drained)) is told
+
+
+def test_a_third_replacement_within_an_hour_is_told_however_idle_the_server_was() -> None:
+    """A crash loop that nobody sends anything to."""
+    (at, *_) = opened_by_restarts([100, 500, 900], 1.0)
+    assert at >= 900
+
+
+def opened_by_restarts(restarts: list[int], drained: float) -> list[int]:
+    """When incidents opened of a server that is never seen down and another process from these moments on."""
+    walk = Walk(load(Config(), STEPS), [ONE], Policy())
+    here = {"instance": "gpu-1:8000"}
+
+    def answers(now: int) -> Answers:
+        lately = float(any(at <= now < at + 60 for at in restarts))  # at work again at once
+        values = {"up": 1.0, "restarts": lately, "drained": 0.0 if lately else drained}
+        return {name: (Sample(signal=name, labels=here, value=value, at=0.0),) for name, value in values.items()}
+
+    return [now for now in range(0, 1000, 2) if walk.step(answers(now), float(now), {ONE.name})]

@@ -78,7 +78,8 @@ def idle(dice: Dice) -> World:
 def deploy(dice: Dice) -> World:
     """Drained, ended, started anew, with a cold cache."""
     world = roomy(drawn_world(dice))
-    drained, down = dice.uniform(15, 40), dice.uniform(15, 100)
+    slowest = 3 * world.usual.output * (world.machine.step_s + world.machine.per_sequence_s * world.machine.slots)
+    drained, down = slowest + dice.uniform(15, 40), dice.uniform(15, 100)
     world.fault_s = drained + down + dice.uniform(60, 200)
     up = drained + down
     world.dead = lambda t: drained <= t < up
@@ -185,10 +186,15 @@ def wrong_calls(dice: Dice) -> World:
 
 
 def scrapes_lost(dice: Dice) -> World:
-    """One to three scrapes in a row do not come back."""
+    """A scrape or two in a row do not come back. Three are what a frozen server looks like for as long."""
     world = drawn_world(dice)
-    long = dice.uniform(5, 25)
-    world.lost = lambda t: 30 <= t < 30 + long
+    left = [1 + (dice.uniform(5, 25) >= 15)]
+
+    def lost(t: float) -> bool:
+        left[0] -= t >= 30
+        return t >= 30 and left[0] >= 0
+
+    world.lost = lost
     return world
 
 

@@ -83,6 +83,7 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
         one.way = suffered(usual, then)
         if truth is None:
             one.way = one.way or _any_minute(runs, world.fault_s, usual if world.as_ever else None)
+            one.way = one.way or ("an answer cut off" if any(map(_cut_off, runs)) else "")
         elif truth is not None and _any_minute(runs, 0.0):
             one.way = ""  # whose usual time was no good has no usual time to compare with
     if usual is not None and world.expect_share:
@@ -102,6 +103,13 @@ def _any_minute(runs: list[Played], until: float, as_ever: Felt | None = None) -
             if minute and (minute.ttft_p95 > 2.0 or minute.late_tokens > 1.0 or minute.token_p50 > 0.2):
                 return "a bad minute"
     return ""
+
+
+def _cut_off(run: Played) -> bool:
+    """Somebody was still being answered when the server was stopped: not drained, whatever it was meant to be."""
+    world = run.world
+    died = next((at / 4 for at in range(int(4 * world.fault_s)) if world.dead(at / 4)), None)
+    return died is not None and any(call.arrived < died and not call.ended for call in run.calls)
 
 
 def write(seed: int, to: pathlib.Path, calm: bool = False) -> dict[str, Any]:
