@@ -166,7 +166,7 @@ def prefill_beyond_tokens(window: Window) -> float | None:
 
 def prompts_being_read(window: Window) -> float | None:
     """Requests whose prompt is being read at a time, on average: those that arrive in the time that one takes (Little's
-    law). Far below a half, most tokens come out of steps that read no prompt. None where one is not known."""
+    law). Below a half, most tokens come out of steps that read no prompt. None where one is not known."""
     arrivals, reading = summary(window, "arrival_rate").now, summary(window, "prefill_time_mean").now
     return None if arrivals is None or reading is None else arrivals * reading
 
