@@ -428,7 +428,7 @@ SIGNALS: dict[str, str] = {
     "ttft_recent_p99": "TTFT p99 over half a minute",
     "ttft_recent_mean": "TTFT, mean of half a minute",
     "ttft_recent_ratio": "TTFT, mean of half a minute against the last hour",
-    "answered_ratio": "Answers of half a minute against the last hour",
+    "answered_ratio": "Answers of half a minute, at most, against the last hour",
     "request_rate_ratio": "Requests per second of half a minute against the last hour",
     "prompt_rate_ratio": "Prompt tokens per second of half a minute against the last hour",
     "ttft_recent_tail_ratio": "TTFT p99 against its median, in half a minute",

@@ -423,7 +423,7 @@ SIGNALS: dict[str, str] = {
     "ttft_recent_p99": "半分钟内的 TTFT p99",
     "ttft_recent_mean": "半分钟内的 TTFT（平均值）",
     "ttft_recent_ratio": "半分钟内 TTFT 与过去一小时之比（平均值）",
-    "answered_ratio": "半分钟内的回答与过去一小时之比",
+    "answered_ratio": "半分钟内的回答（至多）与过去一小时之比",
     "request_rate_ratio": "半分钟内每秒请求数与过去一小时之比",
     "prompt_rate_ratio": "半分钟内每秒提示 token 数与过去一小时之比",
     "ttft_recent_tail_ratio": "半分钟内 TTFT p99 与中位数之比",
