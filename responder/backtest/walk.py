@@ -13,7 +13,7 @@ from responder.model import Change, Content, Incident, Sample, Silence, Symptom,
 
 DRAINED = "drained"
 DRAINED_BY_ITS_LAST_SCRAPE = (
-    "((max_over_time(vllm:num_requests_running[7500ms]) + max_over_time(vllm:num_requests_waiting[7500ms])) == bool 0)"
+    "((last_over_time(vllm:num_requests_running[20s]) + last_over_time(vllm:num_requests_waiting[20s])) == bool 0)"
     " * (irate(vllm:generation_tokens_total[20s]) <= bool 0.9 * rate(vllm:generation_tokens_total[2m]))"
 )
 """Four scrapes of 15 s are a minute, and nobody drains a server for so long: of slow scrapes the last one must do, if
