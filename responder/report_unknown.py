@@ -32,8 +32,9 @@ AGAINST_THE_PAST = frozenset(
     | {"waiting_grown", "unfinished_grown", "scrape_grown"}
 )
 """Signals that compare with the last hour: a short history has its own line, which says why they are not there."""
-ASKED_FOR = ("generation_share", "corrupted_rate")
-"""Signals there are only where somebody asked for them (`expect:`, VLLM_COMPUTE_NANS_IN_LOGITS)."""
+ASKED_FOR = ("generation_share", "corrupted_rate", "scrape_tail_s")
+"""Signals there are only where somebody asked for them (`expect:`, VLLM_COMPUTE_NANS_IN_LOGITS, scrapes each 12 s or
+more often)."""
 
 
 def unknown_items(report: Report, lead: Hypothesis | None) -> Iterator[str]:

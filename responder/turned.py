@@ -19,13 +19,13 @@ def named(verdict: Verdict) -> Named:
 
 
 def entries(before: Verdict | None, now: Verdict, at: float) -> tuple[TimelineEntry, ...]:
-    """Lines of the timeline: another leading cause, or one that is surer or less sure than before; and why."""
+    """Lines of the timeline: another leading cause, one that is surer or less sure than before, or a second one beside
+    it; and why."""
     lead = now.hypotheses[0]
     was = before.hypotheses[0] if before else None
     if lead.cause == (was.cause if was else UNKNOWN) and (was is None or lead.status is was.status):
-        return ()
-    says = f"{lead.title}: {lead.status.value} ({percent(lead.probability)})"
-    said = TimelineEntry(at=at, kind="cause", says=says)
+        return _joined(before, now, at) if before else ()
+    said = _said(lead, at)
     if before is None or was is None or was.cause == UNKNOWN:
         return (said,)
     reason = why(before, now)
@@ -47,6 +47,27 @@ def why(before: Verdict, now: Verdict) -> str:
         found += [(h.cause, f) for h in now.hypotheses if h.cause == was.cause for f in h.contradicts]
     fresh = [f for cause, f in found if f.counted and known.get((cause, f.weight)) is not f.truth]
     return max(fresh, key=lambda finding: abs(finding.decibans)).says if fresh else ""
+
+
+def _joined(before: Verdict, now: Verdict, at: float) -> tuple[TimelineEntry, ...]:
+    lead = now.hypotheses[0].cause
+    second = [h for h in now.hypotheses if h.cause in now.together and h.cause not in (lead, *before.together)]
+    out: list[TimelineEntry] = []
+    for cause in second:
+        # Its share of the weight, which knows one fault alone, is no measure of it.
+        says = f"{cause.title}: {cause.status.value} beside another"
+        out.append(TimelineEntry(at=at, kind="cause", says=says))
+        known = {f.weight: f.truth for h in before.hypotheses if h.cause == cause.cause for f in _counted(h)}
+        fresh = [f for f in cause.supports if f.counted and known.get(f.weight) is not f.truth]
+        if fresh:
+            loudest = max(fresh, key=lambda finding: abs(finding.decibans))
+            out.append(TimelineEntry(at=at, kind="note", says=f"what changed it: {loudest.says}"))
+    return tuple(out)
+
+
+def _said(cause: Hypothesis, at: float) -> TimelineEntry:
+    says = f"{cause.title}: {cause.status.value} ({percent(cause.probability)})"
+    return TimelineEntry(at=at, kind="cause", says=says)
 
 
 def _counted(hypothesis: Hypothesis) -> tuple[Finding, ...]:

@@ -30,14 +30,15 @@ def says(before: Verdict | None, now: Verdict) -> list[str]:
 
 
 def test_the_timeline_says_what_changed_a_verdict() -> None:
-    """Within a minute it may name three causes: each turn has its reason."""
+    """Within a minute it may name three causes: each turn has its reason, so has a second cause beside the first."""
     nothing, first, both, other = verdict(), verdict(look=True), verdict(look=True, deep=True), verdict(
         look=False, deep=True
     )  # fmt: skip
     assert says(None, nothing) == []
     assert says(nothing, first)[0].startswith("cause: c: confirmed (9")
     assert says(first, first) == []
-    assert says(first, both) == ["cause: c: probable (50 %)", "note: what changed it: deep.busy is so"]
+    assert says(first, both) == ["cause: d: probable beside another", "note: what changed it: deep.busy is so"]
+    assert says(both, both) == []
     assert says(first, other)[1] == "note: until then c was confirmed; what changed it: deep.busy is so"
     assert why(first, other) == "deep.busy is so"
 

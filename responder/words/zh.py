@@ -584,6 +584,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
         "省略了 {0} 次采集：每个步骤保留最初 {1} 次和最新 {2} 次",
     ),
     (r"the server was taken out of the configuration", "该服务器已从配置中移除"),
+    (r"(.+): (confirmed|probable|possible|unknown) beside another", "{0}：与另一个同时，{1}"),
     (r"(.+): (confirmed|probable|possible|unknown) \((.+)\)", "{0}：{1}（{2}）"),
     (
         r"until then (.+) was (confirmed|probable|possible|unknown); what changed it: (.+)",
