@@ -1,4 +1,4 @@
-"""What else goes on around a server? Probes, wrong requests, idle connections, slow readers, a process that stops once.
+"""What else goes on around a server? Probes, wrong requests, idle connections, slow readers, processes that stop.
 
 One asynchronous context manager each, over at its end; all on the lab's own server and bounded.
 """
@@ -12,8 +12,9 @@ import json
 import os
 import random
 import signal
+import time
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,7 @@ from tests.live.harness.vllm_server import SERVED_AS
 
 MOST_AT_ONCE = 64
 ANSWER_WITHIN_S = 20.0
+FOREVER_S = 900.0
 READ_BYTES, READ_EVERY_S = 256, 1.0
 JSON = {"Content-Type": "application/json"}
 TEXT = "every request waits in a queue until there is room for it then its prompt is read in one go"
@@ -66,6 +68,57 @@ async def hiccuping(pid: int, hold_s: float, period_s: float) -> AsyncIterator[N
 
 
 @contextlib.asynccontextmanager
+async def throttled(pids: Sequence[int], stopped_share: float, period_s: float) -> AsyncIterator[None]:
+    """All of them run in the same part of each period only, as a container does whose processor time is limited."""
+
+    def tell(number: signal.Signals) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    async def hold() -> None:
+        try:
+            while True:
+                tell(signal.SIGSTOP)
+                await asyncio.sleep(period_s * stopped_share)
+                tell(signal.SIGCONT)
+                await asyncio.sleep(period_s * (1 - stopped_share))
+        finally:
+            tell(signal.SIGCONT)
+
+    async with _beside(hold()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def in_spells(
+    make: Callable[[], contextlib.AbstractAsyncContextManager[None]], after_s: float, lasts_s: float | None,
+    every_s: float | None,
+) -> AsyncIterator[None]:  # fmt: skip
+    """What `make` makes begins later, is over before the end, or comes again and again."""
+
+    async def come_and_go() -> None:
+        await asyncio.sleep(after_s)
+        while True:
+            began = time.monotonic()
+            async with make():
+                here.set()
+                # Without an end of its own it holds until it is cancelled.
+                await asyncio.sleep(FOREVER_S if lasts_s is None else lasts_s)
+            if every_s is None:
+                return
+            await asyncio.sleep(max(0.0, began + every_s - time.monotonic()))
+
+    here = asyncio.Event()
+    async with _beside(come_and_go()) as task:
+        if after_s == 0:  # the fault begins when it is there
+            waits = asyncio.create_task(here.wait(), name="bystanders.here")
+            await asyncio.wait({waits, task}, return_when=asyncio.FIRST_COMPLETED)
+            waits.cancel()
+        yield
+
+
+@contextlib.asynccontextmanager
 async def asking(url: str, what: Injection) -> AsyncIterator[None]:
     """Requests of one kind at a steady rate; what is answered, and with which status, nobody reads."""
     at_once = asyncio.Semaphore(MOST_AT_ONCE)
@@ -95,11 +148,11 @@ def request_of(what: Injection) -> dict[str, Any] | None:
     """The body; None: there is none, it is a GET."""
     if what.body_words:
         words = itertools.islice(itertools.cycle(TEXT.split()), what.body_words)
-        return {"model": what.model or SERVED_AS, "prompt": " ".join(words)}
+        return {"model": what.model or SERVED_AS, "prompt": " ".join(words), **what.options}
     if not what.model and not what.body_tokens:
         return None
     prompt: str | list[int] = [7] * what.body_tokens if what.body_tokens else "hello"
-    return {"model": what.model or SERVED_AS, "prompt": prompt, "max_tokens": 2}
+    return {"model": what.model or SERVED_AS, "prompt": prompt, "max_tokens": 2, **what.options}
 
 
 @contextlib.asynccontextmanager
@@ -144,11 +197,11 @@ async def lingering(url: str, clients: int) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Any) -> AsyncIterator[None]:
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
     """`work` goes on inside, and is ended afterwards; what it failed of is told then."""
     task = asyncio.create_task(work, name="bystanders")
     try:
-        yield
+        yield task
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

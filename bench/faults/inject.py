@@ -33,8 +33,15 @@ async def injected(injections: Sequence[Injection], server: VllmServer, switch: 
     """All of them at once. `switch` is the file a planted defect looks at."""
     async with contextlib.AsyncExitStack() as stack:
         for injection in injections:
-            await stack.enter_async_context(_one(injection, server, switch))
+            await stack.enter_async_context(_timed(injection, server, switch))
         yield
+
+
+def _timed(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextlib.AbstractAsyncContextManager[None]:
+    """From the beginning to the end, unless it says otherwise."""
+    if what.after_s == 0 and what.lasts_s is None:
+        return _one(what, server, switch)
+    return bystanders.in_spells(lambda: _one(what, server, switch), what.after_s, what.lasts_s, what.every_s)
 
 
 def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextlib.AbstractAsyncContextManager[None]:
@@ -68,6 +75,9 @@ def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextli
             return bystanders.lingering(server.url, what.clients)
         case "hiccup":
             return bystanders.hiccuping(pid_of(server), what.hold_s, what.period_s)
+        case "throttle":
+            pids = [server.api_server, server.engine_core, server.worker]
+            return bystanders.throttled(pids, what.stopped_share, what.period_s)
         case "squeeze":
             return scarce.squeezed(pid_of(server), what.cores)
         case "exhaust":

@@ -47,10 +47,11 @@ class Requests(Part):
     most_outstanding: int = 100
     options: dict[str, Any] = Field(default_factory=dict)
     """More fields of the request's body; `$unique` becomes another word in each request."""
-    shape: Literal["steady", "waves", "ramp", "bursts", "fade", "grow"] = "steady"
+    shape: Literal["steady", "waves", "ramp", "bursts", "fade", "grow", "outage"] = "steady"
     """waves: 8 s at nearly twice the rate, 8 s at almost nothing; ramp: from a third of it to all of it in 40 s;
     bursts: 4 s of each 30 at full rate, else a quarter; fade: from all of it to nothing in 60 s; grow: prompts from a
-    tenth of their length to all of it in 60 s, as contexts of chats do."""
+    tenth of their length to all of it in 60 s, as contexts of chats do; outage: nobody for 20 s, then 6 s at two and a
+    half times the rate, then as it is."""
 
 
 class Injection(Part):
@@ -58,11 +59,12 @@ class Injection(Part):
 
     kind: Literal[
         "stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause", "freeze", "ask", "connect",
-        "linger", "hiccup", "squeeze", "exhaust",
+        "linger", "hiccup", "squeeze", "exhaust", "throttle",
     ]  # fmt: skip
     process: Process = "worker"
     signal: str = "KILL"
     stopped_share: float = 0.5
+    """Of `stutter`, and of `throttle`, which stops all processes of the server together."""
     period_s: float = 0.05
     plant: str = ""
     hold_s: float = 30.0
@@ -76,10 +78,18 @@ class Injection(Part):
     """Token ids in the body of such a request."""
     body_words: int = 0
     """Or words of text, of which the server makes the token ids."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """More fields of the body of such a request."""
     per_second: float = 1.0
     clients: int = 1
     """Of `connect`: connections on which nothing is sent; of `linger`: clients that read a little each second; of
     `exhaust`: idle connections that wait for the descriptors that the API server has no more."""
+    after_s: float = 0.0
+    """It begins so long after the fault did."""
+    lasts_s: float | None = None
+    """And is over after so long; None: it holds to the end."""
+    every_s: float | None = None
+    """And begins anew that often."""
 
 
 class Feels(Part):

@@ -18,6 +18,7 @@ WAVE_S, WAVE_LOW = 8.0, 0.1
 RAMP_S, RAMP_FROM = 40.0, 0.33
 BURST_EVERY_S, BURST_S, BURST_LOW = 30.0, 4.0, 0.25
 SLOW_S, GROW_FROM = 60.0, 0.1
+GONE_S, HERD_S, HERD = 20.0, 6.0, 2.5
 
 
 def traffic(requests: Requests, capacity: float) -> Traffic:
@@ -74,6 +75,8 @@ def shaped_at(wanted: Traffic, shape: str, elapsed: float) -> Traffic:
         case "grow":
             length = min(1.0, GROW_FROM + (1 - GROW_FROM) * elapsed / SLOW_S)
             return replace(wanted, prompt_tokens=max(2, round(wanted.prompt_tokens * length)))
+        case "outage":
+            factor = 0.0 if elapsed < GONE_S else HERD if elapsed < GONE_S + HERD_S else 1.0
         case _:
             factor = min(1.0, RAMP_FROM + (1 - RAMP_FROM) * elapsed / RAMP_S)
     return replace(wanted, rate=wanted.rate * factor)

@@ -120,6 +120,74 @@ async def test_a_process_stands_still_again_and_again() -> None:
         child.wait(10)
 
 
+async def test_all_processes_run_in_the_same_part_of_each_period() -> None:
+    """And all go on at the experiment's end; one that is gone meanwhile holds up nobody."""
+    children = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)]
+    try:
+        async with bystanders.throttled([c.pid for c in children], 0.5, 0.2), asyncio.timeout(20):
+            for wanted in "TSTS":
+                while {state(c.pid) for c in children} - {wanted, "R" if wanted == "S" else wanted}:
+                    await asyncio.sleep(0.001)
+            children[0].kill()
+            children[0].wait(10)
+        assert all(state(c.pid) != "T" for c in children[1:])
+    finally:
+        for child in children:
+            child.kill()
+            child.wait(10)
+
+
+@contextlib.asynccontextmanager
+async def told(seen: list[str]) -> AsyncIterator[None]:
+    seen.append("in")
+    try:
+        yield
+    finally:
+        seen.append("out")
+
+
+async def test_it_comes_and_goes() -> None:
+    """The first spell is there when the fault begins, and none outlasts it."""
+    seen: list[str] = []
+    async with bystanders.in_spells(lambda: told(seen), 0.0, 0.01, 0.02), asyncio.timeout(20):
+        assert seen[0] == "in"
+        while len(seen) < 5:
+            await asyncio.sleep(0.005)
+    assert seen.count("in") == seen.count("out")
+
+
+async def test_it_begins_later_and_holds_to_the_end() -> None:
+    """Or it is not needed any more before it began."""
+    seen: list[str] = []
+    async with bystanders.in_spells(lambda: told(seen), 60.0, None, None):
+        await asyncio.sleep(0.01)
+    assert seen == []
+    async with bystanders.in_spells(lambda: told(seen), 0.01, None, None), asyncio.timeout(20):
+        while not seen:
+            await asyncio.sleep(0.005)
+    assert seen == ["in", "out"]
+
+
+@contextlib.asynccontextmanager
+async def broken() -> AsyncIterator[None]:
+    raise RuntimeError("no neighbour")
+    yield
+
+
+async def test_a_fault_that_cannot_be_made_ends_the_experiment() -> None:
+    """It is not taken for one that was made."""
+    with pytest.raises(RuntimeError, match="no neighbour"):
+        async with bystanders.in_spells(broken, 0.0, None, None):
+            pass
+
+
+def test_an_asked_request_may_have_more_fields() -> None:
+    """They replace those that are there."""
+    asked = bystanders.request_of(Injection(kind="ask", body_tokens=2, options={"echo": True, "max_tokens": 1}))
+    assert asked is not None
+    assert (asked["prompt"], asked["echo"], asked["max_tokens"]) == ([7, 7], True, 1)
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
@@ -129,6 +197,7 @@ def state(pid: int) -> str:
     [
         ("bursts", 1.0, 8.0, 1000), ("bursts", 10.0, 2.0, 1000), ("bursts", 31.0, 8.0, 1000), ("fade", 30.0, 4.0, 1000),
         ("fade", 90.0, 0.0, 1000), ("grow", 0.0, 8.0, 100), ("grow", 60.0, 8.0, 1000), ("ramp", 40.0, 8.0, 1000),
+        ("outage", 19.0, 0.0, 1000), ("outage", 21.0, 20.0, 1000), ("outage", 30.0, 8.0, 1000),
     ],
 )  # fmt: skip
 def test_traffic_has_a_shape(shape: str, elapsed: float, rate: float, prompt: int) -> None:
