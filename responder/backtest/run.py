@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import aiohttp
 
-from responder.backtest import alerts, find, scan, vanished
+from responder.backtest import alerts, find, lived, scan, vanished
 from responder.backtest.ended import ended
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
@@ -222,7 +222,11 @@ class Backtest:
                     if _covers(labels, target):
                         hits.setdefault(target.name, []).extend(at for at, _ in points)
             for name, moments in hits.items():
-                self.pending += scan.stretches(question, name, moments, self.round_s)
+                stretches = scan.stretches(question, name, moments, self.round_s)
+                self.pending += stretches
+                if question.alert in self.walk.down:
+                    target = next(t for t in self.targets if t.name == name)
+                    self.walk.lived += await lived.lived(self._ask, target, stretches, self.interval_s)
         self.pending = scan.merged(self.pending)
 
     async def _ask(self, name: str, expr: str, since: float, until: float, step: float) -> Rows | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from responder.backtest.scan import Stretch
 from responder.backtest.vanished import Lost
 from responder.correlate import Memory, Policy, correlate
-from responder.evaluate import UP, observe, present
+from responder.evaluate import UP, Observation, observe, present
 from responder.holding import States, advance
-from responder.model import Change, Content, Incident, Sample, Silence, Symptom, Target
+from responder.model import Change, Content, Incident, Sample, Silence, Symptom, Target, Truth
 
 DRAINED = "drained"
 DRAINED_BY_ITS_LAST_SCRAPE = (
@@ -87,8 +88,15 @@ class Walk:
     """Symptoms of the last round."""
     lost: Sequence[Lost] = ()
     """Who left the history while at work, and when. Whoever left otherwise was scaled down."""
+    lived: list[Stretch] = field(default_factory=list)
+    """Gaps between scrapes through which a server worked on."""
     drained: frozenset[str] = frozenset()
     """Targets that had nothing to do in the last round."""
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Alerts that say that nobody can scrape a server."""
+        return frozenset(rule.alert for rule in self.content.rules if rule.terms and rule.terms[0].signal == UP)
 
     def step(self, answers: Answers, now: float, active: Collection[str]) -> list[tuple[Change, Incident]]:
         """One round at `now`: what opened, grew or was resolved. Only `active` targets are evaluated; of the others
@@ -96,7 +104,7 @@ class Walk:
         """
         mine = [target for target in self.targets if target.name in active]
         gone = {one.target for one in self.lost if one.since <= now <= one.until}
-        seen = observe(self.content.rules, answers, mine, now, gone)
+        seen = self._but_at_work(observe(self.content.rules, answers, mine, now, gone), now)
         self.states, self.fired = advance(
             self.states, seen, now, self.content.rules, targets={t.name for t in self.targets},
             present=present(answers, mine),
@@ -116,6 +124,14 @@ class Walk:
             if decision.change is not Change.UNCHANGED:
                 changed.append((decision.change, decision.incident))
         return changed
+
+    def _but_at_work(self, seen: Sequence[Observation], now: float) -> Sequence[Observation]:
+        """Who worked on while scrapes failed was not down."""
+        there = {gap.target for gap in self.lived if gap.since <= now < gap.until}
+        if not there:
+            return seen
+        down = self.down
+        return [o._replace(truth=Truth.NO) if o.target in there and o.alert in down else o for o in seen]
 
     def forget(self, now: float) -> list[Incident]:
         """Let go of incidents that cannot come back any more; they are returned."""
