@@ -12,8 +12,17 @@ from math import log
 from statistics import median
 
 from responder.signals import bucket_of
+from responder.stepwork import itl_beyond_work
 from responder.window import Window
-from responder.windowfacts import BASELINE_POINTS, GROUP_POINTS, SAME_LOAD, summary, usual_band, usual_points
+from responder.windowfacts import (
+    BASELINE_POINTS,
+    GROUP_POINTS,
+    SAME_LOAD,
+    prefill_mix_ratio,
+    summary,
+    usual_band,
+    usual_points,
+)
 
 SETTLED_S = 45.0
 """So long after it began medians are of the time since, and most of those who finish began in it."""
@@ -32,6 +41,15 @@ BATCH_GREW = 4.0
 """Times as many requests in each step make the light ones heavier by themselves."""
 SPREAD_WANTED = 0.8
 """How much longer than a usual one a heavier step must have been before, in times, for the two ways to differ."""
+READING_S = 30.0
+READING_VARIES = 0.5
+AS_BEFORE = (0.5, 1.3)
+STRETCHED = 2.0
+BEYOND_BATCH = 1.5
+ONE_STEP = 1.5
+MORE_TO_READ = 1.4
+"""Times: what reading a prompt adds to a step varies by a half at most, is as before up to 30 % more, or stretched from
+twice on, with no more to read. Below one and a half steps a prompt was read in one, and its token told in it."""
 
 
 def slowed_since(window: Window) -> float:
@@ -76,7 +94,8 @@ def growth_with_work(window: Window) -> float | None:
     one. A slow device stretches all it does; who is late loses the same time in each step, whatever is in it.
 
     None unless it has been slower by half for SETTLED_S, and heavy steps were clearly heavier before. Where light steps
-    have more work than before, only growth in proportion can be told: they grew by that, too, so all look alike.
+    have more work than before, only growth in proportion can be told: they grew by that, too, so all look alike. Where
+    that tells nothing, what reading a prompt takes beyond a usual step may.
     """
     heavy = [
         grown
@@ -84,10 +103,55 @@ def growth_with_work(window: Window) -> float | None:
         if (grown := _grown(window, light, other)) is not None
     ]
     spread = sum(was - 1 for _, was in heavy)
-    if spread < SPREAD_WANTED:
+    if spread >= SPREAD_WANTED:
+        share = sum(now - 1 for now, _ in heavy) / spread
+        if share >= IN_PROPORTION or _light_as_before(window):
+            return share
+    return _reading_growth(window)
+
+
+def _reading_growth(window: Window) -> float | None:
+    """The same, by what reading a prompt adds to a step: prefill time less the time between tokens. Requests come at
+    any moment, so beside its own prompt each finds as many others in its step as the usual token does: the difference
+    is its own, however full steps became. It stays as it was where time is lost beside the work.
+
+    Both are means of requests that finished, and those who finish first began before: for as long as a request takes
+    the difference must have been what it is. None where it varied before, or a larger batch may make tokens slow.
+    """
+    since, moved = slowed_since(window), _moved(window, "itl_mean")
+    answers, mix, beyond = (
+        _moved(window, "generation_tokens_mean"),
+        prefill_mix_ratio(window),
+        itl_beyond_work(window),
+    )
+    if moved is None or answers is None or mix is None or beyond is None:
         return None
-    share = sum(now - 1 for now, _ in heavy) / spread
-    return share if share >= IN_PROPORTION or _light_as_before(window) else None
+    if moved[0] <= 0 or moved[1] < STRETCHED * moved[0]:
+        return None
+    lately = max(READING_S, answers[1] * moved[1])
+    usual = _reading(usual_points(window, "itl_mean"), usual_points(window, "prefill_time_mean"))
+    first = max(window.end - lately, since + SETTLED_S / 2)
+    names = ("itl_mean", "prefill_time_mean")
+    now = _reading(*(window.points(name, first, window.end) for name in names))
+    if len(usual) < BASELINE_POINTS or len(now) < GROUP_POINTS or window.end - since < lately + SETTLED_S / 2:
+        return None
+    was = median(usual)
+    if was <= 0 or median(abs(value - was) for value in usual) > READING_VARIES * was:
+        return None
+    halves = [median(now[: (len(now) + 1) // 2]) / was, median(now[len(now) // 2 :]) / was]
+    grown = median(now) / was
+    share = (grown - 1) / (moved[1] / moved[0] - 1)
+    if beyond >= BEYOND_BATCH and all(AS_BEFORE[0] <= half <= AS_BEFORE[1] for half in halves):
+        return share
+    in_one_step = was <= (ONE_STEP - 1) * moved[0]
+    stretched = min(halves) >= STRETCHED and share >= IN_PROPORTION and mix < MORE_TO_READ
+    return share if stretched and in_one_step else None
+
+
+def _reading(light: list[tuple[float, float]], heavy: list[tuple[float, float]]) -> list[float]:
+    """Seconds a step that reads a prompt takes longer than the usual one, at each moment at which both are known."""
+    steps = dict(light)
+    return [seconds - steps[at] for at, seconds in heavy if at in steps]
 
 
 def _light_as_before(window: Window) -> bool:
@@ -159,9 +223,15 @@ def late_in_stops(window: Window) -> float | None:
 def prefill_beyond_tokens(window: Window) -> float | None:
     """How many times more the mean prefill grew than the mean time between tokens. Requests come at any moment, tokens
     in steps: where some moments are slow few of the steps and as many of the requests as ever fall into them. About 1
-    or less where every step became slower, and where an engine stops, as it has not scheduled who comes meanwhile."""
-    prefill, tokens = summary(window, "prefill_time_mean").ratio, summary(window, "itl_mean").ratio
-    return None if prefill is None or tokens is None else prefill / max(1.0, tokens)
+    or less where every step became slower, and where an engine stops, as it has not scheduled who comes meanwhile.
+
+    Prefill is told when a request finishes: where tokens come in time again, it is still that of slow times. So what
+    most tokens took since the onset counts, where that is more."""
+    prefill, tokens = summary(window, "prefill_time_mean").ratio, summary(window, "itl_mean")
+    since = [value for _, value in window.points("itl_mean", window.onset_at, window.end)]
+    if prefill is None or tokens.ratio is None or not tokens.baseline:
+        return None
+    return prefill / max(1.0, tokens.ratio, median(since) / tokens.baseline)
 
 
 def prompts_being_read(window: Window) -> float | None:

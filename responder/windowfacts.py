@@ -132,17 +132,20 @@ def history_s(window: Window) -> float:
 def pinned(window: Window) -> bool | None:
     """Whether `running` stands at its maximum in 70 % of the samples with a queue: the batch is full. A full batch of
     64 is seen at 60 to 64, between a request's end and the next step, one of 9 at 8 and 9; one starved of KV blocks at
-    half of it."""
+    half of it. Unknown where a queue has only just begun, beside as many as ever ran."""
     running = dict(window.points("running", window.onset_at, window.end))
     waiting = dict(window.points("waiting", window.onset_at, window.end))
     both = [at for at in running if at in waiting]
     if len(both) < GROUP_POINTS:
         return None
     queued = [running[at] for at in both if waiting[at] > 0]
-    if len(queued) < GROUP_POINTS:
+    if not queued:
         return False
     top = max(queued)
     full = min(PINNED * top, top - 1) if top >= FEW_SLOTS else top
+    if len(queued) < GROUP_POINTS:
+        most = max([*running.values(), *(value for _, value in usual_points(window, "running"))])
+        return None if most > 0 and top >= PINNED * most else False
     return top > 0 and sum(value >= full for value in queued) >= 0.7 * len(queued)
 
 
@@ -153,15 +156,18 @@ def less_done(window: Window) -> float | None:
     """How many times fewer tokens are generated than before, by a batch that is no smaller and with no more to prefill.
 
     More requests in a healthy step never yield fewer tokens, so anything over 1 is a slower engine, whatever the size
-    of the batch. None when the batch is smaller, more is computed for prompts (beyond SAME_LOAD), or nobody can tell.
+    of the batch. No more than each token takes longer: of few requests a gauge sees one that comes or goes as a batch
+    that grew. None when the batch is smaller, more is computed for prompts (beyond SAME_LOAD), or nobody can tell.
     """
     running, generated = summary(window, "running"), summary(window, "generation_rate")
+    itl = summary(window, "itl_mean").ratio
     prefill = summary(window, "prompt_computed_rate")
     if running.ratio is None or running.ratio < 1 or not generated.now or generated.baseline is None:
         return None
     if prefill.ratio is None or prefill.ratio > 1 + SAME_LOAD:
         return None
-    return generated.baseline / generated.now
+    less = generated.baseline / generated.now
+    return less if itl is None else min(less, itl)
 
 
 def itl_beyond_batch(window: Window) -> float | None:

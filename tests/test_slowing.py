@@ -82,6 +82,31 @@ def test_where_light_steps_have_more_work_all_look_alike() -> None:
     assert growth_with_work(made(**stretched)) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("times", "late", "expected"),
+    [(5.0, 0.0, 1.0), (1.0, 0.04, 0.0), (2.0, 0.02, None)],
+    ids=["a slow device", "a late scheduler", "both"],
+)
+def test_reading_a_short_prompt_is_stretched_or_as_before(times: float, late: float, expected: float | None) -> None:
+    """A step takes 10 ms, reading a prompt 2 more: that is hardly a heavier step, but known well, and its own."""
+    decode, reading = 0.01, 0.002
+    rows = {
+        "itl_mean": change(decode, decode * times + late),
+        "prefill_time_mean": change(decode + reading, (decode + reading) * times + late),
+        "generation_tokens_mean": change(200.0, 200.0),
+        "prompt_computed_rate": change(300.0, 300.0),
+        "generation_rate": change(400.0, 400.0),
+        "arrival_rate": change(2.0, 2.0),
+        "running": [3.0, 5.0] * (BEFORE // 2) + [10.0] * SINCE,
+    }
+    found = growth_with_work(made(**rows))
+    assert found == (None if expected is None else pytest.approx(expected, abs=0.01))
+    varied = [decode + reading * (0.1 + at % 3 * 0.9) for at in range(BEFORE)]
+    assert growth_with_work(made(**rows | {"prefill_time_mean": varied + rows["prefill_time_mean"][BEFORE:]})) is None
+    long = change(200.0, 5000.0)
+    assert growth_with_work(made(**rows | {"generation_tokens_mean": long})) is None, "who finishes began before"
+
+
 def test_a_device_slow_at_moments_slows_few_tokens() -> None:
     """The mean grows by half and the median does not; a mean that hardly grew has nothing to be asked about."""
     assert slowed_alike(made(itl_mean=change(0.02, 0.03), itl_p50=change(0.02, 0.02))) == pytest.approx(0.0)
@@ -108,6 +133,12 @@ def test_requests_meet_slow_moments_more_often_than_tokens_do(tokens: float, pre
     window = made(itl_mean=change(0.02, tokens), prefill_time_mean=change(0.1, prefill))
     assert prefill_beyond_tokens(window) == pytest.approx(expected, abs=0.001)
     assert prefill_beyond_tokens(made(itl_mean=change(0.02, tokens))) is None
+
+
+def test_prefill_of_those_who_finish_after_it_is_of_the_slow_time() -> None:
+    """Tokens come in time again for half a minute, and those who finish now waited for their first one long ago."""
+    tokens = change(0.02, 0.1)[:-6] + [0.02] * 6
+    assert prefill_beyond_tokens(made(itl_mean=tokens, prefill_time_mean=change(0.1, 0.5))) == pytest.approx(1.0)
 
 
 def test_the_wait_outside_of_the_engine() -> None:

@@ -61,6 +61,20 @@ def test_a_full_batch_is_told_from_a_starved_one(name: str, expected: bool) -> N
     assert pinned(recorded(name)) is expected
 
 
+@pytest.mark.parametrize(
+    ("before", "since", "expected"),
+    [(5.0, [40.0, 45.0, 45.0], None), (60.0, [40.0, 45.0, 45.0], False), (5.0, [40.0, 45.0, 45.0, 45.0, 45.0], True)],
+    ids=["as many as ever", "more ran before", "some scrapes later"],
+)
+def test_a_queue_that_only_just_began_says_nothing_of_free_slots(
+    before: float, since: list[float], expected: bool | None
+) -> None:
+    """One or two scrapes with a queue, beside more than ever ran: the slots may be taken or not."""
+    queue = [0.0, *([20.0] * (len(since) - 1))]
+    found = made(running=[before] * 20 + since, waiting=[0.0] * 20 + queue)
+    assert pinned(found) is expected
+
+
 def test_before_and_since() -> None:
     """Median before (points next to the onset left out), median of the last 30 s, extremes since."""
     row = [10.0] * 16 + [999.0] * 4 + [20.0] * 2 + [40.0] * 8
@@ -229,6 +243,14 @@ def test_a_slower_engine_shows_at_any_batch(
         prompt_computed_rate=steady(100.0, computed),
     )
     assert less_done(found) == expected
+
+
+def test_no_less_is_done_where_each_token_comes_as_fast() -> None:
+    """Of two requests at a time a gauge saw four lately, and chance gave fewer tokens: no token took longer."""
+    rows = {"generation_rate": steady(100.0, 75.0), "prompt_computed_rate": steady(100.0, 90.0)}
+    batch = {"running": steady(2.0, 4.0)}
+    assert less_done(made(**rows, **batch, itl_mean=steady(0.005, 0.005))) == pytest.approx(1.0)
+    assert less_done(made(**rows, **batch, itl_mean=steady(0.005, 0.02))) == pytest.approx(100 / 75)
 
 
 @pytest.mark.parametrize(("computed", "generated", "expected"), [(300.0, 3000.0, 1.0), (600.0, 1000.0, 6.0)])
