@@ -25,6 +25,8 @@ MAX_POINTS = 400
 """Points per series: enough for a median, little enough for hundreds of servers in one answer."""
 LEAST_RATE = 0.3
 """Answers per second of all others: of fewer, half a minute holds too few to compare."""
+HAD_GROWN = 1.5
+"""Ours, running just before the onset against its usual: a queue takes minutes to form, so onsets can be told late."""
 QUEUE_GREW = 3.0
 QUEUE_SLACK = 2.0
 """A sibling is affected when its queue is over three times its own usual one and two requests more: queues of one or
@@ -121,7 +123,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("affected_share", sum(told) / len(told) if told else None)
     for name, signal in (("waiting_ratio", "waiting"), ("running_ratio", "running")):
         yield fact(name, _ratio(ours, others, signal))
-    yield fact("others_load_ratio", _others_now_and_before(others))
+    yield fact("others_load_ratio", _others_now_and_before(ours, others))
     waiting = [value for server in others if (value := _recent(server, "waiting")) is not None]
     yield fact("idle", sum(value == 0 for value in waiting) if waiting else None)
 
@@ -150,18 +152,22 @@ def _ratio(ours: Mapping[str, Any], others: Sequence[Mapping[str, Any]], signal:
     return mine / max(median(theirs), 1.0)
 
 
-def _others_now_and_before(others: Sequence[Mapping[str, Any]]) -> float | None:
+def _others_now_and_before(ours: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> float | None:
     """What all others do now against just before the onset; None where they did next to nothing.
 
     The larger of two: of requests that run at once there are too few to tell a loss from chance, and who answers less
     because it is in trouble itself runs more. Folders of older versions know only what runs, and what was usual.
+    Where ours ran far more than usual just before already, the load had moved by then: against their usual instead.
     """
+    mine = ours.get("running") or {}
+    early, usual = mine.get("just_before"), mine.get("usual")
+    had_moved = early is not None and usual is not None and early >= HAD_GROWN * max(usual, 1.0)
     ratios = []
     for signal, least in (("finish_rate", LEAST_RATE), ("running", 1.0)):
         told = []
         for server in others:
             seen = server.get(signal) or {}
-            before, now = seen.get("just_before", seen.get("usual")), seen.get("recent")
+            before, now = seen.get("usual" if had_moved else "just_before", seen.get("usual")), seen.get("recent")
             if before is not None and now is not None:
                 told.append((before, now))
         if not told:

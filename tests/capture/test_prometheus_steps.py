@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -232,6 +233,26 @@ async def test_all_have_the_same_trouble() -> None:
         "vllm:num_requests_waiting": [(A, 0, 300), (B, 0, 280), (C, 0, None)],
     })  # fmt: skip
     assert (found["healthy"], found["affected_share"], found["idle"]) == (1, 1.0, 0)
+
+
+def test_load_that_had_moved_before_the_onset_was_told_is_compared_with_the_usual() -> None:
+    """A queue needs minutes to form: where ours ran twice its usual just before, others had lost their load by then."""
+
+    def server(finish: tuple[float, float, float], running: tuple[float, float, float]) -> dict[str, Any]:
+        keys = ("usual", "just_before", "recent")
+        both = {"finish_rate": dict(zip(keys, finish, strict=True)), "running": dict(zip(keys, running, strict=True))}
+        return {"models": ["m"], "engines": {}, "up": {"recent": 1.0}, "waiting": {"recent": 0.0, "usual": 0.0}, **both}
+
+    def told(early: float) -> Scalar:
+        servers = {
+            "a:8000": server((1.0, 1.2, 1.1), (32.5, early, 92.0)),
+            "b:8000": server((0.8, 0.2, 0.4), (26.0, 5.0, 7.0)),
+        }
+        files = {"siblings.json": json.dumps({"target": "a:8000", "failed": {}, "servers": servers}).encode()}
+        return {fact.name: fact.value for fact in siblings.STEP.read(files, BRIEF)}["siblings.others_load_ratio"]
+
+    assert told(early=62.0) == pytest.approx(0.5)
+    assert told(early=35.0) is None, "before an onset told in time they did next to nothing: nothing to compare"
 
 
 async def test_a_single_server_has_no_siblings() -> None:
