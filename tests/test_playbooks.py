@@ -96,11 +96,15 @@ def test_every_alert_is_explained_by_a_cause_of_its_class() -> None:
 
 @pytest.mark.parametrize("cause", content().causes, ids=lambda cause: cause.id)
 def test_every_cause_is_complete(cause) -> None:  # type: ignore[no-untyped-def]
-    """Evidence in several groups both ways, proof of its own, a way to be proven wrong, remedies with their price."""
+    """Evidence in several groups both ways, proof of its own, a way to be proven wrong, remedies with their price.
+
+    What counts where it is not so has words for that: "it is not so that …" is nothing to read at night.
+    """
     groups = {weight.group for weight in cause.evidence}
     assert len(groups) >= 3
     assert any(weight.yes > 0 for weight in cause.evidence)
     assert any(min(weight.yes, weight.no) < 0 for weight in cause.evidence)
+    assert [weight.id for weight in cause.evidence if weight.no and not weight.says_not] == []
     assert cause.confirm
     assert cause.disproved_by
     assert cause.would_disprove.command
