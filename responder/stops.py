@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 
 from responder.model import Scalar
@@ -17,6 +18,8 @@ GAPS_BEFORE_ONSET_S = 10.0
 
 LATE_SCRAPE_S = 0.25
 LATER_THAN_MOST = 10.0
+REFUSED_S = 0.2
+"""What fails sooner was refused: nobody listens. A frozen server and a lost packet are waited for."""
 """Times the median of those that are answered: of a busy server every scrape takes long."""
 
 
@@ -233,3 +236,19 @@ def reset(window: Window) -> bool | None:
     if len(progress) < 2:
         return None
     return any(after < before for before, after in zip(progress, progress[1:], strict=False))
+
+
+def ended_at_work(window: Window) -> int | None:
+    """How many processes of this server ended, each with requests in flight when it was last scraped: one that another
+    followed, or after whose last answer a scrape was refused at once. None: its start time is not known."""
+    ups = window.points("up", window.start, window.end)
+    began, held = (dict(window.points(name, window.start, window.end)) for name in ("process_start_time", "in_flight"))
+    answered = [at for at, value in ups if value > 0 and at in began]
+    if not answered:
+        return None
+    # Of two answers with different starts between them the earlier one was the last of its process.
+    last = [at for at, after in pairwise(answered) if began[after] - began[at] > 1.0]
+    took = dict(window.points("scrape_seconds", answered[-1], window.end))
+    if any(value == 0 and at > answered[-1] and took.get(at, REFUSED_S) < REFUSED_S for at, value in ups):
+        last.append(answered[-1])
+    return sum(held.get(at, 0.0) > 0 for at in last)

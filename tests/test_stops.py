@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
+from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import SCRAPED_AT, Window
 from tests.test_windowfacts import made, recorded
 
@@ -115,6 +115,22 @@ def test_an_answer_just_before_the_onset_is_one_in_between() -> None:
     up = [1.0] * 4 + [0.0, 1.0, 0.0, 0.0, 0.0]
     assert down(made(onset=6, up=up))["answers_between_gaps"] == 1
     assert down(made(onset=26, up=[0.0] + [1.0] * 25 + [0.0] * 4))["answers_between_gaps"] == 0
+
+
+def test_processes_that_ended_at_work_are_counted() -> None:
+    """The first two ended with requests in flight, and so did the third, whose port refuses scrapes; of another server
+    the second was drained, and a scrape that is waited for is no end."""
+    rows = {
+        "up": [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0],
+        "process_start_time": [100.0] * 3 + [115.0] * 3 + [130.0] * 4,
+        "in_flight": [3.0, 4.0, 4.0, 1.0, 1.0, 1.0, 0.0, 2.0, 2.0, 2.0],
+        "scrape_seconds": [0.01] * 8 + [0.0005] * 2,
+    }
+    assert ended_at_work(made(onset=2, **rows)) == 3
+    assert ended_at_work(made(onset=2, **rows | {"scrape_seconds": [0.01] * 8 + [5.0] * 2})) == 2
+    drained = rows["in_flight"][:3] + [0.0] * 3 + rows["in_flight"][6:]
+    assert ended_at_work(made(onset=2, **rows | {"in_flight": drained})) == 2
+    assert ended_at_work(made(onset=2, up=rows["up"])) is None
 
 
 def test_scrapes_that_are_answered_late_are_counted_once_for_each_time() -> None:

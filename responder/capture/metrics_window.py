@@ -33,7 +33,7 @@ from responder.slowing import (
     slowed_alike,
 )
 from responder.stepwork import itl_beyond_work
-from responder.stops import down, prefill_at_stops, reset, scrape_gap, standing
+from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, standing
 from responder.window import (
     COMPUTED,
     SCRAPED_AT,
@@ -208,6 +208,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     usual = summary(window, "prompt_computed_rate").baseline
     yield fact("stall_prefill_ratio", prefill_at_stops(window, usual, arrivals))
     yield fact("reset", reset(window))
+    yield fact("ended_at_work", ended_at_work(window))
     yield fact("history_s", history_s(window), "s")
     yield fact("scrape_gap_s", scrape_gap(window), "s")
     for name, value in down(window).items():
@@ -301,6 +302,7 @@ STEP = Step(
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
         FactSpec("metrics.failed_scrape_s", "s", "how long a failed scrape took: refused at once, or given up on"),
         FactSpec("metrics.answered_scrape_s", "s", "how long an answered scrape took, median since the onset"),
+        FactSpec("metrics.ended_at_work", "", "processes of the server that ended with requests in flight"),
         FactSpec("metrics.late_scrapes", "", "times a scrape was answered late, by ten times most and 0.25 s at least"),
         FactSpec("metrics.itl_equal_batch_ratio", "", "inter-token latency against before at the same batch size"),
         FactSpec("metrics.itl_beyond_batch_ratio", "", "median inter-token latency against before, beyond the batch"),

@@ -52,6 +52,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
     "fact.metrics.first_token_steps": "from being scheduled to the first token, in times between two tokens",
     "fact.metrics.answered_scrape_s": "how long an answered scrape took",
+    "fact.metrics.ended_at_work": "processes of the server that ended with requests in flight",
     "fact.metrics.late_scrapes": "times a scrape was answered late and most were not",
     "fact.metrics.growth_with_work": "growth of steps with their work: 1 in proportion, 0 all by the same time",
     "fact.metrics.slowed_alike": "how much of the slowness the median token shows",

@@ -52,6 +52,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
     "fact.metrics.first_token_steps": "从被调度到首个 token，以 token 间隔计",
     "fact.metrics.answered_scrape_s": "一次得到回答的抓取用了多久",
+    "fact.metrics.ended_at_work": "带着未完成请求结束的服务器进程数",
     "fact.metrics.late_scrapes": "抓取偶尔很晚才得到回答、多数却很快的次数",
     "fact.metrics.growth_with_work": "步变长与其工作量的关系：1 成比例，0 每步同样多",
     "fact.metrics.slowed_alike": "中位 token 体现了多少变慢",
