@@ -97,6 +97,9 @@ SIGNALS: dict[str, About] = {
     "itl_recent_p50": About("s", "median time between tokens over half a minute", "itl"),
     "itl_recent_mean": About("s", "mean time between tokens over half a minute"),
     "itl_recent_ratio": About("times", "mean time between tokens over half a minute against the last hour"),
+    "itl_before_ratio": About(
+        "times", "mean time between tokens over half a minute against the hour before its last 3 min"
+    ),
     "itl_recent_samples": About("tokens", "token gaps in half a minute"),
     "itl_long_gaps": About("tokens", "tokens that came over a second after the one before"),
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),
