@@ -48,6 +48,7 @@ STRETCHED = 2.0
 BEYOND_BATCH = 1.5
 ONE_STEP = 1.5
 MORE_TO_READ = 1.4
+READS_MOST = 0.9
 """Times: what reading a prompt adds to a step varies by a half at most, is as before up to 30 % more, or stretched from
 twice on, with no more to read. Below one and a half steps a prompt was read in one, and its token told in it."""
 
@@ -239,6 +240,23 @@ def prompts_being_read(window: Window) -> float | None:
     law). Below a half, most tokens come out of steps that read no prompt. None where one is not known."""
     arrivals, reading = summary(window, "arrival_rate").now, summary(window, "prefill_time_mean").now
     return None if arrivals is None or reading is None else arrivals * reading
+
+
+def light_steps_ratio(window: Window) -> float | None:
+    """How long a step takes that reads no prompt, now against before. The mean step is that and, for each prompt that
+    comes in its time, what reading one adds (prefill time less the mean step, as in `_reading_growth`): 1 where prompts
+    are all that tokens take longer for. None where one is not known, or reading takes all of the time (READS_MOST)."""
+    steps, reading, arrivals = (summary(window, name) for name in ("itl_mean", "prefill_time_mean", "arrival_rate"))
+    was = _light_step(steps.baseline, reading.baseline, arrivals.baseline)
+    now = _light_step(steps.now, reading.now, arrivals.now)
+    return None if not was or now is None else now / was
+
+
+def _light_step(step: float | None, reading: float | None, arrivals: float | None) -> float | None:
+    if step is None or reading is None or arrivals is None:
+        return None
+    share = arrivals * max(0.0, reading - step)
+    return step * (1 - share) if share <= READS_MOST else None
 
 
 def outside_engine(window: Window) -> float | None:

@@ -10,6 +10,7 @@ from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
     late_in_stops,
+    light_steps_ratio,
     outside_engine,
     prefill_beyond_tokens,
     prompts_being_read,
@@ -153,6 +154,22 @@ def test_how_many_prompts_are_read_at_a_time() -> None:
     window = made(arrival_rate=change(2.0, 2.0), prefill_time_mean=change(0.05, 0.1))
     assert prompts_being_read(window) == pytest.approx(0.2)
     assert prompts_being_read(made(arrival_rate=change(2.0, 2.0))) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "reading", "expected"),
+    [(0.0141, 0.216, 0.99), (0.0141, 0.02, 3.06), (0.0141, 0.5, None)],
+    ids=["documents", "a slow device", "reading all the time"],
+)
+def test_whether_prompts_are_all_that_tokens_take_longer_for(
+    step: float, reading: float, expected: float | None
+) -> None:
+    """A token took 4.6 ms and takes 14 now; three and a half prompts come in a second. Of documents that take 0.2 s
+    each, steps between them are as fast as before."""
+    window = made(itl_mean=change(0.0046, step), prefill_time_mean=change(0.02, reading), arrival_rate=change(2.5, 3.4))
+    found = light_steps_ratio(window)
+    assert found == (None if expected is None else pytest.approx(expected, abs=0.1))
+    assert light_steps_ratio(made(itl_mean=change(0.0046, step))) is None
 
 
 def test_a_recorded_hang_is_no_slowness() -> None:

@@ -27,6 +27,7 @@ from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
     late_in_stops,
+    light_steps_ratio,
     outside_engine,
     prefill_beyond_tokens,
     prompts_being_read,
@@ -101,6 +102,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "prefill_beyond_tokens": (prefill_beyond_tokens, ""),
     "outside_engine_s": (outside_engine, "s"),
     "prompts_being_read": (prompts_being_read, ""),
+    "light_steps_ratio": (light_steps_ratio, ""),
     "cached_tokens_ratio": (cached_tokens_ratio, ""),
     "computed_beyond_cache_ratio": (computed_beyond_cache, ""),
     "prefill_mix_ratio": (prefill_mix_ratio, ""),
@@ -326,6 +328,7 @@ STEP = Step(
         ),
         FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
         FactSpec("metrics.prompts_being_read", "", "requests in prefill at a time, on average, now"),
+        FactSpec("metrics.light_steps_ratio", "", "how long steps take that read no prompt, against before"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(

@@ -58,6 +58,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.slowed_alike": "中位 token 体现了多少变慢",
     "fact.metrics.late_in_stops": "晚于 0.1 秒的 token 中晚于一秒的比例",
     "fact.metrics.prefill_beyond_tokens": "预填充时间与以前相比，超出每 token 时间增长的倍数",
+    "fact.metrics.light_steps_ratio": "不读取提示的步骤所需时间，与之前相比",
     "fact.metrics.prompts_being_read": "同时处于预填充的请求数",
     "fact.metrics.outside_engine_s": "首个 token 在引擎之外增加的等待",
     "fact.dcgm.sm_clock.dips": "GPU 工作时远低于平时频率的时间",
