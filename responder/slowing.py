@@ -17,6 +17,7 @@ from responder.window import Window
 from responder.windowfacts import (
     BASELINE_POINTS,
     GROUP_POINTS,
+    NEAR_ZERO,
     SAME_LOAD,
     prefill_mix_ratio,
     summary,
@@ -257,6 +258,13 @@ def _light_step(step: float | None, reading: float | None, arrivals: float | Non
         return None
     share = arrivals * max(0.0, reading - step)
     return step * (1 - share) if share <= READS_MOST else None
+
+
+def outside_engine_share(window: Window) -> float | None:
+    """Of the seconds that the first token takes longer than before, the share that the engine knows nothing of: near 1
+    who waits, waits in front of it. None where the first token comes as before."""
+    outside, later = outside_engine(window), summary(window, "ttft_mean").change
+    return None if outside is None or later is None or later < NEAR_ZERO else min(1.0, max(0.0, outside / later))
 
 
 def outside_engine(window: Window) -> float | None:

@@ -12,6 +12,7 @@ from responder.slowing import (
     late_in_stops,
     light_steps_ratio,
     outside_engine,
+    outside_engine_share,
     prefill_beyond_tokens,
     prompts_being_read,
     slowed_alike,
@@ -147,6 +148,16 @@ def test_the_wait_outside_of_the_engine() -> None:
     window = made(ttft_mean=change(0.15, 1.5), queue_time_mean=change(0.0, 0.1), prefill_time_mean=change(0.1, 0.1))
     assert outside_engine(window) == pytest.approx(1.25)
     assert outside_engine(made(ttft_mean=change(0.15, 1.5))) is None
+
+
+def test_which_share_of_the_added_wait_is_outside_of_the_engine() -> None:
+    """Of 1.35 s more to the first token the engine knows 0.1 s; where it comes no later nothing is said."""
+    window = made(ttft_mean=change(0.15, 1.5), queue_time_mean=change(0.0, 0.1), prefill_time_mean=change(0.1, 0.1))
+    assert outside_engine_share(window) == pytest.approx(1.25 / 1.35)
+    queued = made(ttft_mean=change(0.15, 1.5), queue_time_mean=change(0.0, 1.3), prefill_time_mean=change(0.1, 0.1))
+    assert outside_engine_share(queued) == pytest.approx(0.05 / 1.35)
+    usual = made(ttft_mean=change(0.15, 0.15), queue_time_mean=change(0.0, 0.0), prefill_time_mean=change(0.1, 0.1))
+    assert outside_engine_share(usual) is None
 
 
 def test_how_many_prompts_are_read_at_a_time() -> None:

@@ -29,6 +29,7 @@ from responder.slowing import (
     late_in_stops,
     light_steps_ratio,
     outside_engine,
+    outside_engine_share,
     prefill_beyond_tokens,
     prompts_being_read,
     slowed_alike,
@@ -101,6 +102,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "late_in_stops": (late_in_stops, "share"),
     "prefill_beyond_tokens": (prefill_beyond_tokens, ""),
     "outside_engine_s": (outside_engine, "s"),
+    "outside_engine_share": (outside_engine_share, "share"),
     "prompts_being_read": (prompts_being_read, ""),
     "light_steps_ratio": (light_steps_ratio, ""),
     "cached_tokens_ratio": (cached_tokens_ratio, ""),
@@ -327,6 +329,9 @@ STEP = Step(
             "how many times more prefill time grew than the mean time between tokens",
         ),
         FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
+        FactSpec(
+            "metrics.outside_engine_share", "share", "of the added wait for the first token, what is not the engine's"
+        ),
         FactSpec("metrics.prompts_being_read", "", "requests in prefill at a time, on average, now"),
         FactSpec("metrics.light_steps_ratio", "", "how long steps take that read no prompt, against before"),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),

@@ -60,6 +60,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.prefill_beyond_tokens": "prefill time against before, beyond the growth of the time for a token",
     "fact.metrics.light_steps_ratio": "time of a step that reads no prompt, against before",
     "fact.metrics.prompts_being_read": "requests in prefill at a time",
+    "fact.metrics.outside_engine_share": "of the added wait for the first token, what the engine knows nothing of",
     "fact.metrics.outside_engine_s": "added wait for the first token outside of the engine",
     "fact.dcgm.sm_clock.dips": "time a GPU at work ran far below its usual clock",
     "fact.metrics.slowed_before_batch_s": "tokens were slow before the batch grew, by",

@@ -60,6 +60,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.prefill_beyond_tokens": "预填充时间与以前相比，超出每 token 时间增长的倍数",
     "fact.metrics.light_steps_ratio": "不读取提示的步骤所需时间，与之前相比",
     "fact.metrics.prompts_being_read": "同时处于预填充的请求数",
+    "fact.metrics.outside_engine_share": "首个 token 增加的等待中引擎所不知道的部分",
     "fact.metrics.outside_engine_s": "首个 token 在引擎之外增加的等待",
     "fact.dcgm.sm_clock.dips": "GPU 工作时远低于平时频率的时间",
     "fact.metrics.slowed_before_batch_s": "批变大之前 token 已变慢，早了",
