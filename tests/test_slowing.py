@@ -125,6 +125,14 @@ def test_late_tokens_of_stops_are_late_by_a_second(gaps: float, expected: float)
     assert late_in_stops(replace(window, signals={"itl_long_gaps": window.signals["itl_long_gaps"]})) is None
 
 
+def test_late_tokens_of_a_server_that_often_has_some_tell_nothing_of_stops() -> None:
+    """One token in fifty is late as ever, of prompts that are read; what piled up in a stop makes four of them late."""
+    often = made(
+        itl_late_share=change(0.02, 0.08), itl_recent_samples=change(1000.0, 1000.0), itl_long_gaps=change(0.0, 3.0)
+    )
+    assert late_in_stops(often) is None
+
+
 @pytest.mark.parametrize(
     ("tokens", "prefill", "expected"),
     [(0.03, 0.4, 2.667), (0.2, 1.0, 1.0), (0.02, 0.1, 1.0), (0.01, 0.3, 3.0)],
