@@ -104,6 +104,7 @@ SIGNALS: dict[str, About] = {
     "itl_long_gaps": About("tokens", "tokens that came over a second after the one before"),
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),
     "itl_late_growth": About("times", "tokens over 0.1 s after the one before, against the last hour"),
+    "scrape_mid_s": About("s", "length of the middle scrape of a minute"),
     "itl_late_recur": About("tokens", "tokens over 0.1 s after the one before, in each of two stretches of 45 s"),
     "itl_late_recur_grown": About("times", "tokens over 0.1 s of 90 s against the last hour"),
     "itl_gaps_recur": About("tokens", "tokens over a second after the one before, in each of two stretches of 45 s"),
