@@ -20,6 +20,8 @@ FEW_SCRAPES = 3
 """What waits for less than that waits for failed scrapes to be over."""
 LOST_IN_A_ROW, RARE_S = 2, 30.0
 """So many a busy server lets time out and is still there; from 30 s on two are a minute and more, and one must do."""
+USUAL_S = 600.0
+"""A window as long as that looks back at what is usual, not at what is."""
 HALF, SLOW_S = 0.5, 25.0
 """Of what is visible longer, half is waited for at scrapes up to 15 s apart: a fault of 40 s is still found there, and
 bursts are over by then; all of it at 30 s and more, where a burst is in one scrape or in two by chance."""
@@ -54,7 +56,7 @@ def fitted_for(rule: Rule, recorded: Mapping[str, str], scrape_interval_s: float
         return rule.for_s
     longer = _visible(widen(expr, scrape_interval_s), scrape_interval_s) - _visible(expr, WRITTEN_FOR_S)
     few = rule.for_s < FEW_SCRAPES * WRITTEN_FOR_S
-    if few and not ranges(expr) and scrape_interval_s < RARE_S:
+    if few and not _windows(expr) and scrape_interval_s < RARE_S:
         return round(rule.for_s + LOST_IN_A_ROW * (scrape_interval_s - WRITTEN_FOR_S), 1)
     if not few:
         longer *= min(1.0, max(HALF, (scrape_interval_s - WRITTEN_FOR_S) / SLOW_S))
@@ -95,5 +97,10 @@ def _first(rule: Rule, recorded: Mapping[str, str]) -> str | None:
 def _visible(expr: str, scrape_interval_s: float) -> float:
     """For how long something that was over in a moment can be seen, seconds. Of several windows the shortest counts:
     the long ones are what is usual."""
-    found = ranges(expr)
+    found = _windows(expr)
     return max(scrape_interval_s, min(found) - scrape_interval_s) if found else scrape_interval_s
+
+
+def _windows(expr: str) -> list[float]:
+    """Seconds of the ranges in which something stays visible; the hour and its quarter are what is usual."""
+    return [seconds for seconds in ranges(expr) if seconds < USUAL_S]

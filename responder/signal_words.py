@@ -116,6 +116,7 @@ SIGNALS: dict[str, About] = {
     "waiting_grown": About("times", "waiting requests against the last hour"),
     "unfinished_grown": About("times", "requests clients gave up, against the last hour"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
+    "itl_recent_streams_samples": About("requests", "answers in half a minute"),
     "token_rate_ratio": About("times", "tokens per second against the last hour"),
     "token_rate_recent_ratio": About("times", "tokens per second of half a minute against the last hour"),
     "queue_time_p99": About("s", "99th percentile of the time in the queue", "queue_time"),

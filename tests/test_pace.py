@@ -11,7 +11,8 @@ from responder.model import Content, Rule, Severity, Signal
 from responder.pace import fitted, fitted_for, sights, unripe_s
 from responder.rules import parse_expr
 
-SIGNALS = {"gauge": "waiting", "rate": "rate(x_total[10s])", "usual": "rate(x[10s]) / rate(x[1h] offset 1m)"}
+SIGNALS = {"gauge": "waiting", "rate": "rate(x_total[10s])", "usual": "rate(x[10s]) / rate(x[1h] offset 1m)",
+           "known": "up unless max_over_time(up[15m]) == 0"}  # fmt: skip
 
 
 def rule(expr: str, for_s: float) -> Rule:
@@ -26,6 +27,7 @@ def rule(expr: str, for_s: float) -> Rule:
         ("signal:gauge > 5", 30.0, 15.0, 35.0),  # of which half is waited for where scrapes come often
         ("signal:gauge < 1", 11.0, 60.0, 66.0),  # one failed scrape is over with the next
         ("signal:gauge < 1", 11.0, 15.0, 31.0),  # two in a row are lost by a busy server, too
+        ("signal:known < 1", 11.0, 15.0, 31.0),  # a window that asks what was before is none it is visible in
         ("signal:rate > 2", 33.0, 15.0, 38.0),
         ("signal:usual > 3", 25.0, 30.0, 50.0),  # of several windows the shortest is now
         ("signal:rate > 2", 33.0, 5.0, 33.0),

@@ -21,9 +21,10 @@ DRAINED_BY_ITS_LAST_SCRAPE = (
 fewer tokens than usual came before it, one lost in between or not. A fast server with little to do has nothing in
 flight at many a scrape."""
 RESTARTS = "restarts"
-UP_WHILE_SCRAPED = "last_over_time(up[5250ms])"
+UP_WHILE_SCRAPED = "last_over_time(up[5250ms]) unless ((max_over_time(up[15m]) == 0) unless up offset 15m)"
 """A history that ends, or has a gap, after a failed scrape is no server that is down: Prometheus would show that scrape
-for five minutes. One interval and a little, as ranges are written for 5 s; nobody writes a history late."""
+for five minutes. One interval and a little, as ranges are written for 5 s; nobody writes a history late. Who has never
+answered is starting, as in `signal:up`."""
 Answers = dict[str, tuple[Sample, ...] | None]
 Rows = Sequence[tuple[Mapping[str, str], Sequence[tuple[float, float | None]]]]
 

@@ -6,11 +6,13 @@ import gzip
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.faults.drawn import history
+from bench.faults.drawn.calm import rolling
 from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.faults import FAULTS, Drawn, Truth
@@ -156,6 +158,35 @@ def test_every_truth_is_a_known_cause() -> None:
     truths = [build(Dice(5))[1] for build in FAULTS]
     assert {cause for truth in truths for cause in (truth.cause, *truth.causes)} <= known
     assert len({build.__name__ for build in (*FAULTS, *CONTROLS)}) == len(FAULTS) + len(CONTROLS)
+
+
+def test_four_replicas_are_started_anew_one_after_the_other() -> None:
+    """Never two at once, and each once."""
+    every = [rolling(Dice(5))]
+    while every[-1].sibling is not None:
+        every.append(every[-1].sibling)
+    down = [[t for t in range(int(every[0].fault_s)) if one.dead(t)] for one in every]
+    assert len(every) == 4
+    assert all(down)
+    assert len(set().union(*down)) == sum(map(len, down))
+
+
+def test_who_calls_once_a_minute_is_not_measured_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One document at night is no bad minute."""
+
+    def slow(dice: Dice) -> World:
+        machine, calls = replace(SMALL, per_prefill_token_s=0.01), replace(USUAL, prompt=400, shared=0.0)
+        here = World(machine, calls, 0.05, dice, 600.0, 300.0)
+        here.seldom = seldom
+        return here
+
+    monkeypatch.setattr(history, "CONTROLS", ())
+    monkeypatch.setattr(history, "CONTROLS_A_SEED", 0)
+    monkeypatch.setattr(history, "CALM", (slow,))
+    seldom, rejected = True, list[str]()
+    assert [one.name for one in history.drawn(1, rejected, calm=True)] == ["s1_slow_ok"]
+    seldom = False
+    assert list(history.drawn(1, rejected, calm=True)) == []
 
 
 def test_calls_are_no_longer_than_the_cache() -> None:

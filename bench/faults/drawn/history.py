@@ -69,7 +69,9 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     made = build(dice)
     world, truth = made if isinstance(made, tuple) else (made, None)
     scraper = _scraper(dice, world.before_s, world.scrape_s)
-    every = [world] if world.sibling is None else [world, world.sibling]
+    every = [world]
+    while every[-1].sibling is not None:
+        every.append(every[-1].sibling)
     runs = [Played(each, scraper, AFTER_S, STARTED_AT) for each in every]
     name = f"s{seed}_{build.__name__}" + ("" if truth else "_ok")
     one = One(name, world, truth, scraper, "", [list(run.rows()) for run in runs])
@@ -82,7 +84,8 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     elif usual is not None and then is not None:
         one.way = suffered(usual, then)
         if truth is None:
-            one.way = one.way or _any_minute(runs, world.fault_s, usual if world.as_ever else None)
+            if not world.seldom:
+                one.way = one.way or _any_minute(runs, world.fault_s, usual if world.as_ever else None)
             one.way = one.way or ("an answer cut off" if any(map(_cut_off, runs)) else "")
         elif truth is not None and _any_minute(runs, 0.0):
             one.way = ""  # whose usual time was no good has no usual time to compare with

@@ -124,13 +124,15 @@ class World:
     expect_share: float | None = None
     """What somebody asks of it, in terms of its usual tokens per second."""
     sibling: World | None = None
-    """A second replica."""
+    """The next replica."""
     scrape_s: float | None = None
     """How often Prometheus looks; None: as drawn."""
     unseen: Callable[[float], bool] = never
     """Prometheus itself is not there."""
     as_ever: bool = False
     """Slow by nature: its usual time is what it is measured by, not what people like."""
+    seldom: bool = False
+    """One call in a minute is no minute to measure by; only the whole time is."""
 
     def __post_init__(self) -> None:
         """The weather of arrivals: wanders around 1, with a slope of the day."""
