@@ -13,6 +13,10 @@ STALL_S = 1.0
 FREEZE_S = 5.0
 EPISODE_BEFORE_ONSET_S = 60.0
 """A freeze is noticed by its consequences: the onset may be estimated after it ended."""
+MISSED_CALLS = 10.0
+"""So many requests would have come in a silence: that none did is no chance."""
+WAITED_INSIDE = 0.4
+"""Of those who came evenly during a stop each waited half of it, on average, and then for those before it."""
 
 GAPS_BEFORE_ONSET_S = 10.0
 
@@ -118,7 +122,7 @@ def _standing(window: Window) -> dict[str, Scalar]:
     return {
         "flat_s": flat_s,
         "flat_with_in_flight": (last.in_flight if last else False) if long_enough else False,
-        "catch_up": any(s.ended and s.seconds >= FREEZE_S for s in stalls),
+        "catch_up": any(s.ended and s.seconds >= FREEZE_S for s in stalls) or _after_silence(window, found),
         "stalls": len(stalls),
         "longest_stall_s": max((s.seconds for s in stalls), default=0.0),
     }
@@ -128,6 +132,23 @@ def _stalls(window: Window, found: list[Stretch]) -> list[Stretch]:
     """Those of the episode in which requests were in flight."""
     since = window.onset_at - EPISODE_BEFORE_ONSET_S
     return [s for s in found if s.in_flight and s.seconds >= STALL_S and s.until >= since]
+
+
+def _after_silence(window: Window, found: list[Stretch]) -> bool | None:
+    """Whether an engine that counted nobody just before, for longer than chance explains, had hung meanwhile.
+
+    vLLM updates its gauges when a step returns: an engine that hangs while idle shows nobody, and then all of them. Who
+    waited inside for a good part of the silence had come in it. None: so many may have come at once, as after a gateway
+    that was away; that is no more traffic than ever, either."""
+    for stop in found:
+        recent = stop.until >= window.onset_at - EPISODE_BEFORE_ONSET_S
+        if not recent or not stop.ended or stop.in_flight is not False or stop.seconds < FREEZE_S:
+            continue
+        rates = [value for _, value in window.points("arrival_rate", window.start, stop.since)]
+        if rates and median(rates) * stop.seconds >= MISSED_CALLS:
+            waited = [value for _, value in window.points("queue_time_mean", stop.until, window.end)]
+            return True if max(waited, default=0.0) >= WAITED_INSIDE * stop.seconds else None
+    return False
 
 
 def prefill_at_stops(window: Window, usual: float | None, arrivals: float | None) -> float | None:

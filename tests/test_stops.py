@@ -41,6 +41,23 @@ def test_an_idle_server_is_flat_but_not_stuck() -> None:
     }  # fmt: skip
 
 
+def test_an_engine_that_hung_while_idle_is_known_by_who_waited_inside() -> None:
+    """No gauge moves in a hang; a gateway that was away looks the same until the first of its herd has waited."""
+    progress = [float(min(n, 8)) for n in range(24)] + [20.0, 30.0, 40.0, 50.0, 60.0, 70.0]
+    flying = [2.0] * 8 + [0.0] * 16 + [40.0] * 6
+    came = [0.5] * 8 + [0.0] * 16 + [5.0] + [0.5] * 5
+    made_of = {"progress_total": progress, "in_flight": flying, "arrival_rate": came}
+
+    def told(waited: float, usual: float = 0.5) -> object:
+        waits = [0.03] * 8 + [None] * 17 + [waited] * 5
+        calls = [usual] * 8 + came[8:]
+        return standing(made(onset=24, queue_time_mean=waits, **{**made_of, "arrival_rate": calls}))["catch_up"]
+
+    assert told(waited=50.0) is True
+    assert told(waited=4.0) is None
+    assert told(waited=50.0, usual=0.05) is False, "a quiet night: four calls fewer are chance"
+
+
 def test_one_engine_that_stands_still_beside_another_is_seen() -> None:
     """Of two in a process; one that has nothing to do is none that hangs."""
     moving, stuck = tuple(float(n) for n in range(30)), (7.0,) * 30
