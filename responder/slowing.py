@@ -51,9 +51,10 @@ STRETCHED = 2.0
 BEYOND_BATCH = 1.5
 ONE_STEP = 1.5
 MORE_TO_READ = 1.4
-READS_MOST = 0.9
 """Times: what reading a prompt adds to a step varies by a half at most, is as before up to 30 % more, or stretched from
 twice on, with no more to read. Below one and a half steps a prompt was read in one, and its token told in it."""
+READS_MOST = 0.9
+"""Share of the time spent on reading prompts from which on nothing can be said of the steps that read none."""
 
 
 def slowed_since(window: Window) -> float:

@@ -22,9 +22,9 @@ GAPS_BEFORE_ONSET_S = 10.0
 
 LATE_SCRAPE_S = 0.25
 LATER_THAN_MOST = 10.0
+"""Times the median of those that are answered: of a busy server every scrape takes long."""
 REFUSED_S = 0.2
 """What fails sooner was refused: nobody listens. A frozen server and a lost packet are waited for."""
-"""Times the median of those that are answered: of a busy server every scrape takes long."""
 
 
 @dataclass(frozen=True)
