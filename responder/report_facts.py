@@ -112,8 +112,9 @@ def spoken(report: Report, fact: Fact) -> str:
             "aspect.other", name=name, aspect=_loose(aspect), value=value
         )  # fmt: skip
     name, words = _loose(fact.name), phrase(fact.says, 160).rstrip(".")
-    # Words of `metrics` say how finely it was looked, those of a share whose it is: neither says how much.
-    counted = isinstance(fact.value, int | float) and step != "metrics" and fact.unit != "share"
+    # Words of `metrics` say how finely it was looked, those of a share whose it is, those of a time since when: none of
+    # them says how much.
+    counted = isinstance(fact.value, int | float) and step != "metrics" and fact.unit not in ("share", "s")
     if words and fact.value and counted and not fact.subject:
         # The words name what was counted or seen; '1 processes' before them only delays the reader.
         return f"{name}: {words}"

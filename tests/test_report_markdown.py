@@ -162,10 +162,12 @@ def test_the_summary_carries_cause_and_action():
         (Fact(name="processes.engine_missing", value=True, step="a", says="EngineCore (pid 3)."),
          "the engine process is gone: EngineCore (pid 3)"),
         (Fact(name="canary.seconds", value=2.5, unit="s", step="a"), "one-token request took 2.5 s"),
+        (Fact(name="log.stats_silent_s", value=12.0, unit="s", step="a", says="since the last stats line"),
+         "time without a stats line in the log 12 s (since the last stats line)"),
     ],
 )  # fmt: skip
 def test_a_fact_is_said_once_and_apart_from_its_name(fact, words):
-    """A yes or a state does not run into the name before it."""
+    """A yes or a state does not run into the name before it, and words about a time do not take its place."""
     assert spoken(sample(), fact) == words
 
 
