@@ -45,14 +45,14 @@ def unit_of(signal: str) -> str:
     if signal.endswith("_rate"):
         return "/s"
     if signal.startswith(("ttft_", "itl_", "queue_", "prefill_", "decode_", "e2e_")):
-        if signal.endswith("_gaps"):
+        if signal.endswith(("_gaps", "_recur")):
             return "tokens"
         return "" if signal.endswith(("_samples", "_ratio", "_settled", "_growth", "_grown")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
     if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util", "api_server_cpu"):
         return {"dcgm_gpu_power": "W", "api_server_cpu": "cores"}.get(signal, "%")
-    if signal in ("scrape_seconds", "scrape_tail_s"):
+    if signal in ("scrape_seconds", "scrape_tail_s", "scrape_mid_s"):
         return "s"
     return ""
 
