@@ -90,7 +90,7 @@ class Walk:
     lost: Sequence[Lost] = ()
     """Who left the history while at work, and when. Whoever left otherwise was scaled down."""
     lived: list[Stretch] = field(default_factory=list)
-    """Gaps between scrapes through which a server worked on."""
+    """Gaps between scrapes through which a server worked on; those that are over go."""
     drained: frozenset[str] = frozenset()
     """Targets that had nothing to do in the last round."""
 
@@ -128,7 +128,8 @@ class Walk:
 
     def _but_at_work(self, seen: Sequence[Observation], now: float) -> Sequence[Observation]:
         """Who worked on while scrapes failed was not down."""
-        there = {gap.target for gap in self.lived if gap.since <= now < gap.until}
+        self.lived = [gap for gap in self.lived if now < gap.until]
+        there = {gap.target for gap in self.lived if gap.since <= now}
         if not there:
             return seen
         down = self.down

@@ -92,3 +92,4 @@ def test_a_gap_that_a_server_worked_through_opens_nothing(worked: list[Stretch],
     opened = [now for now in range(0, 60, 2) if walk.step(down, float(now), {ONE.name})]
     assert bool(opened) is told
     assert any(walk.step(down, float(now), {ONE.name}) for now in range(60, 90, 2)) is not told
+    assert walk.lived == [], "a month has thousands of them, and each round asks"
