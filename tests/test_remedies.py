@@ -100,6 +100,15 @@ def test_a_server_on_a_cpu_with_blocks_set_by_hand_is_told_what_helps_there() ->
         assert not any(useless in option for option in options), useless
 
 
+def test_where_a_worker_is_kept_from_running_nobody_is_sent_to_the_cooling() -> None:
+    """Recorded on an H200 whose GPU ran at its full clock: the process is named, neither heat nor the power cap."""
+    content = check(Config(), STEPS)[0]
+    top = replay(RECORDED.parent / "h200_heat_soak_three_steps", STEPS, content).verdict.hypotheses[0]
+    first, *others = [remedy.says for remedy in top.remedies]
+    assert "a worker process is kept from running" in first
+    assert not any(word in said for said in others for word in ("cooling", "power cap"))
+
+
 def test_every_blank_that_can_be_filled_is() -> None:
     """A shipped remedy that leaves a number of vLLM's open says what it is now or what to try."""
     numbers = ("--max-num", "--gpu-memory", "--max-model-len", "--tensor-parallel", "--api-server", "--long-prefill")

@@ -82,8 +82,11 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         for what in ("held", "stopped", "waits_for_core", "on_core"):
             yield fact(f"{name}_{what}", worst[1][what] if worst else None, _label(worst[0]) if worst else "")
     engine, worker = held["engine"], held["worker"]
-    more = None if engine is None or worker is None else round(engine - worker, 3)
-    yield fact("engine_held_more", more, "the engine's share less that of the worker that is held most")
+    if engine is None or worker is None:
+        yield fact("engine_held_more", None)
+    else:
+        says = f"the engine {engine:.0%}, the worker that is held most {worker:.0%}"
+        yield fact("engine_held_more", round(engine - worker, 3), says)
     for known, shares in rows:
         says = ", ".join(f"{what.replace('_', ' ')} {share:.0%}" for what, share in shares.items() if share is not None)
         yield fact("held", shares["held"], says, _label(known))
@@ -129,7 +132,7 @@ STEP = Step(
                 ("on_core", "runs on a core (waiting in a loop counts)"),
             )
         ),
-        FactSpec("core_time.engine_held_more", "share", "how much more of the time the engine is held than any worker"),
+        FactSpec("core_time.engine_held_more", "share", "what the engine is held less what the worker held most is"),
         FactSpec("core_time.held", "share", "one process: stopped or waiting for a core (facts per process)"),
     ),
     timeout_s=TIMEOUT_S + 1,
