@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import log
 from statistics import median
 
+from responder.batchslope import growth_with_batch
 from responder.signals import bucket_of
 from responder.stepwork import itl_beyond_work
 from responder.window import Window
@@ -100,8 +101,15 @@ def growth_with_work(window: Window) -> float | None:
 
     None unless it has been slower by half for SETTLED_S, and heavy steps were clearly heavier before. Where light steps
     have more work than before, only growth in proportion can be told: they grew by that, too, so all look alike. Where
-    that tells nothing, what reading a prompt takes beyond a usual step may.
+    that tells nothing, what reading a prompt takes beyond a usual step may. Before all that it goes by what one request
+    more adds to a step, where the batch differed enough to know that of both times and as many prompts are read.
     """
+    mix = prefill_mix_ratio(window)
+    if mix is not None and mix < MORE_TO_READ and _moved(window, "itl_mean") is not None:
+        guard = max(GUARD_S, 2 * window.interval)
+        share = growth_with_batch(window, slowed_since(window), guard)
+        if share is not None:
+            return share
     heavy = [
         grown
         for light, other in (("itl_mean", "prefill_time_mean"), ("itl_p50", "itl_p99"))

@@ -30,7 +30,7 @@ CORE = {
     "routes", "routing", "words", "words.en", "words.zh", "fact_words", "fact_words.en", "fact_words.zh",
     "page_words", "page_words.en", "page_words.zh", "terminal_words", "terminal_words.en", "terminal_words.zh",
     "scenes", "manifest",
-    "absence", "cover", "beside", "stepwork", "rush", "changes", "expected", "worth",
+    "absence", "cover", "beside", "stepwork", "batchslope", "rush", "changes", "expected", "worth",
     "backtest", "backtest.times", "backtest.find", "backtest.scan", "backtest.walk", "backtest.alerts",
     "backtest.vanished", "backtest.tally", "fingerprint", "remedies",
     "store_look", "kept", "receipts", "turned", "report_changed",
