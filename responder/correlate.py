@@ -28,6 +28,10 @@ RESTART_ALERTS = frozenset(
 LOG_ENDED = frozenset({"VLLMLogSilent", "VLLMLogThroughput", "VLLMLogQueue"})
 """What the end of its log looks like: the last stats line goes on standing there. Of a server that stopped on request
 it proves nothing."""
+DOWN_ALERT = "VLLMTargetDown"
+DOWN_AGAIN = "down again"
+ENDS_TOLD = 3
+"""A server that comes back and goes again is looked at again, until the third time: then it is proven."""
 ASLEEP_ALERT = "VLLMSleeping"
 SLEEP_LOOKS_LIKE = frozenset(
     {"VLLMNoProgress", "VLLMNoProgressCanary", "VLLMNoProgressLoad", "VLLMNoProgressConnections"}
@@ -254,7 +258,7 @@ def _continue(known: Incident, heard: list[Symptom], calm_since: float | None, n
         says = f"no symptom for {now - calm_since:.0f} s"
         return Decision(Change.RESOLVED, _noted(over, now, "resolved", says), says)
     merged = _merged(known, heard, now)
-    news = worse(known, merged)
+    news = worse(known, merged) or _down_again(known, heard)
     if news:
         return Decision(Change.GREW, _noted(merged, now, "grew", news), news)
     return Decision(Change.UNCHANGED, merged, "calm" if calm_since is not None else "same symptoms")
@@ -272,6 +276,16 @@ def worse(before: Incident, after: Incident) -> str:
     if after.severity is not before.severity:
         news.append(f"severity {before.severity.value} → {after.severity.value}")
     return "; ".join(news)
+
+
+def _down_again(known: Incident, heard: Iterable[Symptom]) -> str:
+    """Whether the server answered and is down once more, since anything was told of it; empty when not."""
+    told = [entry for entry in known.timeline if entry.kind in ("opened", "grew")]
+    latest = max((entry.at for entry in told), default=known.opened_at)
+    had = any(s.alert == DOWN_ALERT for s in known.symptoms)
+    again = any(s.alert == DOWN_ALERT and s.fired_at > latest for s in heard)
+    often = sum(entry.says == DOWN_AGAIN for entry in told) >= ENDS_TOLD - 1
+    return DOWN_AGAIN if had and again and not often else ""
 
 
 def _merged(incident: Incident, symptoms: Iterable[Symptom], now: float) -> Incident:

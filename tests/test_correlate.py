@@ -64,6 +64,21 @@ def test_a_symptom_opens_an_incident() -> None:
     assert [entry.kind for entry in incident.timeline] == ["symptom", "opened"]
 
 
+def test_a_server_that_goes_down_again_is_told_until_it_is_proven() -> None:
+    """It answers for a while, too shortly for the incident to be over, and is gone: grown, the first two times more."""
+    story, restarted = Story(), symptom("VLLMRestarted", "hang_or_crash")
+    story.at(T0, down())
+    told = []
+    for times in range(1, 5):
+        back, gone = T0 + 60 * times - 20, T0 + 60 * times
+        story.at(back, restarted)
+        told += [d.reason for d in story.at(gone, restarted, down(at=gone)) if d.change is Change.GREW]
+        assert changes(story.at(gone + 1, restarted, down(at=gone))) == ["unchanged"], "once for each time"
+    assert told == ["down again", "down again"]
+    (incident,) = story.incidents.values()
+    assert [e.kind for e in incident.timeline if e.says == "down again"] == ["grew", "grew"]
+
+
 def test_more_of_the_same_is_no_change_and_worse_is() -> None:
     """A new alert, a graver class, a louder severity; another engine with the same alert is none."""
     story = Story()

@@ -586,6 +586,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"warning", "警告"),
     (r"info", "提示"),
     (r"again: (.+)", "再次出现：{0}"),
+    (r"down again", "服务器再次无法抓取"),
     (r"no symptom for (.+)", "{0} 内没有症状"),
     (r"found late in Prometheus' ALERTS: it began while the responder did not run",
      "事后在 Prometheus 的 ALERTS 中发现：它开始时 responder 没有运行"),
