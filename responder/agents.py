@@ -29,7 +29,8 @@ SLACK_S = 15.0
 LOOK_EVERY_S = 1.0
 CLEAR_EVERY_S = 600.0
 CENTRAL = frozenset({
-    "canary", "canary_compare", "changes", "dcgm", "expected", "metrics_window", "request_traces", "siblings",
+    "aftermath", "canary", "canary_compare", "changes", "dcgm", "expected", "metrics_window", "request_traces",
+    "siblings",
 })  # fmt: skip
 """Steps that ask Prometheus, tracing back ends, other servers or our own memory run with the responder."""
 

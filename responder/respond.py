@@ -41,6 +41,7 @@ from responder.store_db import StoreFull, StoreSilent
 from responder.worth import choose
 
 log = structlog.get_logger()
+AFTERMATH = "aftermath"
 FIRST_WORD_S = 4.0
 """The first message leaves after this long, with whatever has been seen by then."""
 SECOND_LOOK_S, FULL_AGAIN_S = 15.0, 5.0
@@ -306,7 +307,10 @@ class Responder:
         return {item.step for item in case.evidence if item.rung > 0}
 
     async def _look_back(self, case: Case) -> None:
-        """One more look at the metrics when it is over, so that the resolved report shows the whole episode."""
+        """One more look at the metrics when it is over, so that the resolved report shows the whole episode; and who
+        waited through a silence, which only that tells."""
+        if any(item.step == AFTERMATH for item in case.evidence):
+            await perform(self.kit, case, StepCall(step=AFTERMATH, rung=0, why="who waited"), asyncio.Semaphore(1))
         if "metrics_window" in self.kit.steps:
             before = set(case.manifest)
             call = StepCall(step="metrics_window", rung=0, why="the whole episode")

@@ -45,6 +45,7 @@ _NAMES = {
     "throttled lost throttle_reasons temperature_max memory_used_share_max ecc_uncorrected spinning idle driver_stuck "
     "nvlink_down processes",
     "ras": "answered seconds listening communicators missing_ranks mismatch summary",
+    "aftermath": "silent_s cpu_share held held_for_each_inside finished part_s engine_share",
     "siblings": "count healthy affected_share waiting_ratio running_ratio others_load_ratio idle engine_imbalance",
     "stacks": "dumped failed api_server_waits_for engine_waits_for worker_waits_for outlier unchanged profiler "
     "in_collective summary",

@@ -406,3 +406,23 @@ async def test_what_changes_is_told_though_an_earlier_try_failed(flow: Any, monk
     await failed.wait()
     responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 60))
     await listener.until("resolved")
+
+
+async def test_who_waited_is_asked_once_more_when_it_is_over_and_weighed(flow: Any) -> None:
+    """While a server answers nobody that cannot be told; what the metrics show of health afterwards is not weighed."""
+    seen: dict[str, bool] = {}
+
+    async def asked(_: Any) -> Fetched:
+        return Fetched({"facts.json": json.dumps(seen).encode()})
+
+    parts, responder, listener = flow(step("aftermath", asked), step("metrics_window", brings({})))
+    weight = parts.content.causes[0].evidence[0]
+    clause = weight.test.all[0].model_copy(update={"fact": "aftermath.busy"})
+    told = weight.model_copy(update={"test": weight.test.model_copy(update={"all": (clause,)})})
+    cause = parts.content.causes[0].model_copy(update={"evidence": (told,)})
+    parts.content = parts.content.model_copy(update={"causes": (cause, *parts.content.causes[1:])})
+    responder.handle(Change.OPENED, incident())
+    assert cause_of(await listener.until("final"))[1] != "confirmed"
+    seen["busy"] = True
+    responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 60))
+    assert cause_of(await listener.until("resolved")) == ("c", "confirmed")

@@ -42,8 +42,9 @@ from responder.report import to_json
 from responder.report_words import percent
 from responder.runner import LocalRunner
 
-FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected")
-"""Steps that need nothing but Prometheus."""
+AFTERMATH = "aftermath"
+FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected", AFTERMATH)
+"""Steps that need nothing but Prometheus; the last one tells only when it is over."""
 SCRAPES, FRESH_S = 4, 15.0
 PATIENCE = 50
 """Attempts at most at a step whose own deadline is made for a live server; what was answered is remembered between
@@ -122,6 +123,12 @@ class Looking:
         case.verdict = diagnose(incident, self.content.playbooks, self.content.causes, tuple(case.evidence), case.plan)
         self._tell(case, now)
         return True
+
+    async def look_back(self, case: Case) -> None:
+        """What is known only when it is over, as the daemon asks for it."""
+        call = next((call for call in case.plan.chosen if call.step == AFTERMATH), None)
+        if call is not None and case.incident.resolved_at is not None:
+            await self._run(case, call, case.incident.resolved_at)
 
     async def _there(self, target: Target, now: float) -> set[str]:
         """The servers that were scraped at that time, in vain or not: one that is long gone is no sibling."""

@@ -332,6 +332,7 @@ class Backtest:
         """What is known of it goes into the file; nothing of it stays in memory."""
         del self.cases[case.incident.id]
         case.incident = await ended(self.past.range, case.target, case.incident, case.looked_at, self.interval_s)
+        await self.looking.look_back(case)
         report = report_of(case, self.content)
         if self.wish.folders is not None:
             folder = folder_of(self.wish.folders, report.incident.id)

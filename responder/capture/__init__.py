@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from responder.capture import (
+    aftermath,
     canary,
     canary_compare,
     changes,
@@ -55,6 +56,7 @@ STEPS: dict[str, Step] = {
         gpu.STEP,
         nccl_ras.STEP,
         siblings.STEP,
+        aftermath.STEP,
         changes.STEP,
         expected.STEP,
         signal_stacks.STEP,
