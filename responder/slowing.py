@@ -54,6 +54,8 @@ ONE_STEP = 1.5
 MORE_TO_READ = 1.4
 """Times: what reading a prompt adds to a step varies by a half at most, is as before up to 30 % more, or stretched from
 twice on, with no more to read. Below one and a half steps a prompt was read in one, and its token told in it."""
+A_STEP = 0.8
+"""Of the time between tokens: prefill that takes less was not of the same time."""
 READS_MOST = 0.9
 """Share of the time spent on reading prompts from which on nothing can be said of the steps that read none."""
 
@@ -118,7 +120,7 @@ def growth_with_work(window: Window) -> float | None:
     spread = sum(was - 1 for _, was in heavy)
     if spread >= SPREAD_WANTED:
         share = sum(now - 1 for now, _ in heavy) / spread
-        if share >= IN_PROPORTION or _light_as_before(window):
+        if share >= IN_PROPORTION or (_light_as_before(window) and _prefill_is_of_now(window)):
             return share
     return _reading_growth(window)
 
@@ -173,6 +175,17 @@ def _light_as_before(window: Window) -> bool:
     if arrivals is None or steps is None or batch is None:
         return False
     return arrivals[1] * steps[1] <= PROMPTS_A_STEP and batch[1] <= BATCH_GREW * max(1.0, batch[0])
+
+
+def _prefill_is_of_now(window: Window) -> bool:
+    """Whether those who finish lately had their prompt read while it was slow, too: else prefill looks as before. It
+    takes a step at least; and where answers take longer than it has been slow, those who finish began before."""
+    answers, steps, prefill = (
+        _moved(window, name) for name in ("generation_tokens_mean", "itl_mean", "prefill_time_mean")
+    )
+    if steps is None or (prefill is not None and prefill[1] < A_STEP * steps[1]):
+        return False
+    return answers is None or window.end - slowed_since(window) >= answers[1] * steps[1] + SETTLED_S / 2
 
 
 def _grown(window: Window, light: str, heavy: str) -> tuple[float, float] | None:

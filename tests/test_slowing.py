@@ -84,6 +84,16 @@ def test_where_light_steps_have_more_work_all_look_alike() -> None:
     assert growth_with_work(made(**stretched)) == pytest.approx(1.0)
 
 
+def test_prefill_of_those_who_began_before_makes_no_step_look_late_by_the_same_time() -> None:
+    """A slow device whose answers take longer than it has been slow: of those who finish some were read in before, or
+    all. With shorter answers the same numbers are those of a late scheduler."""
+    usual = {"arrival_rate": change(0.5, 0.5), "running": change(4.0, 8.0)}
+    slow = {"itl_mean": change(0.04, 0.24), "prefill_time_mean": change(0.12, 0.34)}
+    assert growth_with_work(made(**slow, **usual, generation_tokens_mean=change(100.0, 100.0))) == pytest.approx(0.05)
+    assert growth_with_work(made(**slow, **usual, generation_tokens_mean=change(500.0, 500.0))) is None
+    assert growth_with_work(made(**slow | {"prefill_time_mean": change(0.12, 0.14)}, **usual)) is None
+
+
 @pytest.mark.parametrize(
     ("times", "late", "expected"),
     [(5.0, 0.0, 1.0), (1.0, 0.04, 0.0), (2.0, 0.02, None)],
