@@ -138,16 +138,17 @@ def _after_silence(window: Window, found: list[Stretch]) -> bool | None:
     """Whether an engine that counted nobody just before, for longer than chance explains, had hung meanwhile.
 
     vLLM updates its gauges when a step returns: an engine that hangs while idle shows nobody, and then all of them. Who
-    waited inside for a good part of the silence had come in it. None: so many may have come at once, as after a gateway
-    that was away; that is no more traffic than ever, either."""
+    waited inside for a good part of the silence, and from before its end, had come in it. None: so many may have come
+    at once, as after a gateway that was away; that is no more traffic than ever, either."""
     for stop in found:
         recent = stop.until >= window.onset_at - EPISODE_BEFORE_ONSET_S
         if not recent or not stop.ended or stop.in_flight is not False or stop.seconds < FREEZE_S:
             continue
         rates = [value for _, value in window.points("arrival_rate", window.start, stop.since)]
         if rates and median(rates) * stop.seconds >= MISSED_CALLS:
-            waited = [value for _, value in window.points("queue_time_mean", stop.until, window.end)]
-            return True if max(waited, default=0.0) >= WAITED_INSIDE * stop.seconds else None
+            waited = window.points("queue_time_mean", stop.until, window.end)
+            came_in_it = (at - wait < stop.until and wait >= WAITED_INSIDE * stop.seconds for at, wait in waited)
+            return True if any(came_in_it) else None
     return False
 
 

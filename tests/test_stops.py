@@ -26,6 +26,26 @@ def test_the_burst_after_a_freeze_is_called_so(name: str, seconds: float) -> Non
     assert found["longest_stall_s"] == pytest.approx(seconds, abs=1.0)
 
 
+def silent(*waits: float) -> Window:
+    """Two requests a second, then 20 s in which the engine counts nobody, then these mean waits in the queue."""
+    rates = [2.0] * 20 + [0.0] * 4 + [6.0] * len(waits)
+    total = [float(n) for n in range(20)] + [19.0] * 4 + [20.0 + n for n in range(len(waits))]
+    return made(
+        onset=20, progress_total=total, in_flight=[0.0] * 24 + [30.0] * len(waits), arrival_rate=rates,
+        queue_time_mean=[0.0] * 24 + list(waits),
+    )  # fmt: skip
+
+
+def test_who_waits_since_before_a_silence_ended_had_come_in_it() -> None:
+    """An engine hung while nobody was in it: 9 s after the end the first ones have waited 11 s and more."""
+    assert standing(silent(0.0, 11.0, 9.0))["catch_up"] is True
+
+
+def test_a_rush_after_a_silence_is_no_engine_that_hung_however_long_it_waits_later() -> None:
+    """A gateway was away: nobody has waited for longer than since its end, and then its queue grows to 20 s."""
+    assert standing(silent(0.0, 4.0, 9.0, 14.0, 18.0, 20.0))["catch_up"] is None
+
+
 @pytest.mark.parametrize("name", ["spike", "kv_starve"])
 def test_an_overloaded_server_does_not_stand_still(name: str) -> None:
     """Queues are no stalls."""

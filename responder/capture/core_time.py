@@ -81,12 +81,16 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         held[name] = worst[1]["held"] if worst else None
         for what in ("held", "stopped", "waits_for_core", "on_core"):
             yield fact(f"{name}_{what}", worst[1][what] if worst else None, _label(worst[0]) if worst else "")
-    engine, worker = held["engine"], held["worker"]
-    if engine is None or worker is None:
-        yield fact("engine_held_more", None)
-    else:
-        says = f"the engine {engine:.0%}, the worker that is held most {worker:.0%}"
-        yield fact("engine_held_more", round(engine - worker, 3), says)
+    api_server, engine, worker = held["api_server"], held["engine"], held["worker"]
+    for name, one, other, than in (
+        ("engine_held_more", engine, worker, "the worker that is held most"),
+        ("api_server_held_more", api_server, engine, "the engine"),
+    ):
+        if one is None or other is None:
+            yield fact(name, None)
+        else:
+            who = name.removesuffix("_held_more").replace("_", " ")
+            yield fact(name, round(one - other, 3), f"the {who} {one:.0%}, {than} {other:.0%}")
     for known, shares in rows:
         says = ", ".join(f"{what.replace('_', ' ')} {share:.0%}" for what, share in shares.items() if share is not None)
         yield fact("held", shares["held"], says, _label(known))
@@ -133,6 +137,7 @@ STEP = Step(
             )
         ),
         FactSpec("core_time.engine_held_more", "share", "what the engine is held less what the worker held most is"),
+        FactSpec("core_time.api_server_held_more", "share", "what the API server is held less what the engine is"),
         FactSpec("core_time.held", "share", "one process: stopped or waiting for a core (facts per process)"),
     ),
     timeout_s=TIMEOUT_S + 1,

@@ -19,8 +19,8 @@ from responder.capture.step import NoParams
 from responder.model import Fact, Inventory, Outcome, ProcessInfo, Scalar
 from tests.doubles import BRIEF, scene
 
-ENGINE, TP0, TP1 = 10, 20, 21
-ROLES = {ENGINE: "engine_core", TP0: "worker", TP1: "worker"}
+API, ENGINE, TP0, TP1 = 9, 10, 20, 21
+ROLES = {API: "api_server", ENGINE: "engine_core", TP0: "worker", TP1: "worker"}
 
 
 def values(found: list[Fact]) -> dict[str, Scalar]:
@@ -54,6 +54,15 @@ def test_the_worker_that_is_held_most_speaks_for_all() -> None:
     """One slow rank is enough to slow the others."""
     said = read({ENGINE: "S" * 4, TP0: "S" * 4, TP1: "TTTS"}, {ENGINE: (0.5, 0), TP0: (1, 0), TP1: (0.4, 0.2)})
     assert (said["worker_held"], said["worker_stopped"], said["engine_held_more"]) == (0.85, 0.75, -0.85)
+
+
+def test_an_api_server_that_is_held_alone_and_all_that_are_held_together() -> None:
+    """Stopped with its engine at work, or with the engine and all workers."""
+    run, held = {ENGINE: (1.0, 0.0), TP0: (1.0, 0.0), API: (0.1, 0.0)}, {ENGINE: "TTTS", TP0: "TTTS", API: "TTTS"}
+    alone = read({**dict.fromkeys(held, "SSSS"), API: "TTTT"}, run)
+    assert (alone["api_server_held_more"], alone["engine_held_more"]) == (1.0, 0.0)
+    together = read(held, run)
+    assert (together["api_server_held"], together["api_server_held_more"], together["engine_held_more"]) == (0.75, 0, 0)
 
 
 def test_what_the_kernel_does_not_say_is_unknown() -> None:
