@@ -19,6 +19,7 @@ WAITED_INSIDE = 0.4
 """Of those who came evenly during a stop each waited half of it, on average, and then for those before it."""
 
 GAPS_BEFORE_ONSET_S = 10.0
+ONE_IS_ENOUGH_S, GIVEN_UP_S = 30.0, 0.8
 
 LATE_SCRAPE_S = 0.25
 LATER_THAN_MOST = 10.0
@@ -211,6 +212,8 @@ def down(window: Window) -> dict[str, Scalar]:
     failed = [at for at in missed if at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
     since = min((at for at in failed if not answered or at > answered[-1]), default=None)
+    if since is not None and _may_be_lost(window, since):
+        since = None
     # Prometheus no longer asks: it has left service discovery.
     unasked = window.end - ups[-1][0] > 2.5 * window.interval
     if since is None and answered and unasked:
@@ -226,6 +229,14 @@ def down(window: Window) -> dict[str, Scalar]:
         "answered_scrape_s": median(answering) if answering else None,
         "late_scrapes": _late(window, ups),
     }
+
+
+def _may_be_lost(window: Window, since: float) -> bool:
+    """Whether one scrape was given up on and the next is not over: any may get lost. Where scrapes are rare one counts,
+    as in the rule that tells of a server that is down; one that was refused always does."""
+    took = dict(window.points("scrape_seconds", since, window.end))
+    alone = window.end - since < window.interval - window.step / 2
+    return alone and window.interval < ONE_IS_ENOUGH_S and took.get(since, 0.0) >= GIVEN_UP_S
 
 
 def _late(window: Window, ups: list[tuple[float, float]]) -> int | None:

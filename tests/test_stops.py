@@ -223,3 +223,18 @@ def test_without_a_counter_or_an_end_nothing_is_said_of_stops() -> None:
     window = stopped(2000.0)
     assert prefill_at_stops(window, None, 1.0) is None
     assert prefill_at_stops(made(progress_total=[1.0] * 30, in_flight=[3.0] * 30), 100.0, 1.0) is None
+
+
+def test_one_scrape_that_was_given_up_on_may_have_been_lost() -> None:
+    """A second one is not over: who is down is told of after two. One that was refused counts, and so does one where
+    scrapes are rare, or the second."""
+    ups, took = [1.0] * 20 + [0.0], [0.01] * 20 + [5.0]
+
+    def down_s(interval: float = 5.0, last: float = 5.0, more: int = 0) -> object:
+        seconds = [*took[:-1], last, *[5.0] * more]
+        return down(made(onset=15, interval=interval, up=ups + [0.0] * more, scrape_seconds=seconds))["down_s"]
+
+    assert down_s() == 0.0
+    assert down_s(more=1) == 10.0
+    assert down_s(last=0.002) == 5.0
+    assert down_s(interval=30.0) == 5.0
