@@ -15,6 +15,12 @@ from responder.windowfacts import BASELINE_GUARDS_S, BASELINE_POINTS, GROUP_POIN
 HIGH = 0.9
 """Of the usual time, the share in which the longest prompts were no longer: rates look back, so the last points before
 an onset may hold some of it."""
+FAR = 2.0
+"""Times as long as the longest of usual ones: from there on a prompt is far longer. Buckets are about that wide."""
+A_BUCKET = 2.5
+"""Times as wide as that a bucket is at most: prompts of one kind may lie in two of them."""
+IN_A_PERCENTILE = 300.0
+"""Of so many requests a minute, a hundred in the time a rate looks back, a single one is not in the 99th percentile."""
 QUIET = 0.25
 """Of the time since the onset, the quietest part."""
 SLICE_S = 10.0
@@ -52,6 +58,27 @@ def long_prompt_every(window: Window) -> float | None:
     documents a few. None as for their share, and where there is none."""
     share, requests = long_share(window), _since(window, "ttft_slow_samples")
     return 60 / (share * fmean(requests)) if share else None
+
+
+def long_prompt_reads(window: Window) -> float | None:
+    """Seconds it takes to read the longest prompts, the median of the moments at which far longer ones than usual were
+    counted: of a giant whole seconds, of the documents that others send less, even where two of them share their steps.
+    By the longest prefill in the same time, as both are counted when a request ends; a bucket's upper end where that
+    was asked for. Where nobody counts how long single prompts are, when their mean is far above the usual.
+    """
+    reading = next((s for s in ("prefill_time_longest", "prefill_time_p99") if _since(window, s)), None)
+    requests = _since(window, "ttft_slow_samples")
+    if reading == "prefill_time_p99" and requests and fmean(requests) > IN_A_PERCENTILE:
+        return None
+    lengths = _longest(window) if _since(window, _longest(window)) else "prompt_tokens_mean"
+    usual = _usual(window, lengths)
+    since = window.points(lengths, window.onset_at, window.end)
+    if reading is None or len(usual) < BASELINE_POINTS or not since:
+        return None
+    least = max(FAR * _quantile(usual, HIGH), max(value for _, value in since) / A_BUCKET)
+    took = dict(window.points(reading, window.onset_at, window.end))
+    found = [took[at] for at, value in since if value >= least and at in took]
+    return median(found) if found else None
 
 
 def prefill_between(window: Window) -> float | None:

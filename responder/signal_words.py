@@ -123,6 +123,7 @@ SIGNALS: dict[str, About] = {
     "queue_time_mean": About("s", "mean time in the queue"),
     "prefill_time_mean": About("s", "mean prefill time"),
     "prefill_time_p99": About("s", "99th percentile of the prefill time", "prefill_time"),
+    "prefill_time_longest": About("s", "longest prefill time, by its bucket", "prefill_time"),
     "decode_time_mean": About("s", "mean decode time of a request"),
     "e2e_p50": About("s", "median request time", "e2e"),
     "e2e_p99": About("s", "99th percentile of the request time", "e2e"),

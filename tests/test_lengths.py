@@ -14,6 +14,7 @@ from responder.lengths import (
     batch_by_arrivals,
     length_peak,
     long_prompt_every,
+    long_prompt_reads,
     long_share,
     longest_prompts,
     prefill_between,
@@ -98,11 +99,27 @@ def test_the_share_of_long_ones_is_in_the_mean() -> None:
     assert long_prompt_every(window) == pytest.approx(10.0)
 
 
+def test_what_a_giant_takes_is_read_at_the_moments_that_know_one() -> None:
+    """Of three moments with far longer prompts, and not of usual ones, nor of a single one at which two met."""
+    lengths = [500.0] * 20 + [50_000.0, 500.0, 50_000.0, 500.0, 50_000.0] + [500.0] * 5
+    took = [0.3] * 20 + [4.0, 0.3, 4.0, 0.3, 10.0] + [0.3] * 5
+    assert long_prompt_reads(made(prompt_tokens_longest=lengths, prefill_time_p99=took)) == pytest.approx(4.0)
+    dense = made(prompt_tokens_longest=lengths, prefill_time_p99=[0.3] * 30, prefill_time_longest=took)
+    assert long_prompt_reads(dense) == pytest.approx(4.0)
+
+
+def test_without_a_histogram_of_lengths_the_mean_says_when_a_giant_was_read() -> None:
+    """A site may drop one of the two histograms."""
+    window = made(prompt_tokens_mean=[100.0] * 20 + [900.0, 100.0] * 5, prefill_time_p99=[0.3] * 20 + [4.8, 0.3] * 5)
+    assert long_prompt_reads(window) == pytest.approx(4.8)
+
+
 def test_nothing_is_said_of_what_nobody_counts() -> None:
     """A site may drop the histogram of prompt lengths, and an idle server has no usual length."""
     window = made(prompt_tokens_mean=[None] * 20 + [100.0] * 10, prompt_computed_rate=[0.0] * 30, running=[0.0] * 30)
-    asked = (longest_prompts, long_share, long_prompt_every, length_peak, prefill_between, batch_by_arrivals)
-    assert [said(window) for said in asked] == [None] * 6
+    counted = (longest_prompts, long_share, long_prompt_every, long_prompt_reads)
+    asked = (*counted, length_peak, prefill_between, batch_by_arrivals)
+    assert [said(window) for said in asked] == [None] * 7
 
 
 def test_what_more_arrivals_alone_would_run() -> None:

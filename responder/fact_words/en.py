@@ -73,6 +73,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.longest_prompts_ratio": "the longest prompts since the onset, against the longest before",
     "fact.metrics.long_prompt_share": "requests that are far longer than usual",
     "fact.metrics.long_prompt_every_s": "from one far longer prompt to the next",
+    "fact.metrics.long_prompt_reads_s": "time to read one of the far longer prompts",
     "fact.metrics.prompt_length_peak_ratio": "mean prompt length at its highest, against before",
     "fact.metrics.prefill_between_ratio": "prompt tokens computed at the quietest moments, against before",
     "fact.metrics.batch_by_arrivals": "running requests that more arrivals alone would make",

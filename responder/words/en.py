@@ -358,6 +358,7 @@ SIGNALS: dict[str, str] = {
     "queue_time_mean": "Queue time, mean",
     "prefill_time_mean": "Prefill time, mean",
     "prefill_time_p99": "Prefill time p99",
+    "prefill_time_longest": "Longest prefill",
     "decode_time_mean": "Decode time, mean",
     "prompt_tokens_mean": "Prompt length, mean",
     "prompt_tokens_longest": "Longest prompt",

@@ -353,6 +353,7 @@ SIGNALS: dict[str, str] = {
     "queue_time_mean": "平均排队时间",
     "prefill_time_mean": "平均 prefill 时间",
     "prefill_time_p99": "prefill 时间 p99",
+    "prefill_time_longest": "最长的 prefill 时间",
     "decode_time_mean": "平均 decode 时间",
     "prompt_tokens_mean": "平均提示长度",
     "prompt_tokens_longest": "最长的提示",
