@@ -83,6 +83,7 @@ SIGNALS: dict[str, About] = {
     "ttft_recent_mean": About("s", "mean time to first token over half a minute"),
     "ttft_recent_ratio": About("times", "mean time to first token over half a minute against the last hour"),
     "ttft_usual_samples": About("requests", "first tokens in the last hour"),
+    "ttft_known_samples": About("requests", "first tokens of which it is known what is usual"),
     "ttft_usual_scrape_samples": About("scrapes", "scrapes with first tokens in the last hour"),
     "answered_ratio": About("times", "answers of half a minute, at most, against the last hour"),
     "request_rate_ratio": About("times", "requests of half a minute against the last hour"),

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench.faults.drawn import history
 from bench.faults.drawn.calm import rolling
 from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.engine import Call, Engine
+from bench.faults.drawn.everyday import EVERYDAY
 from bench.faults.drawn.faults import FAULTS, Drawn, Truth
 from bench.faults.drawn.played import Felt, Played, Scraper, felt, suffered
 from bench.faults.drawn.table import Said, Sheet, rows, text
@@ -183,6 +185,7 @@ def test_who_calls_once_a_minute_is_not_measured_by_the_minute(monkeypatch: pyte
     monkeypatch.setattr(history, "CONTROLS", ())
     monkeypatch.setattr(history, "CONTROLS_A_SEED", 0)
     monkeypatch.setattr(history, "CALM", (slow,))
+    monkeypatch.setattr(history, "EVERYDAY", ())
     seldom, rejected = True, list[str]()
     assert [one.name for one in history.drawn(1, rejected, calm=True)] == ["s1_slow_ok"]
     seldom = False
@@ -225,3 +228,34 @@ def test_sheets_of_several_seeds_are_one() -> None:
     shown = text(sheet)
     assert "WRONG s1_score: engine_crash; said engine_hang probable" in shown
     assert "not found, by kind: other 2" in shown
+
+
+@pytest.mark.parametrize("build", EVERYDAY)
+def test_an_everyday_server_is_asked_something_and_never_stands_still_for_a_second(
+    build: Callable[[Dice], World],
+) -> None:
+    """Whatever is drawn: some calls before or during, rates of no less than nothing, stops that nobody calls one."""
+    for seed in range(5):
+        here = build(Dice(seed))
+        times = [-here.before_s + 1 + n * (here.before_s + here.fault_s - 2) / 50 for n in range(51)]
+        rates = [rate for t in times for _, rate in here.streams(t)]
+        assert min(rates) >= 0 < max(rates)
+        assert not any(all(here.frozen(at + n * 0.1) for n in range(10)) for at in times)
+
+
+def test_everyday_servers_are_drawn_after_the_other_calm_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a calm seed drew before stays what it was."""
+
+    def quiet(dice: Dice) -> World:
+        here = world()
+        here.during = lambda t: [replace(USUAL, rate=1.0)]
+        return here
+
+    def first(dice: Dice) -> World:
+        return quiet(dice)
+
+    monkeypatch.setattr(history, "CONTROLS", (first,))
+    monkeypatch.setattr(history, "CONTROLS_A_SEED", 0)
+    monkeypatch.setattr(history, "CALM", ())
+    monkeypatch.setattr(history, "EVERYDAY", (quiet,))
+    assert [one.name for one in history.drawn(1, [], calm=True)] == ["s1_first_ok", "s1_quiet_ok"]

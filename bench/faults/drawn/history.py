@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.faults.drawn.calm import CALM
 from bench.faults.drawn.controls import CONTROLS
+from bench.faults.drawn.everyday import EVERYDAY
 from bench.faults.drawn.faults import FAULTS, Truth
 from bench.faults.drawn.played import Felt, Played, Row, Scraper, felt, suffered
 from bench.faults.drawn.world import Dice, World
@@ -48,7 +49,7 @@ def drawn(seed: int, rejected: list[str], calm: bool = False) -> Iterator[One]:
     healthy server of each kind."""
     dice = Dice(seed)
     chosen = dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED)
-    for build in (*CONTROLS, *CALM) if calm else chosen:
+    for build in (*CONTROLS, *CALM, *EVERYDAY) if calm else chosen:
         for _ in range(TRIES):
             one = _played(seed, build, Dice(dice.getrandbits(48)))
             if bool(one.way) is (one.truth is not None):
