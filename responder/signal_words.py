@@ -105,6 +105,8 @@ SIGNALS: dict[str, About] = {
     "itl_long_gaps": About("tokens", "tokens that came over a second after the one before"),
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),
     "itl_late_growth": About("times", "tokens over 0.1 s after the one before, against the last hour"),
+    "ttft_outside_s": About("s", "TTFT less the time in the queue and in prefill, mean of half a minute"),
+    "api_server_cpu_recent": About("cores", "CPU of the API server over half a minute"),
     "scrape_mid_s": About("s", "length of the middle scrape of a minute"),
     "itl_late_recur": About("tokens", "tokens over 0.1 s after the one before, in each of two stretches of 45 s"),
     "itl_late_recur_grown": About("times", "tokens over 0.1 s of 90 s against the last hour"),

@@ -50,8 +50,10 @@ def unit_of(signal: str) -> str:
         return "" if signal.endswith(("_samples", "_ratio", "_settled", "_growth", "_grown")) else "s"
     if signal in ("running", "waiting", "waiting_deferred", "in_flight"):
         return "requests"
-    if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util", "api_server_cpu"):
-        return {"dcgm_gpu_power": "W", "api_server_cpu": "cores"}.get(signal, "%")
+    if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util"):
+        return "W" if signal == "dcgm_gpu_power" else "%"
+    if signal in ("api_server_cpu", "api_server_cpu_recent"):
+        return "cores"
     if signal in ("scrape_seconds", "scrape_tail_s", "scrape_mid_s"):
         return "s"
     return ""

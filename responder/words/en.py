@@ -441,6 +441,8 @@ SIGNALS: dict[str, str] = {
     "itl_before_ratio": "Inter-token latency, mean of half a minute against the hour before the last three minutes",
     "token_rate_recent_ratio": "Tokens per second of half a minute against the last hour",
     "itl_gaps_grown": "Tokens over a second after the one before, against the last hour",
+    "ttft_outside_s": "TTFT in front of the engine, mean of half a minute",
+    "api_server_cpu_recent": "CPU of the API server over half a minute",
     "scrape_mid_s": "Length of the middle scrape of a minute",
     "itl_late_recur": "Tokens over 0.1 s after the one before, in each of the last two 45 s",
     "itl_late_recur_grown": "Tokens over 0.1 s after the one before, of 90 s against the last hour",
