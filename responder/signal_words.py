@@ -121,6 +121,7 @@ SIGNALS: dict[str, About] = {
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
     "itl_recent_streams_samples": About("requests", "answers in half a minute"),
     "token_rate_ratio": About("times", "tokens per second against the last hour"),
+    "token_rate_alike_ratio": About("times", "tokens per second of half a minute that more of the same brought"),
     "token_rate_recent_ratio": About("times", "tokens per second of half a minute against the last hour"),
     "queue_time_p99": About("s", "99th percentile of the time in the queue", "queue_time"),
     "queue_time_mean": About("s", "mean time in the queue"),
