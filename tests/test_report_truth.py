@@ -42,9 +42,8 @@ def test_the_load_of_a_silent_server_is_what_it_said_last() -> None:
 
 def test_a_stop_is_told_with_its_length() -> None:
     """How finely it was looked stands beside the number, not in its place."""
-    text = first_screen("engine_stalls_every_ten")
-    assert "stops of the engine seen 19" in text
-    assert "the longest of them 6 s" in text
+    assert "the longest of them 6 s (seen in scrapes 1 s apart" in first_screen("engine_stalls_every_ten")
+    assert "`metrics.stalls` 19: seen in scrapes 1 s apart" in to_markdown(replayed("engine_stalls_every_ten"))
 
 
 def test_values_of_two_looks_are_told_apart() -> None:
