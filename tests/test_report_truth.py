@@ -42,7 +42,7 @@ def test_the_load_of_a_silent_server_is_what_it_said_last() -> None:
 
 def test_a_stop_is_told_with_its_length() -> None:
     """How finely it was looked stands beside the number, not in its place."""
-    assert "the longest of them 6 s (seen in scrapes 1 s apart" in first_screen("engine_stalls_every_ten")
+    assert "longest stop seen 6 s (seen in scrapes 1 s apart" in first_screen("engine_stalls_every_ten")
     assert "`metrics.stalls` 19: seen in scrapes 1 s apart" in to_markdown(replayed("engine_stalls_every_ten"))
 
 

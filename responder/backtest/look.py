@@ -17,7 +17,7 @@ import aiohttp
 from responder import __version__
 from responder.backtest.find import STAMP
 from responder.backtest.past import Past, Rows
-from responder.capture import STEPS
+from responder.capture import STEPS, aftermath
 from responder.capture.step import Brief, Scene, Step
 from responder.collect import numbered, read_facts
 from responder.diagnose import diagnose
@@ -42,8 +42,7 @@ from responder.report import to_json
 from responder.report_words import percent
 from responder.runner import LocalRunner
 
-AFTERMATH = "aftermath"
-FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected", AFTERMATH)
+FROM_HISTORY = ("metrics_window", "siblings", "dcgm", "expected", aftermath.STEP.name)
 """Steps that need nothing but Prometheus; the last one tells only when it is over."""
 SCRAPES, FRESH_S = 4, 15.0
 PATIENCE = 50
@@ -126,7 +125,7 @@ class Looking:
 
     async def look_back(self, case: Case) -> None:
         """What is known only when it is over, as the daemon asks for it."""
-        call = next((call for call in case.plan.chosen if call.step == AFTERMATH), None)
+        call = next((call for call in case.plan.chosen if call.step == aftermath.STEP.name), None)
         if call is not None and case.incident.resolved_at is not None:
             await self._run(case, call, case.incident.resolved_at)
 

@@ -296,7 +296,7 @@ STEP = Step(
         FactSpec("metrics.flat_with_in_flight", "", "whether no step returns although requests are in flight"),
         FactSpec("metrics.catch_up", "", "whether a freeze of 5 s or more just ended: what follows is its queue"),
         FactSpec("metrics.stalls", "", "stops of a second or more with requests in flight"),
-        FactSpec("metrics.longest_stall_s", "s", "the longest of them"),
+        FactSpec("metrics.longest_stall_s", "s", "longest stop of the engine that scrapes show"),
         FactSpec(
             "metrics.stall_prefill_ratio", "", "prompt tokens computed around them, against the usual in such time"
         ),

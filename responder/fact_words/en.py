@@ -35,7 +35,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.delay_in_decode": "Share of the added waiting between tokens",
     "fact.metrics.first_mover": "moved first",
     "fact.metrics.stalls": "stops of the engine seen",
-    "fact.metrics.longest_stall_s": "the longest of them",
+    "fact.metrics.longest_stall_s": "longest stop seen",
     "fact.core_time.api_server_held": "time the API server is stopped or waits for a core",
     "fact.core_time.api_server_stopped": "time the API server is stopped",
     "fact.core_time.engine_held": "time the engine is stopped or waits for a core",

@@ -35,7 +35,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.delay_in_decode": "增加的等待中落在 token 之间的部分",
     "fact.metrics.first_mover": "最先变化的",
     "fact.metrics.stalls": "看到的引擎停顿",
-    "fact.metrics.longest_stall_s": "其中最长的一次",
+    "fact.metrics.longest_stall_s": "看到的最长停顿",
     "fact.core_time.api_server_held": "API server 被停住或等待 CPU 核的时间",
     "fact.core_time.api_server_stopped": "API server 被停住的时间",
     "fact.core_time.engine_held": "引擎被停住或等待 CPU 核的时间",
