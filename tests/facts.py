@@ -39,7 +39,7 @@ _NAMES = {
     "engine_cpu worker_cpu_max worker_cpu_min rss_bytes restarted host_cpu_busy host_steal fds connections",
     "core_time": "api_server_held api_server_stopped api_server_waits_for_core api_server_on_core engine_held "
     "engine_stopped engine_waits_for_core engine_on_core worker_held worker_stopped worker_waits_for_core "
-    "worker_on_core engine_held_more api_server_held_more",
+    "worker_on_core engine_held_more api_server_held_more held_alike",
     "stack_shares": "looks engine_for_workers engine_at_work engine_idle workers_for_engine workers_at_work",
     "kernel": "readable oom_killed xid xid_count nvlink_errors cgroup_oom_kills cpu_throttled memory_pressure",
     "gpu": "count util_max util_min mem_util_max power_w_max power_share_max power_share_min sm_clock_share_min "

@@ -21,6 +21,8 @@ from responder.model import Fact, Inventory, Outcome, Scalar
 FILE = "core_time.json"
 LOOKS, APART_S = 80, 0.025
 TIMEOUT_S = 10.0
+ALIKE = 0.1
+"""Shares that differ by no more are as much: processes are not stopped in the same instant."""
 ROLES = {"api_server": "api_server", "engine_core": "engine", "worker": "worker"}
 """Role of the inventory -> its word in the names of facts."""
 
@@ -82,15 +84,17 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
         for what in ("held", "stopped", "waits_for_core", "on_core"):
             yield fact(f"{name}_{what}", worst[1][what] if worst else None, _label(worst[0]) if worst else "")
     api_server, engine, worker = held["api_server"], held["engine"], held["worker"]
-    for name, one, other, than in (
-        ("engine_held_more", engine, worker, "the worker that is held most"),
-        ("api_server_held_more", api_server, engine, "the engine"),
+    for name, who, one, than, other in (
+        ("engine_held_more", "the engine", engine, "the worker that is held most", worker),
+        ("api_server_held_more", "the API server", api_server, "the engine", engine),
     ):
         if one is None or other is None:
             yield fact(name, None)
         else:
-            who = name.removesuffix("_held_more").replace("_", " ")
-            yield fact(name, round(one - other, 3), f"the {who} {one:.0%}, {than} {other:.0%}")
+            yield fact(name, round(one - other, 3), f"{who} {one:.0%}, {than} {other:.0%}")
+    every = [share for share in held.values() if share is not None]
+    alike = min(every) if every and max(every) - min(every) <= ALIKE else 0.0
+    yield fact("held_alike", alike if len(every) == len(held) else None)
     for known, shares in rows:
         says = ", ".join(f"{what.replace('_', ' ')} {share:.0%}" for what, share in shares.items() if share is not None)
         yield fact("held", shares["held"], says, _label(known))
@@ -138,6 +142,7 @@ STEP = Step(
         ),
         FactSpec("core_time.engine_held_more", "share", "what the engine is held less what the worker held most is"),
         FactSpec("core_time.api_server_held_more", "share", "what the API server is held less what the engine is"),
+        FactSpec("core_time.held_alike", "share", "what all of them are held, where it is as much for each; else 0"),
         FactSpec("core_time.held", "share", "one process: stopped or waiting for a core (facts per process)"),
     ),
     timeout_s=TIMEOUT_S + 1,

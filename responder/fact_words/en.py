@@ -42,6 +42,7 @@ FACTS: dict[str, str] = {
     "fact.core_time.worker_held": "time a worker is stopped or waits for a core",
     "fact.core_time.engine_held_more": "share of the time the engine is held beyond what a worker is",
     "fact.core_time.api_server_held_more": "share of the time the API server is held beyond what the engine is",
+    "fact.core_time.held_alike": "time the API server, the engine and its workers are kept from running alike",
     "fact.core_time.worker_waits_for_core": "time a worker could run and has no core",
     "fact.stack_shares.engine_for_workers": "looks in which the engine waits for its workers",
     "fact.stack_shares.engine_at_work": "looks in which the engine is at its own work or stopped",

@@ -41,6 +41,7 @@ FACTS: dict[str, str] = {
     "fact.core_time.engine_held": "引擎被停住或等待 CPU 核的时间",
     "fact.core_time.worker_held": "worker 被停住或等待 CPU 核的时间",
     "fact.core_time.engine_held_more": "引擎被耽搁的时间减去 worker 被耽搁的时间",
+    "fact.core_time.held_alike": "API server、引擎和 worker 同样得不到运行的时间",
     "fact.core_time.api_server_held_more": "API server 被耽搁的时间减去引擎被耽搁的时间",
     "fact.core_time.worker_waits_for_core": "worker 能运行却没有 CPU 核的时间",
     "fact.stack_shares.engine_for_workers": "引擎在等 worker 的观察次数占比",

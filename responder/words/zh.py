@@ -731,7 +731,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"of the maximum; GPUs at work and below their power limit", "占最高值的份额；指在工作且低于功率上限的 GPU"),
     (r"since the last stats line; an idle server prints none either", "自上一条统计行起；空闲的服务器也不打印"),
     (r"the engine (\S+), the worker that is held most (\S+)", "引擎 {0}，被扣得最多的 worker {1}"),
-    (r"the api server (\S+), the engine (\S+)", "API server {0}，引擎 {1}"),
+    (r"the API server (\S+), the engine (\S+)", "API server {0}，引擎 {1}"),
     *ON_PAGES,
 )  # fmt: skip
 """English sentence as a regular expression -> the sentence with its parts; parts are looked up, too."""

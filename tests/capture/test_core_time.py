@@ -60,16 +60,16 @@ def test_an_api_server_that_is_held_alone_and_all_that_are_held_together() -> No
     """Stopped with its engine at work, or with the engine and all workers."""
     run, held = {ENGINE: (1.0, 0.0), TP0: (1.0, 0.0), API: (0.1, 0.0)}, {ENGINE: "TTTS", TP0: "TTTS", API: "TTTS"}
     alone = read({**dict.fromkeys(held, "SSSS"), API: "TTTT"}, run)
-    assert (alone["api_server_held_more"], alone["engine_held_more"]) == (1.0, 0.0)
+    assert (alone["api_server_held_more"], alone["engine_held_more"], alone["held_alike"]) == (1.0, 0.0, 0.0)
     together = read(held, run)
-    assert (together["api_server_held"], together["api_server_held_more"], together["engine_held_more"]) == (0.75, 0, 0)
+    assert (together["api_server_held"], together["api_server_held_more"], together["held_alike"]) == (0.75, 0, 0.75)
 
 
 def test_what_the_kernel_does_not_say_is_unknown() -> None:
     """Without its account of waiting for a core, only being stopped is known; one that went away tells nothing."""
     said = read({ENGINE: "TTRR", TP0: "SS-"}, {ENGINE: None, TP0: (1, 0)})
     assert (said["engine_stopped"], said["engine_held"], said["engine_waits_for_core"]) == (0.5, None, None)
-    assert (said["worker_held"], said["engine_held_more"]) == (None, None)
+    assert (said["worker_held"], said["engine_held_more"], said["held_alike"]) == (None, None, None)
     assert list(core_time.read({}, BRIEF)) == []
 
 
