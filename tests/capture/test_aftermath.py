@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -119,3 +120,25 @@ async def test_it_says_why_there_is_nothing(gap: tuple[float, float]) -> None:
         Outcome.SKIPPED,
         "no scrapes failed in a row, or none has been answered since",
     )
+
+
+async def test_a_prometheus_that_never_answers_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the step's own time limit, and said so."""
+    monkeypatch.setattr(aftermath, "QUERY_TIMEOUT_S", 0.01)
+
+    async def silent(*_: object) -> list[tuple[dict[str, str], Any]]:
+        await asyncio.Event().wait()
+        return []
+
+    async with scene(range_query=silent) as where:
+        fetched = await aftermath.STEP.fetch(where, NoParams())
+    assert fetched.outcome is Outcome.FAILED
+    assert fetched.reason.startswith("Prometheus did not answer: TimeoutError")
+
+
+@pytest.mark.parametrize("edge", ["evil", "NaN", "", "-Inf"])
+def test_a_hostile_edge_of_a_histogram_confirms_nobodys_wait(edge: str) -> None:
+    """What is no length of time is nobody who waited through the silence."""
+    told = json.loads(record({"1.0": 3}, 3.0))
+    told["grew"]["e2e"][edge] = 5.0
+    assert facts(json.dumps(told).encode()).get("held", 0.0) == 0.0
