@@ -21,6 +21,7 @@ from responder.backtest import alerts, find, lived, scan, vanished
 from responder.backtest.ended import ended
 from responder.backtest.look import FROM_HISTORY, Case, Looking, report_of, write_folder
 from responder.backtest.past import MAX_POINTS, HistorySilent, Past, Rows
+from responder.backtest.sieve import Sieve
 from responder.backtest.sight import Blind, blind
 from responder.backtest.tally import Price, Verdict, summary
 from responder.backtest.walk import DRAINED, DRAINED_BY_ITS_LAST_SCRAPE, UP_WHILE_SCRAPED, Rounds, Walk
@@ -132,6 +133,7 @@ class Backtest:
         if self.interval_s > WRITTEN_FOR_S:
             asked[DRAINED] = DRAINED_BY_ITS_LAST_SCRAPE
         self.wanted = {name: widen(expr, self.interval_s) for name, expr in asked.items()}
+        self.sieve = Sieve(self.interval_s)
         self.questions = scan.questions(self.content.rules, recorded, self.targets, self.interval_s)
         self.blind = await blind(self._ask, self.content, self.wanted, self.targets, start=self.wish.start,
                                  end=self.wish.end, interval=self.interval_s)  # fmt: skip
@@ -214,10 +216,10 @@ class Backtest:
 
     async def _scan(self, since: float, until: float) -> None:
         """Put every stretch in which a rule may have held on the list of what to walk."""
-        answers = await asyncio.gather(*(self._ask(q.alert, q.expr, since, until, q.step) for q in self.questions))
+        answers = await asyncio.gather(*(self.sieve.hits(q, self._ask, since, until) for q in self.questions))
         for question, rows in zip(self.questions, answers, strict=True):
             hits: dict[str, list[float]] = {}
-            for labels, points in rows or ():
+            for labels, points in rows:
                 for target in self.targets:
                     if _covers(labels, target):
                         hits.setdefault(target.name, []).extend(at for at, _ in points)
@@ -235,7 +237,7 @@ class Backtest:
         except HistorySilent as error:
             if "cannot be reached" in str(error):
                 raise
-            self.unanswered[name] = str(error)
+            self.unanswered.update({name: str(error)} if name else {})
             return None
 
     # ------------------------------------------------------------------------------------------------ walking

@@ -1,18 +1,19 @@
 """Where in a long history could a rule have fired? What to ask Prometheus coarsely, and which stretches to walk. Pure.
 
 A rule that must hold for half a minute is seen by a question every ten seconds; only around what that finds is every
-round of the daemon evaluated. So thirty quiet days cost a few hundred queries that return nothing.
+round of the daemon evaluated. So thirty quiet days cost a few hundred queries that return nothing. What a rule is asked
+by, its terms one by one, is in `sieve.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from responder.evaluate import EXPECTED_SHARE
 from responder.holding import PENDING_HOLDS_S
 from responder.model import Comparison, Rule, Target
-from responder.rules import expand, limited, widen
+from responder.rules import expand, limited, parse_expr, widen
 
 COARSEST_S = 15.0
 PATIENT_S = 45.0
@@ -30,6 +31,8 @@ class Question:
     expr: str
     step: float
     for_s: float
+    terms: Mapping[str, Comparison] = field(default_factory=dict)
+    """PromQL of each term -> the term, where the rule is a conjunction: where one is not true, the rule is not."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def questions(
         step = max(fast, min(COARSEST_S, for_s / 2), min(PATIENT_S, for_s / 4))
         expr = _expr(rule, targets)
         if expr:
-            out.append(Question(rule.alert, widen(expand(expr, signals), interval_s), step, for_s))
+            terms = {widen(expand(_text(term), signals), interval_s): term for term in parse_expr(expr)}
+            out.append(Question(rule.alert, widen(expand(expr, signals), interval_s), step, for_s, terms))
     return out
 
 
@@ -74,28 +78,24 @@ def _expr(rule: Rule, targets: Sequence[Target]) -> str:
 
 def _text(term: Comparison) -> str:
     name = term.signal if term.signal.startswith("responder_") else f"signal:{term.signal}"
-    return f"{name} {term.op} {term.number:g}"
+    return f"{name} {term.op} {term.number!r}"
+
+
+def runs(question: Question, hits: Iterable[float]) -> list[tuple[float, float]]:
+    """First and last moment of each time a rule may have held long enough. hits: when it was true, in any order."""
+    found: list[tuple[float, float]] = []
+    for at in sorted(hits):
+        if found and at - found[-1][1] <= PENDING_HOLDS_S + question.step:
+            found[-1] = (found[-1][0], at)
+        else:
+            found.append((at, at))
+    return [(first, last) for first, last in found if last - first >= question.for_s - 2 * question.step]
 
 
 def stretches(question: Question, target: str, hits: Iterable[float], round_s: float) -> list[Stretch]:
-    """Where the rule may have held long enough. hits: moments it was true, in any order."""
-    found: list[Stretch] = []
-    first = last = None
-    for at in sorted(hits):
-        if last is not None and at - last <= PENDING_HOLDS_S + question.step:
-            last = at
-            continue
-        found += _long_enough(question, target, first, last, round_s)
-        first = last = at
-    return found + _long_enough(question, target, first, last, round_s)
-
-
-def _long_enough(
-    question: Question, target: str, first: float | None, last: float | None, round_s: float
-) -> list[Stretch]:
-    if first is None or last is None or last - first < question.for_s - 2 * question.step:
-        return []
-    return [Stretch(target, first - question.step - round_s, last + question.step + round_s)]
+    """Where a target has to be looked at for that, with what may lie between two questions."""
+    pad = question.step + round_s
+    return [Stretch(target, first - pad, last + pad) for first, last in runs(question, hits)]
 
 
 def merged(found: Iterable[Stretch]) -> list[Stretch]:
