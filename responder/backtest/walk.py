@@ -93,6 +93,8 @@ class Walk:
     """Gaps between scrapes through which a server worked on; those that are over go."""
     drained: frozenset[str] = frozenset()
     """Targets that had nothing to do in the last round."""
+    emptied: frozenset[str] = frozenset()
+    """Targets that had nothing to do when they last answered and have not answered since."""
 
     @property
     def down(self) -> frozenset[str]:
@@ -105,13 +107,16 @@ class Walk:
         """
         mine = [target for target in self.targets if target.name in active]
         gone = {one.target for one in self.lost if one.since <= now <= one.until}
-        seen = self._but_at_work(observe(self.content.rules, answers, mine, now, gone), now)
+        stopped = _emptied(answers, mine)
+        self.emptied = (self.emptied | stopped) - _up(answers, self.targets)
+        away = self.emptied - present(answers, self.targets) - gone
+        seen = self._but_not_down(observe(self.content.rules, answers, mine, now, gone), now, away)
         self.states, self.fired = advance(
             self.states, seen, now, self.content.rules, targets={t.name for t in self.targets},
             present=present(answers, mine),
         )  # fmt: skip
         there = present(answers, self.targets) | {i.target for i in self.incidents.values()} | set(active)
-        stopping = _emptied(answers, mine) | _replaced(answers, mine, self.drained)
+        stopping = stopped | _replaced(answers, mine, self.drained)
         self.drained = frozenset(t.name for t in mine if _values(answers, DRAINED, t) == {1})
         decisions, self.memory = correlate(
             self.fired, tuple(self.incidents.values()), self.memory, now,
@@ -126,10 +131,11 @@ class Walk:
                 changed.append((decision.change, decision.incident))
         return changed
 
-    def _but_at_work(self, seen: Sequence[Observation], now: float) -> Sequence[Observation]:
-        """Who worked on while scrapes failed was not down."""
+    def _but_not_down(self, seen: Sequence[Observation], now: float, away: Collection[str]) -> Sequence[Observation]:
+        """Who worked on while scrapes failed was not down, nor is who was drained first and is scraped no more
+        (`away`): it was taken off the list late, and an alert about it would be held by what nobody asks any more."""
         self.lived = [gap for gap in self.lived if now < gap.until]
-        there = {gap.target for gap in self.lived if gap.since <= now}
+        there = {gap.target for gap in self.lived if gap.since <= now} | set(away)
         if not there:
             return seen
         down = self.down

@@ -100,6 +100,22 @@ def test_who_stops_with_nothing_left_to_do_has_three_minutes_to_come_back(draine
     assert opened[0] == pytest.approx(after_s, abs=4)
 
 
+@pytest.mark.parametrize(("back", "told"), [(False, False), (True, True)])
+def test_who_was_drained_and_is_taken_off_the_list_after_failed_scrapes_is_no_incident(back: bool, told: bool) -> None:
+    """Nobody asks it any more, so nothing says that it is down; scraped again and still silent, it is."""
+    walk = Walk(load(Config(), STEPS), [ONE], Policy())
+    here = {"instance": "gpu-1:8000"}
+
+    def answers(now: int) -> Answers:
+        scraped = now < 40 or (back and now >= 200)
+        return {
+            "up": (Sample(signal="up", labels=here, value=0.0, at=0.0),) if scraped else (),
+            "drained": (Sample(signal="drained", labels=here, value=1.0, at=0.0),) if now < 20 else (),
+        }
+
+    assert any(walk.step(answers(now), float(now), {ONE.name}) for now in range(0, 600, 2)) is told
+
+
 @pytest.mark.parametrize(("drained", "told"), [(1.0, False), (0.0, True)])
 def test_who_is_replaced_between_two_scrapes_with_nothing_left_to_do_is_no_incident(drained: float, told: bool) -> None:
     """Counters begin anew and no scrape has failed: whether somebody waited is in the last scrape before."""
