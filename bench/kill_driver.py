@@ -142,6 +142,7 @@ class Life:
     def _kit(self, outbox: Outbox, telemetry: Telemetry, duties: Obligations) -> Kit:
         steps: list[Step] = [
             flow.step("look", _look),
+            flow.step(respond.AFTERMATH, _look),  # asked once more when it is over
             flow.step("deep", _owing if self.spec["owes"] else _deep, rung=1, timeout_s=20.0),
         ]
         self.content = flow.content(*steps)

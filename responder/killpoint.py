@@ -11,6 +11,7 @@ import signal
 NAMES = (
     "intake.before_commit", "intake.after_commit", "store.before_commit", "store.after_commit",
     "incident.before_save", "incident.saved", "step.planned", "step.started", "step.effect", "step.done",
+    "aftermath.asked", "aftermath.told",
     "artifact.write", "publish.written", "publish.committed", "outbox.sending", "outbox.sent", "outbox.acked",
     "obligation.before", "obligation.written", "obligation.settled",
 )  # fmt: skip

@@ -39,7 +39,7 @@ def looks_within(report: Report) -> tuple[dict[str, Fact], ...]:
 def source(report: Report, fact: Fact) -> Evidence | None:
     """The evidence a fact came from: the one that holds it, else the last run of its step."""
     runs = [evidence for evidence in report.evidence if evidence.step == fact.step]
-    # Names first: whole facts compared, of every look, were a third of what a backtest's incident costs.
+    # Names first: comparing whole facts of every look was most of what a report cost.
     holding = [e for e in runs if any(one.name == fact.name and one == fact for one in e.facts)]
     return holding[0] if holding else runs[-1] if runs else None
 

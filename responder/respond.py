@@ -19,6 +19,7 @@ from responder.asking import ask_people, take_answers, wait_for_answers
 from responder.case import Case, Kit
 from responder.first import first_of, pause, quiet, taken
 from responder.folder import folder_of
+from responder.killpoint import reach
 from responder.model import (
     Acknowledged,
     CapturePolicy,
@@ -310,7 +311,9 @@ class Responder:
         """One more look at the metrics when it is over, so that the resolved report shows the whole episode; and who
         waited through a silence, which only that tells."""
         if any(item.step == AFTERMATH for item in case.evidence):
+            reach("aftermath.asked")
             await perform(self.kit, case, StepCall(step=AFTERMATH, rung=0, why="who waited"), asyncio.Semaphore(1))
+            reach("aftermath.told")
         if "metrics_window" in self.kit.steps:
             before = set(case.manifest)
             call = StepCall(step="metrics_window", rung=0, why="the whole episode")
