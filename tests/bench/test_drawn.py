@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from bench.faults.drawn import history
-from bench.faults.drawn.calm import rolling
+from bench.faults.drawn.calm import CALM, rolling
 from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.everyday import EVERYDAY
 from bench.faults.drawn.faults import FAULTS, Drawn, Truth
 from bench.faults.drawn.played import Felt, Played, Scraper, felt, suffered
 from bench.faults.drawn.table import Said, Sheet, rows, text
+from bench.faults.drawn.unusual import UNUSUAL
+from bench.faults.drawn.unusual_ok import UNUSUAL_OK
 from bench.faults.drawn.world import Dice, World, request
 from bench.faults.simulate import Machine, Stream
 from bench.scoring.histories import Told
@@ -187,9 +189,9 @@ def test_who_calls_once_a_minute_is_not_measured_by_the_minute(monkeypatch: pyte
     monkeypatch.setattr(history, "CALM", (slow,))
     monkeypatch.setattr(history, "EVERYDAY", ())
     seldom, rejected = True, list[str]()
-    assert [one.name for one in history.drawn(1, rejected, calm=True)] == ["s1_slow_ok"]
+    assert [one.name for one in history.drawn(1, rejected, kind="calm")] == ["s1_slow_ok"]
     seldom = False
-    assert list(history.drawn(1, rejected, calm=True)) == []
+    assert list(history.drawn(1, rejected, kind="calm")) == []
 
 
 def test_calls_are_no_longer_than_the_cache() -> None:
@@ -258,4 +260,79 @@ def test_everyday_servers_are_drawn_after_the_other_calm_ones(monkeypatch: pytes
     monkeypatch.setattr(history, "CONTROLS_A_SEED", 0)
     monkeypatch.setattr(history, "CALM", ())
     monkeypatch.setattr(history, "EVERYDAY", (quiet,))
-    assert [one.name for one in history.drawn(1, [], calm=True)] == ["s1_first_ok", "s1_quiet_ok"]
+    assert [one.name for one in history.drawn(1, [], kind="calm")] == ["s1_first_ok", "s1_quiet_ok"]
+
+
+@pytest.mark.parametrize("build", [*UNUSUAL, *UNUSUAL_OK])
+def test_an_unusual_server_is_the_same_each_time(build: Callable[[Dice], Drawn | World]) -> None:
+    """Of one draw: traffic and strength at any moment; and somebody asks it something in its usual time."""
+    for seed in range(5):
+        found = []
+        for _ in range(2):
+            made = build(Dice(seed))
+            here = made[0] if isinstance(made, tuple) else made
+            times = [-here.before_s + 1 + n * (here.before_s + here.fault_s - 2) / 50 for n in range(51)]
+            found.append(
+                [(here.streams(t), here.slower(t), here.late_s(t), here.frozen(t), here.dead(t)) for t in times]
+            )
+        assert found[0] == found[1]
+        rates = [rate for moment in found[0] for _, rate in moment[0]]
+        assert min(rates) >= 0 < max(rates)
+
+
+@pytest.mark.parametrize("build", UNUSUAL)
+def test_an_unusual_fault_can_be_felt(build: Callable[[Dice], Drawn], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By clients of one of a few draws."""
+    monkeypatch.setattr(history, "UNUSUAL", (build,))
+    monkeypatch.setattr(history, "UNUSUAL_OK", ())
+    monkeypatch.setattr("bench.faults.drawn.world.MOST_CALLS", 300)
+    monkeypatch.setattr(Played, "_scrape", lambda *_: iter(()))
+    (one,) = history.drawn(2, [], "unusual")
+    assert one.name == f"s2_{build.__name__}"
+
+
+def test_unusual_truths_are_known_causes() -> None:
+    """No kind has a name that another one has."""
+    known = {cause.id for cause in load(Config(), STEPS).causes} | {"unknown"}
+    truths = [build(Dice(5))[1] for build in UNUSUAL]
+    assert {cause for truth in truths for cause in (truth.cause, *truth.causes)} <= known
+    every = [build.__name__ for build in (*FAULTS, *CONTROLS, *CALM, *EVERYDAY, *UNUSUAL, *UNUSUAL_OK)]
+    assert len(set(every)) == len(every)
+
+
+def test_who_gave_up_asks_again() -> None:
+    """As often as they are told to, and with the same prompt."""
+    here = world(again=lambda t: 1.0 if t < 30 else 0.0)
+    here.during = lambda t: [replace(USUAL, rate=2.0, patience_s=1.0)]
+    here.frozen = lambda t: 5 <= t < 8
+    run, _ = played(here)
+    begun = [call for call in run.calls if 0 <= call.arrived < 30]
+    assert len(begun) > 75
+    assert sum(call.ended - call.arrived >= 1.0 for call in begun) > 10
+
+
+def test_a_front_end_may_be_slow_for_long_prompts_only() -> None:
+    """A token costs it a hundredth of a second, so a hundred cost one, and the queue grows."""
+    run, _ = played(world(door_token_s=lambda t: 0.01 if t >= 0 else 0.0))
+    then, usual = felt(run.calls, 0, 25), felt(run.calls, -30, -5)
+    assert then is not None
+    assert usual is not None
+    assert then.ttft_p50 > 3 > 1 > usual.ttft_p50
+
+
+def test_another_process_may_have_less_of_the_machine() -> None:
+    """From its start on."""
+    run, _ = played(world(back=(10.0,), later=replace(SMALL, slots=2)))
+    assert run.engine.machine.slots == 2
+
+
+def test_a_scheduler_may_be_late_with_many_only() -> None:
+    """With one request at a time it is not."""
+    paces = []
+    for rate in (0.2, 3.0):
+        here = world(late_batch_s=lambda t, n: 0.5 if t >= 0 and n > 2 else 0.0)
+        here.during = lambda t, rate=rate: [replace(USUAL, rate=rate, output=10)]
+        then = felt(played(here)[0].calls, 0, 20)
+        assert then is not None
+        paces.append(then.token_p50)
+    assert paces[0] < 0.2 < paces[1]

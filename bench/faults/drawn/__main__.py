@@ -20,13 +20,15 @@ def main() -> None:
     parser.add_argument("--score", action="store_true", help="backtest them, too; the table so far is in table.md")
     parser.add_argument("--remake", action="store_true", help="also where the file is there already")
     parser.add_argument("--calm", action="store_true", help="one healthy server of each kind instead, in calm7.om.gz")
+    parser.add_argument("--unusual", action="store_true", help="instead the faults of unusual.py, in unusual7.om.gz")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     given = parser.parse_args()
+    kind = "calm" if given.calm else "unusual" if given.unusual else "seed"
     given.to.mkdir(parents=True, exist_ok=True)
     sheet = Sheet()
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
-        work = [pool.submit(one, seed, given.to, given.remake, given.score, given.calm) for seed in given.seeds]
+        work = [pool.submit(one, seed, given.to, given.remake, given.score, kind) for seed in given.seeds]
         for done in concurrent.futures.as_completed(work):
             try:
                 line, found = done.result()

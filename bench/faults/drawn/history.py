@@ -14,9 +14,14 @@ from bench.faults.drawn.controls import CONTROLS
 from bench.faults.drawn.everyday import EVERYDAY
 from bench.faults.drawn.faults import FAULTS, Truth
 from bench.faults.drawn.played import Felt, Played, Row, Scraper, felt, suffered
+from bench.faults.drawn.unusual import AUTHOR, UNUSUAL
+from bench.faults.drawn.unusual_ok import UNUSUAL_OK
 from bench.faults.drawn.world import Dice, World
 
 FAULTS_A_SEED, CONTROLS_A_SEED, TRIES = 10, 5, 5
+BEFORE_UNUSUAL_S = -120.0
+"""The minute that ends after the fault began is no usual one, nor are calls then still answered; seeds that are older
+than the unusual faults do look at it, and stay what they were."""
 MOST_SCRAPES = 240
 """Before a fault, so that a seed stays a small file."""
 AFTER_S, APART_S = 60.0, 900.0
@@ -44,12 +49,13 @@ def part_of(seed: int) -> str:
     return "tune" if seed % 2 else "score"
 
 
-def drawn(seed: int, rejected: list[str], calm: bool = False) -> Iterator[One]:
-    """What a seed holds. Names of draws that clients did not feel, or felt, go into `rejected`. calm: instead one
-    healthy server of each kind."""
+def drawn(seed: int, rejected: list[str], kind: str = "seed") -> Iterator[One]:
+    """What a seed holds. Names of draws that clients did not feel, or felt, go into `rejected`. kind `calm`: instead
+    one healthy server of each kind; `unusual`: one fault of each unusual kind, and healthy servers like them."""
     dice = Dice(seed)
-    chosen = dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED)
-    for build in (*CONTROLS, *CALM, *EVERYDAY) if calm else chosen:
+    chosen: list[Callable[[Dice], Any]] = dice.sample(FAULTS, FAULTS_A_SEED) + dice.sample(CONTROLS, CONTROLS_A_SEED)
+    every = {"seed": chosen, "calm": [*CONTROLS, *CALM, *EVERYDAY], "unusual": [*UNUSUAL, *UNUSUAL_OK]}
+    for build in every[kind]:
         for _ in range(TRIES):
             one = _played(seed, build, Dice(dice.getrandbits(48)))
             if bool(one.way) is (one.truth is not None):
@@ -88,7 +94,7 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
             if not world.seldom:
                 one.way = one.way or _any_minute(runs, world.fault_s, usual if world.as_ever else None)
             one.way = one.way or ("an answer cut off" if any(map(_cut_off, runs)) else "")
-        elif truth is not None and _any_minute(runs, 0.0):
+        elif truth is not None and _any_minute(runs, BEFORE_UNUSUAL_S if build in UNUSUAL else 0.0):
             one.way = ""  # whose usual time was no good has no usual time to compare with
     if usual is not None and world.expect_share:
         world.expect_share *= usual.tokens_per_second
@@ -116,17 +122,17 @@ def _cut_off(run: Played) -> bool:
     return died is not None and any(call.arrived < died and not call.ended for call in run.calls)
 
 
-def write(seed: int, to: pathlib.Path, calm: bool = False) -> dict[str, Any]:
-    """TO.om.gz and TO.json; gives what the latter says. calm: as of `drawn`."""
+def write(seed: int, to: pathlib.Path, kind: str = "seed") -> dict[str, Any]:
+    """TO.om.gz and TO.json; gives what the latter says. kind: as of `drawn`."""
     series: dict[str, list[str]] = {}
     targets: dict[str, Any] = {}
     rejected: list[str] = []
     began = STARTED_AT
-    for one in drawn(seed, rejected, calm):
+    for one in drawn(seed, rejected, kind):
         began += one.world.before_s
         for number, rows in enumerate(one.rows):
             _lines(series, rows, one, number, began)
-        targets[f"{one.name}:8000"] = _about(one, seed, began)
+        targets[f"{one.name}:8000"] = _about(one, seed, began, AUTHOR if kind == "unusual" else "drawn")
         began += one.world.fault_s + AFTER_S + APART_S
     text = [line for metric in sorted(series) for line in (f"# TYPE {metric} unknown", *series[metric])]
     with gzip.GzipFile(to, "wb", compresslevel=6, mtime=0) as file:
@@ -147,7 +153,7 @@ def _lines(series: dict[str, list[str]], rows: list[Row], one: One, number: int,
         series.setdefault(metric, []).append(f"{metric}{{{where}}} {shown} {began + at:.3f}")
 
 
-def _about(one: One, seed: int, began: float) -> dict[str, Any]:
+def _about(one: One, seed: int, began: float, author: str) -> dict[str, Any]:
     world, truth = one.world, one.truth
     incidents = [] if truth is None else [{
         "cause": truth.cause, "class": truth.class_, "classes": [truth.class_, *truth.also],
@@ -156,7 +162,7 @@ def _about(one: One, seed: int, began: float) -> dict[str, Any]:
     }]  # fmt: skip
     about: dict[str, Any] = {
         "from": round(began - world.before_s, 3), "to": round(began + world.fault_s + AFTER_S, 3),
-        "part": part_of(seed), "author": "drawn", "incidents": incidents,
+        "part": part_of(seed), "author": author, "incidents": incidents,
         "drawn": {
             "step_s": round(world.machine.step_s, 4), "slots": world.machine.slots,
             "usual_rate": round(world.at(world.share).rate, 3), "before_s": round(world.before_s),

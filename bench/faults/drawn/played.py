@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.world import World, request
-from bench.faults.simulate import Stream
+from bench.faults.simulate import Request, Stream
 
 Row = tuple[str, str, float, float]
 """Metric, labels, seconds since the fault began, value."""
@@ -76,7 +76,7 @@ class Played:
             then = self._move(now, min(now + TICK_S, due))
             if self.backs and then >= self.backs[0]:
                 self.backs.pop(0)
-                self.engine, self.door, self.started = Engine(world.machine), deque(), then
+                self.engine, self.door, self.started = Engine(world.later or world.machine), deque(), then
                 self.door_busy_s = self.before_busy_s = 0.0
             self._arrive(now, then)
             now = then
@@ -95,9 +95,10 @@ class Played:
         if self.impatient:
             for call in [c for c in (*engine.waiting, *engine.running) if now - c.arrived > c.patience_s]:
                 engine.leave(call, finished=False, now=now)
+                self._again(call, now)
         if not engine.running and not engine.waiting:
             return max(now + 0.002, min(until, self._next(now)))
-        slower, late = world.slower(now), world.late_s(now)
+        slower, late = world.slower(now), world.late_s(now) + world.late_batch_s(now, len(engine.running))
         then = engine.decode(now, min(until, self._next(now)), slower, late)
         return then if then > now else engine.step(now, slower, late)
 
@@ -132,13 +133,20 @@ class Played:
                 if not world.dead(at):
                     self._enter(call)
 
+    def _again(self, call: Request, now: float) -> None:
+        """Who hung up may ask the same once more."""
+        share = self.world.again(now)
+        if share and self.world.dice.chance(share):
+            self.calls.append(Call(now, call.prompt, call.output, call.hits, call.leaves_after, call.patience_s))
+            self._enter(self.calls[-1])
+
     def _gap(self) -> float:
         shape = 1 / self.world.bursts
         return self.world.dice.gammavariate(shape, 1 / shape)
 
     def _enter(self, call: Call) -> None:
         """Through the front end, one after the other."""
-        work = self.world.door_s(call.arrived)
+        work = self.world.door_s(call.arrived) + self.world.door_token_s(call.arrived) * call.prompt
         begin = max(call.arrived, self.free_at)
         self.free_at = call.entered = begin + work
         self.door_busy_s += work

@@ -13,11 +13,11 @@ from responder.config import Config
 from responder.content import load
 
 
-def one(seed: int, to: pathlib.Path, remake: bool, score: bool, calm: bool = False) -> tuple[str, Sheet]:
+def one(seed: int, to: pathlib.Path, remake: bool, score: bool, kind: str = "seed") -> tuple[str, Sheet]:
     """Make this seed where it is not there yet, and lay its verdicts beside the truth."""
-    path, sheet = to / f"{'calm' if calm else 'seed'}{seed}.om.gz", Sheet()
+    path, sheet = to / f"{kind}{seed}.om.gz", Sheet()
     if remake or not about_of(path):
-        write(seed, path, calm)
+        write(seed, path, kind)
     made = about_of(path)
     if score:
         content = load(Config(), STEPS)

@@ -95,6 +95,8 @@ class World:
     slower: Callable[[float], float] = lambda t: 1.0
     late_s: Callable[[float], float] = lambda t: 0.0
     """Seconds that the scheduler loses per step, however much work is in it."""
+    late_batch_s: Callable[[float, int], float] = lambda t, running: 0.0
+    """Besides, what it loses with so many requests at once."""
     frozen: Callable[[float], bool] = never
     dead: Callable[[float], bool] = never
     """Nobody listens: calls are refused and so are scrapes."""
@@ -102,10 +104,16 @@ class World:
     """The front end takes nothing; calls and scrapes wait."""
     door_s: Callable[[float], float] = lambda t: 0.002
     """Front end work per call."""
+    door_token_s: Callable[[float], float] = lambda t: 0.0
+    """And per token of its prompt."""
+    again: Callable[[float], float] = lambda t: 0.0
+    """So many of those whose patience is over ask the same again, at once; meant for servers that preempt nobody."""
     held: Callable[[float], tuple[float, float]] = lambda t: (0.0, 0.0)
     """(share of the calls, seconds) that the scheduler passes over."""
     back: tuple[float, ...] = ()
     """Another process from then on."""
+    later: Machine | None = None
+    """What such a process makes of the machine; None: the same."""
     new: bool = False
     lost: Callable[[float], bool] = never
     """A scrape that fails although nothing is wrong with the server."""
