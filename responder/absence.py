@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from responder.claims import Facts, looks_of, over_looks
 from responder.model import Cause, Evidence, Finding, Missing, Outcome, Plan, Truth, WhyUnknown
+from responder.moments import BETWEEN_SPELLS, between_spells
 
 MISSING_WORDS = 3
 """How many of the claims a missing step would have decided are spelled out."""
@@ -34,6 +35,7 @@ class Absent:
     """Why facts are unknown: which step should have brought them, and how that went."""
 
     def __init__(self, evidence: Sequence[Evidence], plan: Plan) -> None:
+        self.calm = between_spells(evidence)
         self.ran: dict[str, Evidence] = {}
         for item in sorted(evidence, key=lambda item: (item.started_at, item.id)):
             self.ran[item.step] = item
@@ -59,6 +61,8 @@ class Absent:
 
     def _why(self, step: str) -> str:
         item = self.ran.get(step)
+        if item is not None and item.id in self.calm:
+            return BETWEEN_SPELLS
         if item is not None and item.outcome is Outcome.OK:
             return "it ran, and what it brought does not say"
         if item is not None:

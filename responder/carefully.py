@@ -1,7 +1,8 @@
 """How is a step run so that it cannot hurt the server's users? Watched before, during and after; ended when it hurts.
 
-Rung 0 just runs. From rung 1 on a sentry counts what users get; from rung 2 on the step has the server to itself, a
-stream of our own feels every gap, and the step is ended - its obligation settled - when nobody gets anything any more.
+Rung 0 just runs; where it sees a moment only, a sentry notes what users got meanwhile. From rung 1 on it counts what
+users get; from rung 2 on the step has the server to itself, a stream of our own feels every gap, and the step is ended
+- its obligation settled - when nobody gets anything any more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from responder.allowance import Allowance
 from responder.capture.step import Brief, Fetched, Scene, Step
 from responder.collect import Collected, collect
 from responder.folder import IncidentFolder
-from responder.harm import Window, cost_of, too_much
+from responder.harm import Window, cost_of, served_in, too_much
 from responder.inventory import alive
 from responder.model import CapturePolicy, Cost, Outcome, ProcessInfo, StepCall
 from responder.plan import HEAVY_RUNG
@@ -44,8 +45,16 @@ async def carefully(
     def run(careful: Step) -> Awaitable[Collected]:
         return collect(careful, call, scene, brief, folder, evidence_id=evidence_id, secrets=secrets, clock=clock)
 
-    if step.rung == 0 or sentry is None:
+    if sentry is None or (step.rung == 0 and not step.momentary):
         return await run(step)
+    if step.rung == 0:
+        await sentry.count()
+        began = clock()
+        got = await run(step)
+        ended = clock()
+        await sentry.count()
+        served = served_in(list(sentry.ticks), Window(began, ended))
+        return replace(got, evidence=got.evidence.model_copy(update={"served": served}))
     if step.rung < HEAVY_RUNG:
         async with sentry.close(stream=False):
             if len(sentry.ticks) < ENOUGH_TICKS:  # a daemon has counted since rung 0, a capture by hand has not

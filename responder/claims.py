@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from responder.model import Clause, Evidence, Fact, Scalar, Test, Truth, Weight
+from responder.moments import between_spells
 
 Facts = Mapping[str, Fact]
 """By name; only facts about the server as a whole and with a value."""
@@ -29,7 +30,11 @@ def evaluate_clause(clause: Clause, facts: Facts) -> Truth:
 
 
 def looks_of(evidence: Sequence[Evidence]) -> list[dict[str, Fact]]:
-    """What was known after the first, second, … run of the steps. A step that ran less often keeps its last run."""
+    """What was known after the first, second, … run of the steps. A step that ran less often keeps its last run.
+
+    What was true of a moment only, and looked at in a moment in which users got what they usually do, is not known.
+    """
+    calm = between_spells(evidence)
     runs: dict[str, list[Evidence]] = {}
     for item in sorted(evidence, key=lambda item: (item.started_at, item.id)):
         runs.setdefault(item.step, []).append(item)
@@ -37,8 +42,9 @@ def looks_of(evidence: Sequence[Evidence]) -> list[dict[str, Fact]]:
     for number in range(max(map(len, runs.values()), default=1)):
         facts: dict[str, Fact] = {}
         for step in sorted(runs):
-            for fact in runs[step][min(number, len(runs[step]) - 1)].facts:
-                if not fact.subject and fact.value is not None:
+            item = runs[step][min(number, len(runs[step]) - 1)]
+            for fact in item.facts:
+                if not fact.subject and fact.value is not None and not (fact.momentary and item.id in calm):
                     facts[fact.name] = fact
         looks.append(facts)
     return looks

@@ -86,9 +86,15 @@ def read_facts(step: Step, files: Mapping[str, bytes], brief: Brief) -> tuple[tu
     if not files:
         return (), ""
     try:
-        return tuple(step.read(files, brief)), ""
+        facts = tuple(step.read(files, brief))
     except Exception as error:  # bytes from the world may break any reader; that too is a row of the report
         return (), f"could not be read: {type(error).__name__}: {error}"[:500]
+    return tuple(_of_its_moment(fact, step) for fact in facts), ""
+
+
+def _of_its_moment(fact: Fact, step: Step) -> Fact:
+    momentary = "*" in step.momentary or fact.name in step.momentary
+    return fact.model_copy(update={"momentary": True}) if momentary else fact
 
 
 def _refused(error: ValidationError) -> str:

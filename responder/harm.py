@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from responder.exposition import parse
-from responder.model import Cost, Three
+from responder.model import Cost, Served, Three
 
 RUNNING = ("vllm:num_requests_running",)
 TOKENS = ("vllm:generation_tokens_total", "vllm:generation_tokens")
@@ -51,6 +51,9 @@ class Window(NamedTuple):
 
     since: float
     until: float
+
+
+ALL = Window(-math.inf, math.inf)
 
 
 def tick_of(raw: bytes, at: float) -> Tick:
@@ -121,6 +124,16 @@ def cost_of(ticks: Sequence[Tick], beats: Sequence[Beat], window: Window, aborte
         ttft_s=ttft, itl_s=itl, tokens_per_s=rate, aborted=aborted,
     )  # fmt: skip
     return cost.model_copy(update={"says": in_words(cost)})
+
+
+def served_in(ticks: Sequence[Tick], window: Window) -> Served:
+    """What users got in the window, and in what little is between it and the nearest counts."""
+    before = [tick for tick in ticks if tick.at < window.since][-1:]
+    after = [tick for tick in ticks if tick.at > window.until][:1]
+    since, until = (before or [Tick(window.since)])[0].at, (after or [Tick(window.until)])[0].at
+    spans = [tick for tick in ticks if since <= tick.at <= until]
+    itl, ttft, rate = _three((_mean(spans, ALL, "itl"), _mean(spans, ALL, "ttft"), _rate(spans, ALL)))
+    return Served(itl_s=itl, ttft_s=ttft, tokens_per_s=rate)
 
 
 def stood_still(silences: Three, rates: Three) -> bool:

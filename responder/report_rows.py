@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from responder.classes import UNKNOWN
 from responder.harm import stood_still
 from responder.model import Evidence, Fact, Finding, Outcome, Report, Status
+from responder.moments import BETWEEN_SPELLS, between_spells
 from responder.report_answers import disproof_line, strongest
 from responder.report_facts import at_look, facts_by_name, looks_within, raw_path, values_of, when
 from responder.report_signals import signal_words
@@ -159,14 +160,14 @@ def _found(finding: Finding, others: dict[str, Fact]) -> str:
 
 def moments(report: Report) -> tuple[Moment, ...]:
     """The timeline, with seconds from the onset; captures that touched the server stand in it with their cost."""
-    onset = report.incident.onset_at
+    onset, calm = report.incident.onset_at, between_spells(report.evidence)
     found = [(e.at, e.kind, phrase(e.says, 400)) for e in report.incident.timeline]
     for item in report.evidence:
         if item.rung >= TOUCHES and item.outcome is not Outcome.SKIPPED:
             words = {"step": plain(item.id, 60), "rung": item.rung, "does": named("rung", item.rung),
                      "outcome": outcome_words(item.outcome)}  # fmt: skip
             found.append(
-                (item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost + _but(item)))
+                (item.started_at, "capture", say("moment.capture", **words, cost=_ran(item).cost + _but(item, calm)))
             )
     return tuple(
         Moment(clock(at), _offset(at - onset), kind, says, then=report.judged_anew and kind == "cause")
@@ -183,7 +184,8 @@ def _offset(seconds: float) -> str:
 def captures(report: Report) -> tuple[Capture, ...]:
     """Every capture: run, skipped, refused, and those still to run."""
     for_what = {call.step: phrase(call.why, 300) for call in report.plan.chosen}
-    rows = [replace(_ran(e), why=for_what.get(e.step, ""), reason=_reason(e)) for e in report.evidence]
+    calm = between_spells(report.evidence)
+    rows = [replace(_ran(e), why=for_what.get(e.step, ""), reason=_reason(e, calm)) for e in report.evidence]
     denied = {e.step for e in report.evidence if e.outcome is Outcome.DENIED}
     ran = {e.step for e in report.evidence}
     for refusal in report.plan.refused:
@@ -198,14 +200,18 @@ def captures(report: Report) -> tuple[Capture, ...]:
     return tuple(rows)
 
 
-def _reason(evidence: Evidence) -> str:
-    """Why it ended as it did; of one that ran and got no answer, that it got none."""
-    return phrase(evidence.reason, 300) or phrase(_unanswered(evidence), 300)
+def _reason(evidence: Evidence, calm: Collection[str]) -> str:
+    """Why it ended as it did; of one that ran and got no answer, that it got none, or that it came between spells."""
+    return phrase(evidence.reason, 300) or phrase(_tells_nothing(evidence, calm), 300)
 
 
-def _but(evidence: Evidence) -> str:
-    said = phrase(_unanswered(evidence), 300)
+def _but(evidence: Evidence, calm: Collection[str]) -> str:
+    said = phrase(_tells_nothing(evidence, calm), 300)
     return say("moment.but", says=said) if said else ""
+
+
+def _tells_nothing(evidence: Evidence, calm: Collection[str]) -> str:
+    return BETWEEN_SPELLS if evidence.id in calm else _unanswered(evidence)
 
 
 def _unanswered(evidence: Evidence) -> str:

@@ -31,12 +31,13 @@ from responder.model import (
     Target,
     TimelineEntry,
 )
+from responder.moments import between_spells, levels
 from responder.pace import unripe_s
 from responder.perform import perform, scene_of
 from responder.plan import HEAVY_RUNG, Budget, plan
 from responder.publish import publish, publish_bare, weigh
 from responder.resume import recall
-from responder.sentry import Sentry
+from responder.sentry import Sentry, spell_begins
 from responder.shares import LeaseLost
 from responder.store_db import StoreFull, StoreSilent
 from responder.worth import choose
@@ -298,10 +299,34 @@ class Responder:
 
     async def _look_again(self, case: Case) -> None:
         """Not sure yet, or scrapes are slow, and the episode is young: metrics say more a little later. Once."""
+        if missed := self._between_spells(case):
+            await self._look_in_a_spell(case, missed)
         unripe = unripe_s(case.incident.onset_at, self.kit.clock(), self.kit.scrape_interval_s)
         sure = case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
         if (not sure or unripe > 0) and await quiet(case.resolved, max(SECOND_LOOK_S, unripe)):
             await self._climb(case, done=self._disturbing_already(case))
+
+    def _between_spells(self, case: Case) -> set[str]:
+        """Steps whose looks fell between two spells of the fault, while nothing is certain."""
+        if case.verdict is not None and case.verdict.hypotheses[0].status is Status.CONFIRMED:
+            return set()
+        calm = between_spells(case.weighed)
+        return {item.step for item in case.evidence if item.id in calm and item.rung < HEAVY_RUNG}
+
+    async def _look_in_a_spell(self, case: Case, names: Collection[str]) -> None:
+        """These steps once more, as soon as the fault is there again; not at all where it does not come in time."""
+        try:
+            async with asyncio.timeout(self.kit.deadline_s), self._watched(case):
+                if case.sentry is None or not await spell_begins(case.sentry, levels(case.weighed), case.resolved):
+                    return
+                calls: list[StepCall] = []
+                for rung in range(HEAVY_RUNG):
+                    budget, others = await self._budget(case, rung), set(self.kit.steps) - set(names)
+                    calls += plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=others).chosen
+                await self._run_rung(case, calls, speak=False)
+        except TimeoutError:
+            log.warning("captures.deadline", seconds=self.kit.deadline_s)
+        weigh(self.kit, case)
 
     def _disturbing_already(self, case: Case) -> set[str]:
         """Steps of rung 1 and up this incident has had: a second round asks the engine nothing twice."""

@@ -6,27 +6,43 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import aiohttp
 
 from responder.ask import credentials, get, reach_of
 from responder.canary import MAX_BYTES, first_model
-from responder.harm import Beat, Tick, tick_of
+from responder.harm import Beat, Tick, Window, served_in, tick_of
 from responder.model import Target
+from responder.moments import Level, in_spell
 
 CALM_EVERY_S = 1.0
 CLOSE_EVERY_S = 0.2
 """While something of rung 2 or up runs."""
 SCRAPE_TIMEOUT_S = 2.0
+COUNTED_WITHIN_S = 0.5
 MAX_METRICS = 8 << 20
 KEPT = 4000
+SPELL_WITHIN_S, SPELL_SEEN_S, SPELL_LOOK_S = 60.0, 1.5, 0.25
+"""How long the next spell of a fault is waited for, over how many seconds it must show, and how often we look."""
 STREAM_TOKENS = 128
 """Of one request of our stream; then comes the next, whose first token is a TTFT."""
 DEAD_AFTER = 2
 """Refused or reset so many times in a row: nobody is there any more."""
 _NONE = aiohttp.ClientTimeout(total=None)
+
+
+async def spell_begins(sentry: Sentry, grown: Mapping[str, Level], unless: asyncio.Event) -> bool:
+    """Wait until users wait as in the fault; False where they have not within `SPELL_WITHIN_S`, or when it is over."""
+    limit = asyncio.get_running_loop().time() + SPELL_WITHIN_S
+    while not unless.is_set() and asyncio.get_running_loop().time() < limit:
+        now = sentry.clock()
+        got = served_in(list(sentry.ticks), Window(now - SPELL_SEEN_S, now))
+        if sentry.ticks and in_spell(got, grown, sentry.ticks[-1].running):
+            return True
+        await asyncio.sleep(SPELL_LOOK_S)
+    return False
 
 
 class Sentry:
@@ -40,6 +56,7 @@ class Sentry:
         """Why we believe that the server has died; '' while it lives."""
         self._every = CALM_EVERY_S
         self._hurry = asyncio.Event()
+        self._counted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stream: asyncio.Task[None] | None = None
 
@@ -68,6 +85,14 @@ class Sentry:
                 await asyncio.gather(self._stream, return_exceptions=True)
                 self._stream = None
 
+    async def count(self) -> None:
+        """Count at once, and return when that is done; after half a second in any case, for nobody may answer."""
+        self._counted.clear()
+        self._hurry.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COUNTED_WITHIN_S):
+                await self._counted.wait()
+
     @property
     def streaming(self) -> bool:
         """Whether our stream has brought a token lately."""
@@ -86,6 +111,7 @@ class Sentry:
             elif answer.reach in ("refused", "reset"):
                 missed += 1
                 self.gone = f"the server went away ({answer.reach})" if missed >= DEAD_AFTER else ""
+            self._counted.set()
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_EVERY_S if missed else self._every):

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from responder.absence import step_of
+from responder.claims import looks_of
 from responder.classes import UNKNOWN
 from responder.model import (
     Cause,
@@ -74,7 +75,7 @@ def choose(
     top = verdict.hypotheses[0]
     if top.status is Status.CONFIRMED:
         return Choice(refused=tuple(Refusal(call=c, why=f"not needed: `{top.cause}` is confirmed") for c in calls))
-    known = {fact.name for item in evidence for fact in item.facts if fact.value is not None and not fact.subject}
+    known = {name for look in looks_of(evidence) for name in look}
     by_id = {cause.id: cause for cause in causes}
     rows: list[tuple[float, int, StepCall]] = []
     refused: list[Refusal] = []

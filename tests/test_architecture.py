@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent / "responder"
 # What is not listed here is an edge: it may do I/O, and may import the core but no other edge.
 CORE = {
     "model", "model.authored", "model.concluded", "model.done", "model.noun", "model.told", "model.watched",
-    "model.wrong",
+    "model.wrong", "moments",
     "signals", "signal_words", "spelling", "pace", "rules", "evaluate", "holding", "alertmanager", "onset",
     "correlate", "plan",
     "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
@@ -51,6 +51,7 @@ WIRING = {
     "authoring.reference",
     "resume",
     "missed",
+    "moments",
     "learner",
     "ledger",
     "explain",

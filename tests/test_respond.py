@@ -6,18 +6,21 @@ import asyncio
 import errno
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from responder import carefully as careful
 from responder import publish as publishing
 from responder import respond as module
+from responder.allowance import Allowance
 from responder.capture.step import Fetched, Scene
 from responder.case import Kit
 from responder.folder import folder_of
-from responder.model import CapturePolicy, Change
+from responder.model import CapturePolicy, Change, Fact, Served
 from responder.replay import replay
 from responder.report import to_json
 from responder.respond import Responder
@@ -426,3 +429,62 @@ async def test_who_waited_is_asked_once_more_when_it_is_over_and_weighed(flow: A
     seen["busy"] = True
     responder.handle(Change.RESOLVED, incident(state="resolved", resolved_at=NOW + 60))
     assert cause_of(await listener.until("resolved")) == ("c", "confirmed")
+
+
+async def test_what_was_looked_at_between_two_spells_is_looked_at_in_the_next(
+    flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look that fell into a quiet moment is taken once more when users wait again, before the final report."""
+    grown = {"metrics.itl_mean.baseline": 0.01, "metrics.itl_mean.now": 0.1}
+    looks = 0
+
+    async def window(_: Scene) -> Fetched:
+        return Fetched({"facts.json": json.dumps(grown).encode()})
+
+    async def look(_: Scene) -> Fetched:
+        nonlocal looks
+        looks += 1
+        return Fetched({"facts.json": json.dumps({"busy": looks > 1}).encode()})
+
+    class Watch:
+        ticks = beats = ()
+        gone = ""
+
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        async def __aenter__(self) -> Watch:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def count(self) -> None:
+            pass
+
+    async def begins(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(module, "SECOND_LOOK_S", 60.0)  # the usual second look is not what finds it
+    monkeypatch.setattr(module, "Sentry", Watch)
+    monkeypatch.setattr(module, "spell_begins", begins)
+    monkeypatch.setattr(careful, "served_in", lambda *_: Served(itl_s=0.01 if looks < 2 else 0.1))
+    metrics = replace(step("metrics", window), read=_as_named)
+    parts, responder, listener = flow(metrics, replace(step("look", look), momentary=("*",)))
+    allowance = Allowance(MemoryPurse(), lambda: NOW, lambda: parts.targets, set, dict)
+    responder.kit = replace(parts, allowance=allowance)
+    responder.handle(Change.OPENED, incident())
+    assert cause_of(await listener.until("final")) == ("c", "confirmed")
+    assert looks == 2
+
+
+def _as_named(files: Any, brief: Any) -> Any:
+    for name, value in json.loads(files["facts.json"]).items():
+        yield Fact(name=name, value=value, step="metrics", file="facts.json", at=brief.now)
+
+
+class MemoryPurse:
+    """Nothing was ever spent."""
+
+    async def costs(self, since: float) -> list[Any]:
+        return []

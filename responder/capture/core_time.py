@@ -145,6 +145,7 @@ STEP = Step(
         FactSpec("core_time.held_alike", "share", "what all of them are held, where it is as much for each; else 0"),
         FactSpec("core_time.held", "share", "one process: stopped or waiting for a core (facts per process)"),
     ),
+    momentary=("*",),
     timeout_s=TIMEOUT_S + 1,
     max_bytes=1 << 20,
     needs=("same host",),

@@ -132,6 +132,7 @@ STEP = Step(
         FactSpec("flame_graph.json_share", "share", "share of samples inside JSON and validation"),
         FactSpec("flame_graph.scheduler_share", "share", "share of samples inside vLLM's scheduler"),
     ),
+    momentary=("*",),
     timeout_s=30 + START_S + 8,
     max_bytes=MAX_BYTES + (8 << 20),
     worst_pause_s=0.05,

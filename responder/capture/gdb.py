@@ -175,6 +175,7 @@ STEP = Step(
         FactSpec("gdb.in_driver", "threads", "threads inside the CUDA driver or runtime"),
         FactSpec("gdb.stands_in", "", "the place that speaks: nccl, driver, disk, network, lock, sleep, other"),
     ),
+    momentary=("*",),
     timeout_s=58.0,
     max_bytes=16 << 20,
     worst_pause_s=5.0,

@@ -215,6 +215,7 @@ STEP = Step(
         FactSpec("kernel.cpu_throttled", "share", "share of scheduling periods cut short by the CPU quota, now"),
         FactSpec("kernel.memory_pressure", "share", "share of the last 10 s in which something waited for memory"),
     ),
+    momentary=("kernel.cpu_throttled",),
     timeout_s=20.0,
     max_bytes=6 << 20,
     needs=("same host", "kernel log (dmesg)"),

@@ -175,6 +175,7 @@ STEP = Step(
             "nvidia_smi.slowest_path", "", "the slowest path between two of its GPUs: NV18, PIX, PXB, PHB, NODE, SYS"
         ),
     ),
+    momentary=("nvidia_smi.odd_gpus", "nvidia_smi.odd_gpu", "nvidia_smi.link_rate"),
     timeout_s=SAMPLED_S + APART_S + 6,
     max_bytes=1 << 20,
     needs=("same host", "nvidia-smi"),

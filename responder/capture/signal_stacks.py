@@ -152,6 +152,7 @@ STEP = Step(
         FactSpec("signal_stacks.engine_waits_for", "", "what EngineCore waits for"),
         FactSpec("signal_stacks.worker_waits_for", "", "what most workers wait for"),
     ),
+    momentary=("*",),
     timeout_s=10.0,
     max_bytes=6 << 20,
     worst_pause_s=0.05,

@@ -131,6 +131,7 @@ STEP = Step(
         ),
         FactSpec("stack_shares.workers_at_work", "share", "workers compute, wait for the device, or are stopped"),
     ),
+    momentary=("*",),
     timeout_s=BUDGET_S + APART_S * ROUNDS + 6,
     max_bytes=6 << 20,
     worst_pause_s=0.02,

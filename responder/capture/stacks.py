@@ -51,6 +51,7 @@ STEP = Step(
     fetch=fetch,
     read=read,
     facts=tuple(FactSpec(*spec) for spec in specs("stacks")),
+    momentary=("*",),
     timeout_s=BUDGET_S + APART_S * ROUNDS + 6,
     max_bytes=6 << 20,
     worst_pause_s=0.02,

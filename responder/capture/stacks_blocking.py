@@ -41,6 +41,7 @@ STEP = Step(
     fetch=fetch,
     read=read,
     facts=tuple(FactSpec(*spec) for spec in specs("stacks_blocking")),
+    momentary=("*",),
     timeout_s=halting.LONGEST_S,
     max_bytes=8 << 20,
     worst_pause_s=0.5,

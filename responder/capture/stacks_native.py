@@ -38,6 +38,7 @@ STEP = Step(
     fetch=fetch,
     read=read,
     facts=tuple(FactSpec(*spec) for spec in specs("stacks_native")),
+    momentary=("*",),
     timeout_s=halting.LONGEST_S,
     max_bytes=8 << 20,
     worst_pause_s=0.8,

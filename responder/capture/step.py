@@ -6,7 +6,7 @@ folder is a test case: the same bytes give the same facts. Bytes are redacted be
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -183,6 +183,8 @@ class Step:
     needs: tuple[str, ...] = ()
     """Words for doctor: 'same host', 'py-spy', 'NVML'."""
     params: type[BaseModel] = NoParams
+    momentary: Collection[str] = ()
+    """Names of its facts that are true of the seconds in which it looked and of no other; `*`: all."""
     memory_bytes: int = 0
     """What it may take of the server's host memory."""
     ready: Callable[[Scene], Awaitable[str]] | None = None

@@ -310,6 +310,7 @@ STEP = Step(
         *(FactSpec(row.name, row.unit, row.says) for row in FACTS),
         *(FactSpec(name, unit, says) for name, unit, says in ACROSS),
     ),
+    momentary=("trace.summary", *(row.name for row in FACTS), *(name for name, _, _ in ACROSS)),
     timeout_s=58.0,
     max_bytes=48 << 20,
     worst_pause_s=3.0,  # the first profile of a process: 2 to 3 s on two GPUs and on CPU; later ones milliseconds

@@ -30,7 +30,7 @@ from responder.model.concluded import (
     Verdict,
     WhyUnknown,
 )
-from responder.model.done import Approval, Cost, Evidence, Fact, Obligation, Outcome, Plan, Refusal, StepCall
+from responder.model.done import Approval, Cost, Evidence, Fact, Obligation, Outcome, Plan, Refusal, Served, StepCall
 from responder.model.noun import Noun, Operator, Scalar, Severity, Three, Truth
 from responder.model.told import Button, Delivery, Report, Series, Silence, Timings, TraceRow, TraceStep, TraceView
 from responder.model.watched import CapturePolicy, Expectation, Inventory, ProcessInfo, Target
@@ -89,6 +89,7 @@ __all__ = [
     "Sample",
     "Scalar",
     "Series",
+    "Served",
     "Severity",
     "Signal",
     "Silence",

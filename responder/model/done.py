@@ -61,6 +61,16 @@ class Fact(Noun):
     """Of which rank, process, GPU or engine; empty for the server as a whole. Clauses read only those without."""
     says: str = ""
     """The fact in words, when the name and value are not enough."""
+    momentary: bool = Field(default=False, exclude=True)
+    """True of the seconds in which it was looked at, and of no other; as the step declares it."""
+
+
+class Served(Noun):
+    """What users got in the seconds a step looked, means of the server's own sums. None: nothing was counted."""
+
+    itl_s: float | None = None
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 class Cost(Noun):
@@ -132,6 +142,8 @@ class Evidence(Noun):
     pause_seconds: float = 0.0
     """Measured pause of the server, 0 for rung 0."""
     cost: Cost | None = None
+    served: Served | None = None
+    """While it looked; None: nobody counted."""
     bytes: int = 0
     files: tuple[str, ...] = ()
     params: dict[str, Any] = Field(default_factory=dict)

@@ -624,6 +624,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"it is not run for this kind of incident", "这类事件不运行它"),
     (r"has not come back yet", "还没有返回"),
     (r"it ran, and what it brought does not say", "已运行，但带回的内容说明不了"),
+    (r"it looked while users got what they usually get, so it says nothing of the fault",
+     "它观察时用户得到的服务与平时一样，因此说明不了故障"),
     (r"refused: (.+)", "被拒绝：{0}"),
     (r"(.+); tells '(\S+)' from '(\S+)'", "{0}；区分 {1} 与 {2}"),
     (r"skipped: (.+)", "跳过：{0}"),
