@@ -16,7 +16,7 @@ from bench.faults.__main__ import choose
 from bench.faults.feeling import judge, words
 from bench.faults.history import parsed
 from bench.faults.keep import keep
-from bench.faults.pool import LONG, Pool
+from bench.faults.pool import LONG, NothingAnswered, Pool
 from bench.faults.scenario import Family, Feels, Requests, families, scenarios, servers
 from responder.capture import STEPS
 from responder.config import Config
@@ -28,6 +28,8 @@ from tests.live.harness.load import Call, Load, Traffic
 from tests.live.harness.vllm_server import FAIR, VllmServer
 
 ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = Path(asyncio.__file__).parent
+"""Of the interpreter, not of its environment."""
 
 
 def test_every_truth_is_a_known_cause_and_every_server_exists() -> None:
@@ -112,6 +114,23 @@ def test_a_share_of_what_the_server_can_read_becomes_a_rate(tmp_path: Path, monk
     assert rated.rate == pytest.approx(0.5 * 10 * LONG.prompt_tokens / 900)
 
 
+def test_a_host_too_busy_to_measure_is_named_and_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares of nothing are no traffic: such a run would be rejected as not felt, and nobody would know why."""
+    answered = [0.0, 12.0]
+
+    async def measured(server: object, usual: Traffic, *, seconds: float) -> float:
+        return answered.pop(0)
+
+    monkeypatch.setattr("bench.faults.pool.measure_capacity", measured)
+    pool = Pool(tmp_path)
+    pool._kind = servers()["plain"]
+    with pytest.raises(NothingAnswered, match="the host is too busy"):
+        asyncio.run(pool.capacity(None, Requests()))  # type: ignore[arg-type]
+    assert asyncio.run(pool.capacity(None, Requests())) == 12.0  # type: ignore[arg-type]
+
+
 def test_a_word_in_front_spoils_a_shared_prompt() -> None:
     """The length stays; what all have in common comes after it."""
     load = Load("", Traffic(rate=1.0))
@@ -170,7 +189,8 @@ def test_a_kept_folder_replays_to_the_same_verdict(tmp_path: Path) -> None:
         for name, data in IncidentFolder(source).read_raw(entry["evidence"]["id"]).items():
             target = loose / "raw" / entry["evidence"]["id"] / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data + (f"\n# {find.ROOT}/secret\n".encode() if name == "log.txt" else b""))
+            ours = f"\n# {find.ROOT}/secret {LIBRARY}/x.py\n".encode() if name == "log.txt" else b""
+            target.write_bytes(data + ours)
     (loose / "manifest.json").write_text(json.dumps(manifest))
     kept = keep(loose, tmp_path / "kept", {"cause": "engine_hang"})
     content = load(Config(), STEPS)
@@ -179,4 +199,4 @@ def test_a_kept_folder_replays_to_the_same_verdict(tmp_path: Path) -> None:
         IncidentFolder(kept).read_raw(entry["evidence"]["id"]).get("log.txt", b"") for entry in manifest["evidence"]
     ]
     assert any(b"/secret" in log for log in logs)
-    assert not any(str(find.ROOT).encode() in log for log in logs)
+    assert not any(str(place).encode() in log for log in logs for place in (find.ROOT, LIBRARY))

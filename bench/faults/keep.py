@@ -47,8 +47,10 @@ def _packed(name: str) -> bool:
 
 
 def _neutral(data: bytes, scratch: tuple[pathlib.Path, ...]) -> bytes:
-    places = {find.ROOT, pathlib.Path(sys.prefix), find.CACHE, find.TOOLS.parents[1], *scratch,
-              pathlib.Path(find.vllm_python()).parents[1]}  # fmt: skip
+    # Stacks name the standard library, too, which lies with the interpreter and not with its environment.
+    places = {find.ROOT, pathlib.Path(sys.prefix), pathlib.Path(sys.base_prefix), find.CACHE, find.TOOLS.parents[1],
+              pathlib.Path(find.vllm_python()).parents[1], pathlib.Path(find.vllm_python()).resolve().parents[1],
+              *scratch}  # fmt: skip
     names = {str(place) for place in places} | {str(place.resolve()) for place in places}
     for name in sorted(names, key=len, reverse=True):
         data = data.replace(name.encode(), f"{NEUTRAL}/{pathlib.Path(name).name.strip('.')}".encode())

@@ -12,6 +12,11 @@ from tests.live.harness.vllm_server import VllmServer
 
 LONG = Requests(prompt_tokens=1800, output_tokens=2, shared=0.0, spread=0.0)
 """What the prompt tokens per second of a server are measured with; its answers are as short as they can be."""
+MEASURED_FOR_S = 8.0
+
+
+class NothingAnswered(RuntimeError):
+    """The capacity cannot be measured: all shares of it would be no traffic at all."""
 
 
 class Pool:
@@ -51,12 +56,18 @@ class Pool:
         return dict(kind.environment) | planted
 
     async def capacity(self, server: VllmServer, usual: Requests) -> float:
-        """Requests per second of this kind that the server answers when it is never idle; measured once."""
+        """Requests per second of this kind that the server answers when it is never idle; measured once.
+
+        Raises NothingAnswered where it answered none, on a host that is too busy; the next one measures again.
+        """
         assert self._kind is not None
         alike = usual.model_copy(update={"share": 0.0, "rate": None, "shape": "steady"})
         key = (self._kind.model_dump_json(), alike.model_dump_json())
         if key not in self._capacity:
-            self._capacity[key] = await measure_capacity(server, traffic(usual, 1.0), seconds=8.0)
+            measured = await measure_capacity(server, traffic(usual, 1.0), seconds=MEASURED_FOR_S)
+            if measured <= 0:
+                raise NothingAnswered(f"no call was answered within {MEASURED_FOR_S:g} s of load: the host is too busy")
+            self._capacity[key] = measured
         return self._capacity[key]
 
     async def rated(self, server: VllmServer, requests: Requests | None) -> Requests | None:
