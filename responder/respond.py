@@ -177,7 +177,7 @@ class Responder:
         """The whole ladder without the steps in `done`, and the final report."""
         async with self._slots:
             await self._climb(case, done, speak=True)
-            await self._look_again(case)
+        await self._look_again(case)
         await publish(self.kit, case, "final")
 
     async def _until_resolved(self, case: Case) -> None:
@@ -304,7 +304,8 @@ class Responder:
         unripe = unripe_s(case.incident.onset_at, self.kit.clock(), self.kit.scrape_interval_s)
         sure = case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
         if (not sure or unripe > 0) and await quiet(case.resolved, max(SECOND_LOOK_S, unripe)):
-            await self._climb(case, done=self._disturbing_already(case))
+            async with self._slots:
+                await self._climb(case, done=self._disturbing_already(case))
 
     def _between_spells(self, case: Case) -> set[str]:
         """Steps whose looks fell between two spells of the fault, while nothing is certain."""
@@ -323,7 +324,8 @@ class Responder:
                 for rung in range(HEAVY_RUNG):
                     budget, others = await self._budget(case, rung), set(self.kit.steps) - set(names)
                     calls += plan(case.incident, self.kit.content.playbooks, self.kit.steps, budget, done=others).chosen
-                await self._run_rung(case, calls, speak=False)
+                async with self._slots:
+                    await self._run_rung(case, calls, speak=False)
         except TimeoutError:
             log.warning("captures.deadline", seconds=self.kit.deadline_s)
         weigh(self.kit, case)
