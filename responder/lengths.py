@@ -53,13 +53,6 @@ def long_share(window: Window) -> float | None:
     return max(0.0, (fmean(tokens) / finished - mean) / (longest - mean))
 
 
-def long_prompt_every(window: Window) -> float | None:
-    """Seconds from one of those far longer prompts to the next, on average: of giants now and then tens, of many long
-    documents a few. None as for their share, and where there is none."""
-    share, requests = long_share(window), _since(window, "ttft_slow_samples")
-    return 60 / (share * fmean(requests)) if share else None
-
-
 def long_prompt_reads(window: Window) -> float | None:
     """Seconds it takes to read the longest prompts, the median of the moments at which far longer ones than usual were
     counted: of a giant whole seconds, of the documents that others send less, even where two of them share their steps.

@@ -13,7 +13,6 @@ import pytest
 from responder.lengths import (
     batch_by_arrivals,
     length_peak,
-    long_prompt_every,
     long_prompt_reads,
     long_share,
     longest_prompts,
@@ -96,7 +95,6 @@ def test_the_share_of_long_ones_is_in_the_mean() -> None:
         ttft_slow_samples=[60.0] * 30,
     )
     assert long_share(window) == pytest.approx(0.1)
-    assert long_prompt_every(window) == pytest.approx(10.0)
 
 
 def test_what_a_giant_takes_is_read_at_the_moments_that_know_one() -> None:
@@ -117,9 +115,9 @@ def test_without_a_histogram_of_lengths_the_mean_says_when_a_giant_was_read() ->
 def test_nothing_is_said_of_what_nobody_counts() -> None:
     """A site may drop the histogram of prompt lengths, and an idle server has no usual length."""
     window = made(prompt_tokens_mean=[None] * 20 + [100.0] * 10, prompt_computed_rate=[0.0] * 30, running=[0.0] * 30)
-    counted = (longest_prompts, long_share, long_prompt_every, long_prompt_reads)
+    counted = (longest_prompts, long_share, long_prompt_reads)
     asked = (*counted, length_peak, prefill_between, batch_by_arrivals)
-    assert [said(window) for said in asked] == [None] * 7
+    assert [said(window) for said in asked] == [None] * 6
 
 
 def test_what_more_arrivals_alone_would_run() -> None:

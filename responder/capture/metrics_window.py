@@ -15,7 +15,6 @@ from responder.capture.step import Brief, FactSpec, Fetched, RangeQuery, Scene, 
 from responder.lengths import (
     batch_by_arrivals,
     length_peak,
-    long_prompt_every,
     long_prompt_reads,
     long_share,
     longest_prompts,
@@ -112,7 +111,6 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "growth_by_length": (growth_by_length, "share"),
     "longest_prompts_ratio": (longest_prompts, ""),
     "long_prompt_share": (long_share, "share"),
-    "long_prompt_every_s": (long_prompt_every, "s"),
     "long_prompt_reads_s": (long_prompt_reads, "s"),
     "prompt_length_peak_ratio": (length_peak, ""),
     "prefill_between_ratio": (prefill_between, ""),
@@ -345,7 +343,6 @@ STEP = Step(
             "metrics.longest_prompts_ratio", "", "the longest prompts since the onset, against the longest before"
         ),
         FactSpec("metrics.long_prompt_share", "share", "of the requests since the onset, those far longer than usual"),
-        FactSpec("metrics.long_prompt_every_s", "s", "from one of these far longer ones to the next, on average"),
         FactSpec("metrics.long_prompt_reads_s", "s", "how long reading one of these far longer ones takes, median"),
         FactSpec("metrics.prompt_length_peak_ratio", "", "mean prompt length at its highest, against before"),
         FactSpec("metrics.prefill_between_ratio", "", "prompt tokens computed at the quietest moments, against before"),

@@ -73,7 +73,6 @@ FACTS: dict[str, str] = {
     "fact.metrics.computed_beyond_cache_ratio": "prompt tokens computed, against a cache that answers none",
     "fact.metrics.longest_prompts_ratio": "the longest prompts since the onset, against the longest before",
     "fact.metrics.long_prompt_share": "requests that are far longer than usual",
-    "fact.metrics.long_prompt_every_s": "from one far longer prompt to the next",
     "fact.metrics.long_prompt_reads_s": "time to read one of the far longer prompts",
     "fact.metrics.prompt_length_peak_ratio": "mean prompt length at its highest, against before",
     "fact.metrics.prefill_between_ratio": "prompt tokens computed at the quietest moments, against before",

@@ -73,7 +73,6 @@ FACTS: dict[str, str] = {
     "fact.metrics.computed_beyond_cache_ratio": "计算的 prompt token，与缓存对平时的请求毫无命中时相比",
     "fact.metrics.longest_prompts_ratio": "起始以来最长的 prompt，与之前最长的相比",
     "fact.metrics.long_prompt_share": "远比平时长的请求所占的部分",
-    "fact.metrics.long_prompt_every_s": "相邻两个远长于平时的提示之间的时间",
     "fact.metrics.long_prompt_reads_s": "读取一个远长于平时的提示所需的时间",
     "fact.metrics.prompt_length_peak_ratio": "prompt 平均长度的最高值，与之前相比",
     "fact.metrics.prefill_between_ratio": "最安静的时刻计算的 prompt token，与之前相比",
