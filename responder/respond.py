@@ -40,6 +40,7 @@ from responder.resume import recall
 from responder.sentry import Sentry, spell_begins
 from responder.shares import LeaseLost
 from responder.store_db import StoreFull, StoreSilent
+from responder.turned import named
 from responder.worth import choose
 
 log = structlog.get_logger()
@@ -300,6 +301,8 @@ class Responder:
     async def _look_again(self, case: Case) -> None:
         """Not sure yet, or scrapes are slow, and the episode is young: metrics say more a little later. Once."""
         if missed := self._between_spells(case):
+            if case.verdict is not None and case.said != named(case.verdict):
+                await publish(self.kit, case, "update")  # what is known so far need not wait for it
             await self._look_in_a_spell(case, missed)
         unripe = unripe_s(case.incident.onset_at, self.kit.clock(), self.kit.scrape_interval_s)
         sure = case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)

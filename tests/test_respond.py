@@ -446,22 +446,6 @@ async def test_what_was_looked_at_between_two_spells_is_looked_at_in_the_next(
         looks += 1
         return Fetched({"facts.json": json.dumps({"busy": looks > 1}).encode()})
 
-    class Watch:
-        ticks = beats = ()
-        gone = ""
-
-        def __init__(self, *_: Any) -> None:
-            pass
-
-        async def __aenter__(self) -> Watch:
-            return self
-
-        async def __aexit__(self, *_: object) -> None:
-            pass
-
-        async def count(self) -> None:
-            pass
-
     async def begins(*_: Any) -> bool:
         return True
 
@@ -476,6 +460,59 @@ async def test_what_was_looked_at_between_two_spells_is_looked_at_in_the_next(
     responder.handle(Change.OPENED, incident())
     assert cause_of(await listener.until("final")) == ("c", "confirmed")
     assert looks == 2
+
+
+async def test_what_is_known_is_told_before_the_next_spell_is_waited_for(
+    flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that came after the first message names a cause that is not certain; people hear of it at once."""
+    grown = {"metrics.itl_mean.baseline": 0.01, "metrics.itl_mean.now": 0.1}
+    told: list[list[str]] = []
+
+    async def later(_: Scene) -> Fetched:
+        await asyncio.wait_for(first.wait(), 20)
+        return Fetched({"facts.json": json.dumps({"busy": True}).encode()})
+
+    async def begins(*_: Any) -> bool:
+        told.append(list(listener.stages))
+        return False
+
+    monkeypatch.setattr(module, "Sentry", Watch)
+    monkeypatch.setattr(module, "spell_begins", begins)
+    monkeypatch.setattr(careful, "served_in", lambda *_: Served(itl_s=0.01))
+    metrics = replace(step("metrics", brings(grown)), read=_as_named)
+    look = replace(step("look", brings({"busy": True})), momentary=("*",))
+    parts, responder, listener = flow(metrics, look, step("deep", later))
+    first = listener.news
+    weak = parts.content.causes[1].evidence[0].model_copy(update={"yes": 4.0})
+    causes = (parts.content.causes[0], parts.content.causes[1].model_copy(update={"evidence": (weak,)}))
+    allowance = Allowance(MemoryPurse(), lambda: NOW, lambda: parts.targets, set, dict)
+    content = parts.content.model_copy(update={"causes": causes})
+    responder.kit = replace(parts, allowance=allowance, content=content)
+    responder.handle(Change.OPENED, incident())
+    assert cause_of(await listener.until("final"))[0] == "d"
+    assert len(told) == 1
+    assert listener.stages[:2] == ["first", "update"]
+    assert [cause_of(message)[0] for message in listener.told][1] == "d"
+
+
+class Watch:
+    """A sentry that sees nothing itself."""
+
+    ticks = beats = ()
+    gone = ""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    async def __aenter__(self) -> Watch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def count(self) -> None:
+        pass
 
 
 def _as_named(files: Any, brief: Any) -> Any:
