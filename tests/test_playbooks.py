@@ -171,6 +171,45 @@ def test_the_resolved_look_does_not_change_the_verdict() -> None:
     )
 
 
+def metrics_only(**facts: float | bool) -> Facts:
+    """What a window of metrics says, and nobody else."""
+    return {f"metrics.{name.replace('__', '.')}": value for name, value in facts.items()}
+
+
+SLOW_SPELL = metrics_only(
+    itl_long_gaps__max=301.0, itl_long_gaps__baseline=0.0, late_in_stops=0.1, slowed_alike=1.1, itl_p50__ratio=49.0,
+    itl_p99__ratio=20.0, itl_mean__ratio=34.0, less_done_ratio=1.5, stalls=0, flat_s=0.0, longest_stall_s=0.0,
+    catch_up=False, running__ratio=29.0, running__pinned=False, waiting__max=12.0, generation_rate__ratio=0.66,
+    generation_rate__last=198.0, prompt_computed_rate__ratio=0.75, prompt_tokens_mean__ratio=1.06,
+    generation_tokens_mean__ratio=0.82, prefill_mix_ratio=0.97, preemption_rate__max=0.0,
+    prompt_length_peak_ratio=1.2, longest_prompts_ratio=2.5,
+)  # fmt: skip
+"""A device that is slow for a minute, again and again."""
+
+
+def test_a_look_between_two_slow_spells_makes_no_stops_of_them() -> None:
+    """There the median token comes as before while the late ones of the spell are still in sight."""
+    between = {**SLOW_SPELL, **metrics_only(itl_p50__ratio=0.99, late_in_stops=0.03, less_done_ratio=1.0)}
+    between["metrics.slowed_alike"] = None
+    alerts = dict.fromkeys(["VLLMITLAboveUsual", "VLLMITLHigh", "VLLMITLStaysAboveUsual"], "slow_decode")
+    got = verdict(Episode(alerts, "slow_accelerator"), SLOW_SPELL, between)
+    assert got.hypotheses[0].cause in ("slow_accelerator", "scheduler_stall")
+
+
+def test_stops_are_named_beside_more_traffic() -> None:
+    """Who runs and waits for a token waits for a second and more, which no queue explains; slow steps are no stops."""
+    rush = metrics_only(
+        arrival_rate__ratio=14.2, catch_up=False, running__pinned=True, waiting__max=67.0, kv_usage__max=0.02,
+        preemption_rate__max=0.0, prefix_hit_rate__change=0.0, prompt_tokens_mean__ratio=1.02, prefill_mix_ratio=1.7,
+        prompt_length_peak_ratio=1.2, itl_p50__ratio=1.03, itl_p99__ratio=1.3, late_in_stops=1.0,
+        itl_long_gaps__max=21.6, itl_long_gaps__baseline=0.0, stalls=0, flat_s=0.0, generation_rate__last=300.0,
+    )  # fmt: skip
+    alerts = {**dict.fromkeys(["VLLMQueueGrowing", "VLLMTTFTHigh"], "high_ttft"), "VLLMTokenGaps": "sporadic_slow"}
+    episode = Episode(alerts, "capacity_exceeded")
+    assert verdict(episode, rush).together == ("capacity_exceeded", "engine_stalls")
+    assert verdict(episode, {**rush, "metrics.late_in_stops": 0.3}).together == ()
+
+
 @pytest.mark.parametrize("name", ["worker_hang", "engine_hang", "engine_crash", "frontend_frozen"])
 def test_without_sight_of_the_processes_a_hang_is_not_confirmed(name: str) -> None:
     """From metrics and a canary alone a stopped worker, engine and rank are identical: say so."""

@@ -279,9 +279,10 @@ def giants_rare(dice: Dice) -> Drawn:
     machine = replace(world.machine, budget=max(world.machine.budget, dice.choice((8192, 16_384, 131_072))))
     world = roomy(replace(world, machine=machine, noise=[]), long * 3)
     world.share, world.fault_s = min(world.share, 0.3), dice.uniform(400, 700)
-    period = dice.uniform(50, 110)
-    giant = Stream(2.0, long, 6, 0.0, 0.05)
-    world.during = lambda t: [world.at(world.share), replace(giant, rate=2.0 if 4 <= t % period < 4.5 else 0.0)]
+    # By a rate, not within half a second: what is sent holds for a whole step, and the step that reads one takes many.
+    giant = Stream(1 / dice.uniform(50, 110), long, 6, 0.0, 0.05)
+    world.bursts = 1.0
+    world.during = lambda t: [world.at(world.share), giant]
     return world, Truth("giant_prompt", "sporadic_slow", ("slow_decode", "high_ttft"))
 
 
