@@ -196,6 +196,21 @@ def test_a_look_between_two_slow_spells_makes_no_stops_of_them() -> None:
     assert got.hypotheses[0].cause in ("slow_accelerator", "scheduler_stall")
 
 
+def test_an_equal_batch_between_two_slow_spells_clears_no_device() -> None:
+    """It was slow at others, of which no batch from before was equal."""
+    slow = {**SLOW_SPELL, **metrics_only(itl_beyond_work_ratio=2.4)}
+    between = {**SLOW_SPELL, **metrics_only(itl_equal_batch_ratio=1.0, itl_p50__ratio=1.0, itl_beyond_work_ratio=1.0)}
+    between.update({"metrics.slowed_alike": None, "metrics.less_done_ratio": None})
+    episode = Episode({"VLLMITLHigh": "slow_decode"}, "slow_accelerator")
+
+    def ruled_out(*looks: Facts) -> bool:
+        known = verdict(episode, *looks).hypotheses
+        return any(f.group == "disproof" for h in known if h.cause == "slow_accelerator" for f in h.contradicts)
+
+    assert not ruled_out(slow, between)
+    assert "slow_accelerator" in [h.cause for h in verdict(episode, slow, between).hypotheses]
+
+
 def test_stops_are_named_beside_more_traffic() -> None:
     """Who runs and waits for a token waits for a second and more, which no queue explains; slow steps are no stops."""
     rush = metrics_only(
