@@ -269,7 +269,8 @@ def classifier_beside(dice: Dice) -> Drawn:
     world.share = min(world.share, 0.3) / 4
     words = world.reading(kind, dice.uniform(0.45, 0.7))
     world.during = lambda t: [world.at(world.share), words]
-    return world, Truth("prefill_interference", "slow_decode", ("high_ttft", "sporadic_slow"))
+    both = ("prefill_interference", "long_prompt_blocking")  # as of documents: first tokens wait, too
+    return world, Truth("prefill_interference", "slow_decode", ("high_ttft", "sporadic_slow"), both)
 
 
 def giants_rare(dice: Dice) -> Drawn:
