@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench.faults.__main__ import choose
+from bench.faults.__main__ import choose, row
 from bench.faults.feeling import judge, words
 from bench.faults.history import parsed
 from bench.faults.keep import keep
+from bench.faults.play import Outcome
 from bench.faults.pool import LONG, NothingAnswered, Pool
 from bench.faults.scenario import Family, Feels, Requests, families, scenarios, servers
 from responder.capture import STEPS
@@ -176,6 +177,22 @@ def test_answers_after_the_fault_do_not_count_as_answers() -> None:
     """What comes when the stopped process goes on was missing while it stood still."""
     wanted = [Feels(measure="unanswered", at_least=0.9)]
     assert judge(wanted, calls(0.1), 10, calls(60.0, at=100), 100, 110, None)[0].holds
+
+
+@pytest.mark.parametrize(
+    ("told", "right"),
+    [("client_abort_storm/bad_requests", True), ("insufficient_load", True), ("unknown", True), ("engine_hang", False),
+     ("engine_hang/paused", False), (None, False)],
+)  # fmt: skip
+def test_a_finer_name_of_whatever_the_author_accepts_is_right(told: str | None, right: bool) -> None:
+    """Not only of the first cause of the truth; nobody told is told wrongly."""
+    scenario = next(s for s in scenarios() if "client_abort_storm" in s.truth.causes and s.truth.cause == "unknown")
+    incident = {"class": scenario.truth.class_, "opened_at": "2026-11-27T00:00:00Z"}
+    report = {
+        "incident": incident, "symptoms": [], "timings": None,
+        "hypotheses": [{"cause": told, "status": "probable", "probability": 0.8}],
+    }  # fmt: skip
+    assert row(Outcome(scenario, reports={"one": report} if told else {}))["right"] is right
 
 
 def test_a_kept_folder_replays_to_the_same_verdict(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _right(outcome: Outcome, told: str | None) -> bool:
         return told is None
     if told is None:
         return False
-    return told in (truth.cause, *truth.causes) or told.split("/")[0] == truth.cause
+    return not {told, told.partition("/")[0]}.isdisjoint({truth.cause, *truth.causes})
 
 
 def _unix(text: str) -> float:
