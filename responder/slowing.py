@@ -38,6 +38,8 @@ FEW_LATE = 3.0
 """Fewer tokens that come late, beyond the usual share, tell nothing of their kind."""
 OFTEN_LATE = 0.01
 """From such a usual share on late tokens are those beside prompts, and more work makes more of them."""
+SLOW_TOKEN_S = 0.5
+"""A median token that takes so long makes a second of any two steps."""
 PROMPTS_A_STEP = 0.5
 """From so many on the usual token waits for a prompt, too: then there is no light step to compare with."""
 IN_PROPORTION = 0.5
@@ -233,9 +235,10 @@ def late_in_stops(window: Window) -> float | None:
     """Of the tokens that come later than 0.1 s, beyond the usual share of them, those that come later than a second:
     who waits for an engine that stops, waits for the whole stop; on a device slow for moments many wait a little.
     The median of the half minutes since the onset in which FEW_LATE or more came late; None where there is none, and
-    where OFTEN_LATE are late in usual times, too: what piled up in a stop makes more of those afterwards."""
-    usual = summary(window, "itl_late_share").baseline
-    if usual is None or usual >= OFTEN_LATE:
+    where OFTEN_LATE are late in usual times, too: what piled up in a stop makes more of those afterwards. Nor where the
+    median token takes SLOW_TOKEN_S: it comes later than a second in any slow step."""
+    usual, middle = summary(window, "itl_late_share").baseline, summary(window, "itl_p50").now
+    if usual is None or usual >= OFTEN_LATE or (middle is not None and middle >= SLOW_TOKEN_S):
         return None
     stops = dict(window.points("itl_long_gaps", window.onset_at, window.end))
     tokens = dict(window.points("itl_recent_samples", window.onset_at, window.end))

@@ -135,6 +135,16 @@ def test_late_tokens_of_stops_are_late_by_a_second(gaps: float, expected: float)
     assert late_in_stops(replace(window, signals={"itl_long_gaps": window.signals["itl_long_gaps"]})) is None
 
 
+@pytest.mark.parametrize(("median_s", "expected"), [(0.03, 1.0), (1.7, None)], ids=["stops", "every step is slow"])
+def test_tokens_that_all_take_a_second_tell_nothing_of_stops(median_s: float, expected: float | None) -> None:
+    """On a device that is twenty times slower every token comes after a second, and nothing stops."""
+    window = made(
+        itl_late_share=change(0.0, 0.9), itl_recent_samples=change(100.0, 100.0), itl_long_gaps=change(0.0, 90.0),
+        itl_p50=change(0.03, median_s),
+    )  # fmt: skip
+    assert late_in_stops(window) == expected
+
+
 def test_late_tokens_of_a_server_that_often_has_some_tell_nothing_of_stops() -> None:
     """One token in fifty is late as ever, of prompts that are read; what piled up in a stop makes four of them late."""
     often = made(
