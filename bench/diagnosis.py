@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from bench.scoring import figures, peers, rivals
+from bench.scoring import figures, missing, peers, rivals
 from bench.scoring.cases import (
     Case,
     again,
@@ -116,6 +116,7 @@ def show(
     table(f"part {part}: detection, from histories", ("",), detection(part, told, full), given.markdown)
     table(f"part {part}: worse data, same verdict", ("after captures or, from histories, metrics only",),
           robustness([*full, *past], content), given.markdown)  # fmt: skip
+    table(f"part {part}: less data, after captures", ("",), left_without(full, content), given.markdown)
     table(f"part {part}: others, metrics only", ("top-1",), others(part, metrics, told, asked), given.markdown)
     sure = [(case.report.verdict.hypotheses[0].probability, first_right(case)) for case in [*full, *past]]
     if given.plot and sure:
@@ -262,6 +263,18 @@ def robustness(cases: Sequence[Case], content: Content) -> list[Row]:
     same = sum(same_bytes(case, content) for case in cases)
     rows.append(("replayed twice, same bytes", [figures.share(same, len(cases))]))
     return rows
+
+
+def left_without(cases: Sequence[Case], content: Content) -> list[Row]:
+    """What is called confirmed when something was not there: it may be less, and must not be wrong."""
+    return [
+        ("each step left out", [missing.counted(list(missing.steps_left_out(cases, content)))]),
+        (
+            f"each metric family left out (every {missing.EVERY}th of each incident)",
+            [missing.counted(list(missing.families_left_out(cases, content)))],
+        ),
+        ("no Prometheus", [missing.counted(list(missing.no_prometheus(cases, content)))]),
+    ]
 
 
 def _words(ranked: Sequence[Hypothesis]) -> str:

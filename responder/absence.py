@@ -72,6 +72,14 @@ class Absent:
         return "has not come back yet" if step in self.chosen else "it is not run for this kind of incident"
 
 
+def not_told_apart(cause: Cause, looks: Sequence[Facts]) -> tuple[str, ...]:
+    """What was not seen that would tell this cause from its look-alikes, as nouns. Nobody confirms what another cause
+    would look like as well, for want of a look."""
+    return tuple(
+        part.says for part in cause.told_apart if over_looks(part.test, looks, Truth.YES, Truth.NO)[0] is not Truth.YES
+    )
+
+
 def why_unknown(cause: Cause, looks: Sequence[Facts]) -> WhyUnknown | None:
     """That nothing told why this cause came about; None where something did, or where nobody asks."""
     truths = [(over_looks(reason.test, looks, Truth.YES, Truth.NO)[0], reason.says) for reason in cause.why]

@@ -227,7 +227,7 @@ class BesidePart(TestPart):
 
 
 class ReasonPart(TestPart):
-    """One thing that would say why it came about."""
+    """What would say why it came about, or tell it from its look-alikes."""
 
     says: Text
 
@@ -247,6 +247,7 @@ class CauseBody(Part):
     prior: Prior = 0.05
     evidence: Annotated[list[WeightPart], Field(min_length=1)]
     confirm: Annotated[list[Ways], Field(min_length=1)]
+    told_apart: list[ReasonPart] = []
     disproved_by: list[AnyTest] = []
     beside: list[BesidePart] = []
     explains: list[Text] = []
@@ -256,12 +257,13 @@ class CauseBody(Part):
     seen_in: list[Text] = []
 
     def tests(self) -> Iterator[tuple[Path, TestPart]]:
-        """(path, test) of all evidence, disproofs, proofs beside others, reasons and conditions of remedies."""
+        """(path, test) of evidence, what tells apart, disproofs, proofs beside others, reasons, remedies."""
         for index, remedy in enumerate(self.remedies):
             for key, test in (("only_if", remedy.only_if), ("unless", remedy.unless)):
                 if test is not None:
                     yield ("remedies", index, key), test
         yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
+        yield from ((("told_apart", index), part) for index, part in enumerate(self.told_apart))
         yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))
         yield from ((("beside", index), part) for index, part in enumerate(self.beside))
         if self.why is not None:

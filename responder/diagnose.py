@@ -3,8 +3,9 @@
 Weights are decibans (10 dB = ten to one). W = 10·log10(prior) + one vote per group of evidence - 3 dB for every
 symptom the cause does not explain; probabilities are the softmax over all causes that compete, `unknown` among them,
 sharpened (`TEMPER`) and mixed with a little of nothing known (`LAPSE`): playbooks are sometimes wrong. Statuses:
-`confirmed` needs 94 %, every `confirm` claim of the cause, no disproof, nothing serious against it (`SERIOUS_DB`), and
-the agreement of the second opinion (`cover.py`); `probable` 60 %.
+`confirmed` needs 94 %, every `confirm` claim of the cause, a look at what tells it from its look-alikes (`told_apart`),
+no disproof, nothing serious against it (`SERIOUS_DB`), the agreement of the second opinion (`cover.py`).
+`probable` needs 60 %.
 `unknown` gains where symptoms stay unexplained and where the best causes lack what would prove them.
 Evidence may have been collected several times. A claim counts when it held at any look, since a verdict is about the
 episode; a disproof counts only when no look refutes it.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from responder.absence import Absent, why_unknown
+from responder.absence import Absent, not_told_apart, why_unknown
 from responder.beside import Pair, likeliest_pair, proofs_beside, with_proof_of
 from responder.claims import Facts, cited_facts, looks_of, over_looks, weighed
 from responder.classes import UNKNOWN
@@ -163,7 +164,9 @@ def _judge(
     decibans = 10 * math.log10(prior) + sum(f.decibans for f in counted) + UNEXPLAINED_DB * len(unexplained)
     if not any(f.decibans > 0 for f in counted):
         decibans = min(decibans, 10 * math.log10(UNKNOWN_PRIOR * prior / likeliest) + UNSUPPORTED_DB)
-    proof = _proof(cause, findings)
+    proof, unseen = _proof(cause, findings), not_told_apart(cause, looks)
+    if unseen and proof is Truth.YES:
+        proof = Truth.UNKNOWN
     sound = proof is Truth.YES and not _serious(counted)
     return Hypothesis(
         cause=cause.id,
@@ -178,7 +181,7 @@ def _judge(
         unexplained=unexplained,
         proof=proof,
         confirm=tuple(way for ways in _proofs(cause) for way in ways),
-        would_confirm=tuple(w.says for w in cause.evidence if w.id in _unproven(cause, findings)),
+        would_confirm=(*(w.says for w in cause.evidence if w.id in _unproven(cause, findings)), *unseen),
         why_unknown=why_unknown(cause, looks),
         would_disprove=cause.would_disprove,
         remedies=applicable(cause.remedies, looks),

@@ -25,6 +25,8 @@ from responder.words import ENGLISH, Language, say, speaking
 
 DISPROOF = "disproof-"
 """How the claims are called that would rule a cause out."""
+APART = "apart-"
+"""And those that tell it from its look-alikes."""
 
 
 def explained(
@@ -112,6 +114,7 @@ def _hypothesis(
         (f"{DISPROOF}{n}", "would rule it out", test) for n, test in enumerate(cause.disproved_by if cause else (), 1)
     ]
     claims += [(part.id, part.says, part.test) for part in (cause.beside if cause else ())]
+    claims += [(f"{APART}{n}", part.says, part.test) for n, part in enumerate(cause.told_apart if cause else (), 1)]
     rows = [_claim(name, says, test, looks) for name, says, test in claims if only is None or _speaks_of(test, only)]
     return {
         "cause": hypothesis.cause,

@@ -99,6 +99,9 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
             for index, part in enumerate(body.evidence)
         ),
         confirm=tuple(tuple(ways) if len(ways) > 1 else ways[0] for ways in body.confirm),
+        told_apart=tuple(
+            Reason(test=tests["told_apart", index], says=part.says) for index, part in enumerate(body.told_apart)
+        ),
         disproved_by=tuple(tests["disproved_by", index] for index in range(len(body.disproved_by))),
         beside=tuple(
             Beside(

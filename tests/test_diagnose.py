@@ -225,6 +225,33 @@ def test_of_several_ways_to_prove_it_one_is_enough() -> None:
         assert (found.status, found.would_confirm) == (status, wanted), facts
 
 
+def test_what_a_look_alike_would_leave_as_well_is_not_confirmed_for_want_of_a_look() -> None:
+    """What tells it apart must have been seen, whatever it said; the weight stays, and what is wanted is named."""
+    apart = (Reason(test=when("gpu.idle >= 0"), says="whether the device idles"),)
+    strong = make_cause("a", weigh("w", "x.a > 0", 15), weigh("v", "x.b > 0", 15))
+    careful = strong.model_copy(update={"told_apart": apart})
+    facts: dict[str, Scalar] = {"x.a": 1, "x.b": 1}
+    before, unseen = of(judge((strong,), facts), "a"), of(judge((careful,), facts), "a")
+    assert (before.status, before.proof) == (Status.CONFIRMED, Truth.YES)
+    assert (unseen.status, unseen.proof) == (Status.PROBABLE, Truth.UNKNOWN)
+    assert unseen.probability == before.probability
+    assert unseen.would_confirm == ("whether the device idles",)
+    for idle in (0, 1):
+        seen = of(judge((careful,), {**facts, "gpu.idle": idle}), "a")
+        assert (seen.status, seen.would_confirm) == (Status.CONFIRMED, ())
+
+
+def test_what_tells_it_apart_is_no_proof_by_itself() -> None:
+    """Proof that was looked for in vain stays so, and `unknown` gains by it as ever."""
+    apart = (Reason(test=when("gpu.idle >= 0"), says="whether the device idles"),)
+    cause = make_cause("a", weigh("w", "x.a > 0", 15), weigh("v", "x.b > 0", 15), confirm=("v",))
+    facts: dict[str, Scalar] = {"x.a": 1, "x.b": 0}
+    plain, careful = (judge((one,), facts) for one in (cause, cause.model_copy(update={"told_apart": apart})))
+    assert of(careful, "a").proof is of(plain, "a").proof is Truth.NO
+    assert of(careful, "unknown").probability == of(plain, "unknown").probability
+    assert of(careful, "a").would_confirm == ("v holds", "whether the device idles")
+
+
 def test_what_something_serious_speaks_against_is_not_confirmed() -> None:
     """However much else speaks for it; a little against it does no harm."""
     for against, expected in ((-12.0, Status.PROBABLE), (-11.0, Status.CONFIRMED)):

@@ -57,8 +57,8 @@ def verdict(content: Content, alerts: dict[str, str], *items: Evidence) -> Verdi
 def test_metrics_alone_confirm_what_only_metrics_can_show(
     content: Content, name: str, alerts: dict[str, str], cause: str
 ) -> None:
-    """A traffic spike and KV starvation need no other capture."""
-    first = verdict(content, alerts, look(name)).hypotheses[0]
+    """A traffic spike and KV starvation of a server that serves its model alone need no other capture."""
+    first = verdict(content, alerts, look(name), *evidence({"siblings.count": 0})).hypotheses[0]
     assert (first.cause, first.status) == (cause, Status.CONFIRMED)
 
 

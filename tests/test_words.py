@@ -30,6 +30,7 @@ def sentences() -> set[str]:
     for cause in content().causes:
         out |= {cause.title, cause.says, cause.would_disprove.says}
         out |= {words for weight in cause.evidence for words in (weight.says, weight.says_not)}
+        out |= {part.says for part in cause.told_apart}
         out |= {words for remedy in cause.remedies for words in (remedy.says, remedy.tradeoff)}
     out |= {call.why for book in content().playbooks for call in book.ladder}
     return out - {""}

@@ -134,8 +134,8 @@ def same_bytes(case: Case, content: Content) -> bool:
 # ------------------------------------------------------------------------------------------------------ worse data
 
 
-def reread(case: Case, change: Change) -> list[Evidence]:
-    """The case's evidence with its raw files changed before they are read."""
+def reread(case: Case, change: Change, steps: Collection[str] = frozenset(STEPS)) -> list[Evidence]:
+    """The case's evidence with its raw files, those of these steps, changed before they are read."""
     folder = IncidentFolder(case.folder)
     manifest = folder.read_json("manifest.json")
     from responder.capture.step import Brief
@@ -144,7 +144,7 @@ def reread(case: Case, change: Change) -> list[Evidence]:
     out = []
     for item in weighed(case):
         brief = entries[item.id]["brief"]
-        if item.step in STEPS and brief and item.files:
+        if item.step in STEPS and item.step in steps and brief and item.files:
             told = Brief(
                 target=case.report.incident.target, now=brief["now"], onset_at=brief["onset_at"],
                 opened_at=brief["opened_at"], symptoms=case.report.incident.symptoms,

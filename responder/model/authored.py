@@ -100,7 +100,7 @@ class Remedy(Noun):
 
 
 class Reason(Noun):
-    """One thing that would say why a cause came about, as a noun: `a kill for memory`."""
+    """A test and what is known where it holds, as a noun: `a kill for memory`, `how long prompts are`."""
 
     test: Test
     says: str
@@ -130,6 +130,9 @@ class Cause(Noun):
     evidence: tuple[Weight, ...] = ()
     confirm: tuple[str | tuple[str, ...], ...] = ()
     """Ids of weights; `confirmed` needs every one of them to hold, of an inner group any one."""
+    told_apart: tuple[Reason, ...] = ()
+    """What must have been seen before it is `confirmed`: without it a look-alike leaves the same evidence. Each has to
+    hold at some look; `>= 0` asks only whether a fact is known."""
     disproved_by: tuple[Test, ...] = ()
     """If any of these holds the cause is out, whatever else speaks for it."""
     beside: tuple[Beside, ...] = ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scoring import figures, rivals
+from bench.scoring import figures, missing, rivals
 from bench.scoring.cases import clock_off, from_folder, grounded, half_the_samples, is_right, only_metrics, without
 from bench.scoring.peers import _findings, _meant, _only
 from responder.backtest.look import FROM_HISTORY
@@ -91,3 +91,43 @@ def test_what_peers_print_is_read_as_they_mean_it() -> None:
     assert _meant("inference-doctor", ["DECODE_PRESSURE"]) == "slow_accelerator"
     assert _meant("inference-doctor", ["failed: queue"]) == "unknown"
     assert _only('# TYPE up unknown\nup{instance="a:1"} 1 1\nup{instance="b:1"} 1 1\n# EOF', "a:1").count(b"up{") == 1
+
+
+def test_without_a_family_what_needs_it_has_no_series() -> None:
+    """Of `or` one side is enough, of all else everything is needed; names of older versions stand in for nobody."""
+    lost = missing.lost_signals(load(Config(), STEPS))
+    assert {"kv_usage"} == lost["kv_usage"]
+    assert "prefix_hit_rate" in lost["prefix_hits"]
+    assert "prompt_computed_rate" not in lost["prefix_hits"]
+    assert "prompt_tokens_mean" not in lost["request_prompt_tokens"]
+    assert {"prompt_tokens_p50", "prompt_tokens_p99", "prompt_tokens_longest"} <= lost["request_prompt_tokens"]
+    assert "ttft_mean" in lost["ttft"]
+    assert "prefill_time_mean" not in lost["ttft"]
+
+
+def test_a_window_without_signals_has_neither_them_nor_their_engines() -> None:
+    """All else stays as it is."""
+    raw = {name: IncidentFolder(FOLDER).read_raw("metrics_window")[name] for name in ("series.json",)}
+    less = json.loads(missing.without_signals({"running"})("metrics_window", raw)["series.json"])
+    whole = json.loads(raw["series.json"])
+    assert set(whole["signals"]) - set(less["signals"]) == {"running"}
+    assert "running" not in less["engines"]
+    assert less["signals"]["waiting"] == whole["signals"]["waiting"]
+
+
+@pytest.mark.parametrize("folder", [
+    "routing_imbalance_one_of_two", "frontend_starved_thirtieth_in_blocks", "giant_prompt_rare",
+    "prefill_interference_steady", "growing_chats_over_prefill",
+])  # fmt: skip
+def test_nothing_left_out_makes_a_wrong_cause_confirmed(folder: str) -> None:
+    """Recorded incidents whose look-alike was said to be confirmed where a step, or a metric family, was not there."""
+    content = load(Config(), STEPS)
+    case = from_folder(FOLDER.parent / folder, content)
+    rows = [
+        *missing.steps_left_out([case], content),
+        *missing.no_prometheus([case], content),
+        *missing.families_left_out([case], content, every=1),
+    ]
+    assert len({row.without for row in rows}) > 30
+    assert [row for row in rows if row.confirmed and not row.right] == []
+    assert missing.counted(rows).endswith(" 0 of them wrong")
