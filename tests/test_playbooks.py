@@ -218,9 +218,11 @@ def test_stops_are_named_beside_more_traffic() -> None:
         preemption_rate__max=0.0, prefix_hit_rate__change=0.0, prompt_tokens_mean__ratio=1.02, prefill_mix_ratio=1.7,
         prompt_length_peak_ratio=1.2, itl_p50__ratio=1.03, itl_p99__ratio=1.3, late_in_stops=1.0,
         itl_long_gaps__max=21.6, itl_long_gaps__baseline=0.0, stalls=0, flat_s=0.0, generation_rate__last=300.0,
+        prompt_tokens_mean__last=200.0, queue_time_mean__last=4.0, prompt_computed_rate__last=900.0,
     )  # fmt: skip
     alerts = {**dict.fromkeys(["VLLMQueueGrowing", "VLLMTTFTHigh"], "high_ttft"), "VLLMTokenGaps": "sporadic_slow"}
     episode = Episode(alerts, "capacity_exceeded")
+    rush = {**rush, "siblings.count": 0}
     assert verdict(episode, rush).together == ("capacity_exceeded", "engine_stalls")
     assert verdict(episode, {**rush, "metrics.late_in_stops": 0.3}).together == ()
 
