@@ -22,7 +22,9 @@ cases:
 FULL = (
     "metrics.arrival_rate.ratio: 6.0, metrics.catch_up: false, metrics.running.pinned: true, "
     "metrics.waiting.max: 300, metrics.kv_usage.max: 0.2, metrics.preemption_rate.max: 0.0, "
-    "metrics.prefix_hit_rate.change: 0.0, metrics.prompt_tokens_mean.ratio: 1.0"
+    "metrics.prefix_hit_rate.change: 0.0, metrics.prompt_tokens_mean.ratio: 1.0, "
+    "metrics.prompt_tokens_mean.last: 300.0, metrics.prompt_computed_rate.last: 900.0, "
+    "metrics.queue_time_mean.last: 4.0, siblings.count: 0"
 )
 
 
