@@ -303,7 +303,11 @@ class Responder:
         if missed := self._between_spells(case):
             if case.verdict is not None and case.said != named(case.verdict):
                 await publish(self.kit, case, "update")  # what is known so far need not wait for it
-            await self._look_in_a_spell(case, missed)
+            before = case.incident.incident_class
+            await self._look_in_a_spell(case, missed, before)
+            if case.incident.incident_class != before and not case.resolved.is_set():
+                async with self._slots:  # another class is another trouble, as in `_until_resolved`
+                    await self._climb(case, speak=True)
         unripe = unripe_s(case.incident.onset_at, self.kit.clock(), self.kit.scrape_interval_s)
         sure = case.verdict is None or case.verdict.hypotheses[0].status in (Status.CONFIRMED, Status.PROBABLE)
         if (not sure or unripe > 0) and await quiet(case.resolved, max(SECOND_LOOK_S, unripe)):
@@ -317,11 +321,16 @@ class Responder:
         calm = between_spells(case.weighed)
         return {item.step for item in case.evidence if item.id in calm and item.rung < HEAVY_RUNG}
 
-    async def _look_in_a_spell(self, case: Case, names: Collection[str]) -> None:
-        """These steps once more, as soon as the fault is there again; not at all where it does not come in time."""
+    async def _look_in_a_spell(self, case: Case, names: Collection[str], before: str) -> None:
+        """These steps once more, as soon as the fault is there again; not at all where it does not come in time, or
+        where it is over or is of another class than `before`."""
+
+        def overtaken() -> bool:
+            return case.resolved.is_set() or case.incident.incident_class != before
+
         try:
             async with asyncio.timeout(self.kit.deadline_s), self._watched(case):
-                if case.sentry is None or not await spell_begins(case.sentry, levels(case.weighed), case.resolved):
+                if case.sentry is None or not await spell_begins(case.sentry, levels(case.weighed), overtaken):
                     return
                 calls: list[StepCall] = []
                 for rung in range(HEAVY_RUNG):

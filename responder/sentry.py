@@ -33,10 +33,11 @@ DEAD_AFTER = 2
 _NONE = aiohttp.ClientTimeout(total=None)
 
 
-async def spell_begins(sentry: Sentry, grown: Mapping[str, Level], unless: asyncio.Event) -> bool:
-    """Wait until users wait as in the fault; False where they have not within `SPELL_WITHIN_S`, or when it is over."""
+async def spell_begins(sentry: Sentry, grown: Mapping[str, Level], unless: Callable[[], bool]) -> bool:
+    """Wait until users wait as in the fault; False where they have not within `SPELL_WITHIN_S`, where nobody is there
+    any more, or as soon as `unless` says that there is something else to do."""
     limit = asyncio.get_running_loop().time() + SPELL_WITHIN_S
-    while not unless.is_set() and asyncio.get_running_loop().time() < limit:
+    while not unless() and not sentry.gone and asyncio.get_running_loop().time() < limit:
         now = sentry.clock()
         got = served_in(list(sentry.ticks), Window(now - SPELL_SEEN_S, now))
         if sentry.ticks and in_spell(got, grown, sentry.ticks[-1].running):

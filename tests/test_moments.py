@@ -105,25 +105,31 @@ class Watch:
     """A sentry whose counts are written by the test."""
 
     def __init__(self, *ticks: Tick) -> None:
-        self.ticks = list(ticks)
+        self.ticks, self.gone = list(ticks), ""
 
     def clock(self) -> float:
         return self.ticks[-1].at
 
 
 async def test_the_next_spell_is_waited_for_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends as soon as the fault shows, when it is over for good, and at its limit."""
+    """It ends when the fault shows, when there is something else to do, when nobody is there, and at its limit."""
     monkeypatch.setattr(sentries, "SPELL_LOOK_S", 0.001)
+    grown, other = levels([window()]), False
+
+    async def begins(watch: Watch) -> bool:
+        return await sentries.spell_begins(watch, grown, lambda: other)  # type: ignore[arg-type]
+
     quiet = Watch(tick(0, 0, 0.0), tick(1, 100, 1.0))
-    waiting = asyncio.create_task(sentries.spell_begins(quiet, levels([window()]), asyncio.Event()))  # type: ignore[arg-type]
+    waiting = asyncio.create_task(begins(quiet))
     await asyncio.sleep(0)
     assert not waiting.done()
     quiet.ticks.append(tick(2, 110, 3.0))
     assert await waiting
-    over = asyncio.Event()
-    over.set()
-    assert not await sentries.spell_begins(quiet, levels([window()]), over)  # type: ignore[arg-type]
+    dead = Watch(*quiet.ticks[:2])
+    dead.gone = "the server went away (refused)"
+    assert not await begins(dead)
+    other = True
+    assert not await begins(quiet)
+    other = False
     monkeypatch.setattr(sentries, "SPELL_WITHIN_S", 0.01)
-    assert not await sentries.spell_begins(
-        Watch(tick(0, 0, 0.0), tick(1, 100, 1.0)), levels([window()]), asyncio.Event()
-    )  # type: ignore[arg-type]
+    assert not await begins(Watch(tick(0, 0, 0.0), tick(1, 100, 1.0)))

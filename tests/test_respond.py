@@ -496,6 +496,38 @@ async def test_what_is_known_is_told_before_the_next_spell_is_waited_for(
     assert [cause_of(message)[0] for message in listener.told][1] == "d"
 
 
+async def test_another_trouble_does_not_wait_for_the_next_spell(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that dies while its next spell is waited for is looked at everywhere, and told of, at once."""
+    grown = {"metrics.itl_mean.baseline": 0.01, "metrics.itl_mean.now": 0.1}
+    looks = 0
+
+    async def look(_: Scene) -> Fetched:
+        nonlocal looks
+        looks += 1
+        return Fetched({"facts.json": json.dumps({"busy": True}).encode()})
+
+    async def begins(_: Any, __: Any, unless: Any) -> bool:
+        assert not unless()
+        worse = (symptom(), symptom("B", "hang_or_crash"))
+        responder.handle(Change.GREW, incident(incident_class="hang_or_crash", symptoms=worse))
+        assert unless()
+        return False
+
+    monkeypatch.setattr(module, "Sentry", Watch)
+    monkeypatch.setattr(module, "spell_begins", begins)
+    monkeypatch.setattr(careful, "served_in", lambda *_: Served(itl_s=0.01))
+    metrics = replace(step("metrics", brings(grown)), read=_as_named)
+    parts, responder, listener = flow(metrics, replace(step("look", look), momentary=("*",)))
+    allowance = Allowance(MemoryPurse(), lambda: NOW, lambda: parts.targets, set, dict)
+    responder.kit = replace(parts, allowance=allowance)
+    responder.handle(Change.OPENED, incident())
+    told = json.loads((await listener.until("update")).body)
+    assert told["incident"]["class"] == "hang_or_crash"
+    assert "final" not in listener.stages
+    await listener.until("final")
+    assert looks >= 2
+
+
 class Watch:
     """A sentry that sees nothing itself."""
 
