@@ -18,8 +18,6 @@ AS_USUAL = 1.5
 """No longer than so many times the usual, nor than the middle (geometric) between usual and fault: as usual."""
 WAITS: Mapping[str, str] = {"itl_s": "metrics.itl_mean", "ttft_s": "metrics.ttft_mean"}
 """Field of `Served` -> the signal whose mean it is, both in seconds."""
-
-
 BETWEEN_SPELLS = "it looked while users got what they usually get, so it says nothing of the fault"
 
 
@@ -70,7 +68,6 @@ def in_spell(got: Served, grown: Mapping[str, Level], running: float | None) -> 
 
 def between_spells(evidence: Sequence[Evidence]) -> frozenset[str]:
     """Ids of evidence with facts of its moment only, looked at while users got what they usually get."""
-    grown = levels(evidence)
-    return frozenset(
-        item.id for item in evidence if any(fact.momentary for fact in item.facts) and as_usual(served(item), grown)
-    )  # fmt: skip
+    looked = [item for item in evidence if any(fact.momentary for fact in item.facts)]
+    grown = levels(evidence) if looked else {}
+    return frozenset(item.id for item in looked if as_usual(served(item), grown))
