@@ -112,6 +112,8 @@ SIGNALS: dict[str, About] = {
     "itl_late_recur_grown": About("times", "tokens over 0.1 s of 90 s against the last hour"),
     "itl_gaps_recur": About("tokens", "tokens over a second after the one before, in each of two stretches of 45 s"),
     "itl_gaps_recur_grown": About("times", "tokens over a second of 90 s against the last hour"),
+    "itl_stops_apart": About("turns", "turns between 30 s with and without a token over 2.5 s, in 7 min"),
+    "itl_stops_apart_grown": About("times", "the same against the last hour"),
     "asked_ratio": About("times", "requests, prompt or answered tokens of 90 s against the last hour, the largest"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
     "itl_grown": About("times", "half a minute's time between tokens against the last hour, more work taken off"),

@@ -181,7 +181,7 @@ ONE_IMPORTER = {
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
-DECLARATIONS = {"words.zh": 740, "words.en": 500}
+DECLARATIONS = {"words.zh": 760, "words.en": 500}
 """Words of one language are read as one list; there is no logic in it to get lost in."""
 
 

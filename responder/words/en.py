@@ -448,6 +448,8 @@ SIGNALS: dict[str, str] = {
     "itl_late_recur_grown": "Tokens over 0.1 s after the one before, of 90 s against the last hour",
     "itl_gaps_recur": "Tokens over a second after the one before, in each of the last two 45 s",
     "itl_gaps_recur_grown": "Tokens over a second after the one before, of 90 s against the last hour",
+    "itl_stops_apart": "Turns between 30 s with tokens over 2.5 s after the one before and 30 s without, in 7 min",
+    "itl_stops_apart_grown": "The same against the last hour",
     "asked_ratio": "Requests, prompt or answered tokens of 90 s against the last hour, the largest",
     "waiting_grown": "Waiting requests against the last hour",
     "unfinished_grown": "Requests clients gave up, against the last hour",
