@@ -227,6 +227,25 @@ def test_stops_are_named_beside_more_traffic() -> None:
     assert verdict(episode, {**rush, "metrics.late_in_stops": 0.3}).together == ()
 
 
+def test_who_sends_long_prompts_and_leaves_is_told_from_long_prompts_that_block() -> None:
+    """Prompts that are read got longer, those of whoever stays did not: no queue explains that. Who leaves for the wait
+    leaves whatever the length, and long prompts whose clients stay end as well. A queue leaves a doubt: unconfirmed."""
+    storm = metrics_only(
+        unfinished_share__now=0.8, prompt_tokens_mean__ratio=3.7, prompt_tokens_mean__change=540.0,
+        prompt_tokens_p50__ratio=1.0, longest_prompts_ratio=1.0, arrival_rate__ratio=1.9, growth_by_length=0.67,
+        batch_by_arrivals=0.23, waiting__max=89.0, running__pinned=True, kv_usage__max=0.03, preemption_rate__max=0.0,
+        finish_rate__ratio=0.5, generation_tokens_mean__ratio=0.95, prompt_computed_rate__ratio=9.5,
+        prefill_mix_ratio=14.0, prefill_time_mean__ratio=6.6, tokens_per_iteration__ratio=20.0, delay_in_decode=0.5,
+        itl_p50__ratio=3.5, flat_s=0.0,
+    )  # fmt: skip
+    alerts = dict.fromkeys(["VLLMQueueGrowing", "VLLMTTFTHigh"], "high_ttft")
+    episode = Episode(alerts, "client_abort_storm")
+    first = verdict(episode, storm).hypotheses[0]
+    assert (first.cause, first.status) == ("client_abort_storm", Status.PROBABLE)
+    stays = {**storm, "metrics.prompt_tokens_p50.ratio": 3.5, "metrics.longest_prompts_ratio": 3.0}
+    assert verdict(episode, stays).hypotheses[0].cause == "long_prompt_blocking"
+
+
 @pytest.mark.parametrize("name", ["worker_hang", "engine_hang", "engine_crash", "frontend_frozen"])
 def test_without_sight_of_the_processes_a_hang_is_not_confirmed(name: str) -> None:
     """From metrics and a canary alone a stopped worker, engine and rank are identical: say so."""
