@@ -38,6 +38,8 @@ FEW_LATE = 3.0
 """Fewer tokens that come late, beyond the usual share, tell nothing of their kind."""
 OFTEN_LATE = 0.01
 """From such a usual share on late tokens are those beside prompts, and more work makes more of them."""
+SHORT_STOP_S, NO_SLOW_STEP = 0.4, 30.0
+"""A GPU's lowest clock is a tenth of its highest; a step that takes thirty times as long is no slower work."""
 SLOW_TOKEN_S = 0.5
 """A median token that takes so long makes a second of any two steps."""
 PROMPTS_A_STEP = 0.5
@@ -237,10 +239,22 @@ def late_in_stops(window: Window) -> float | None:
     The median of the half minutes since the onset in which FEW_LATE or more came late; None where there is none, and
     where OFTEN_LATE are late in usual times, too: what piled up in a stop makes more of those afterwards. Nor where the
     median token takes SLOW_TOKEN_S: it comes later than a second in any slow step."""
-    usual, middle = summary(window, "itl_late_share").baseline, summary(window, "itl_p50").now
-    if usual is None or usual >= OFTEN_LATE or (middle is not None and middle >= SLOW_TOKEN_S):
+    middle = summary(window, "itl_p50").now
+    return None if middle is not None and middle >= SLOW_TOKEN_S else _in_gaps(window, "itl_long_gaps")
+
+
+def late_in_short_stops(window: Window) -> float | None:
+    """The same of those later than SHORT_STOP_S, where usual tokens come NO_SLOW_STEP times sooner than that."""
+    usual = summary(window, "itl_mean").baseline
+    return _in_gaps(window, "itl_short_gaps") if usual and usual * NO_SLOW_STEP <= SHORT_STOP_S else None
+
+
+def _in_gaps(window: Window, gaps: str) -> float | None:
+    """Of the tokens that are late beyond the usual share of them, those that this signal counts."""
+    usual = summary(window, "itl_late_share").baseline
+    if usual is None or usual >= OFTEN_LATE:
         return None
-    stops = dict(window.points("itl_long_gaps", window.onset_at, window.end))
+    stops = dict(window.points(gaps, window.onset_at, window.end))
     tokens = dict(window.points("itl_recent_samples", window.onset_at, window.end))
     shares = [
         stops[at] / late

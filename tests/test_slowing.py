@@ -9,6 +9,7 @@ import pytest
 from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
+    late_in_short_stops,
     late_in_stops,
     light_steps_ratio,
     outside_engine,
@@ -143,6 +144,23 @@ def test_tokens_that_all_take_a_second_tell_nothing_of_stops(median_s: float, ex
         itl_p50=change(0.03, median_s),
     )  # fmt: skip
     assert late_in_stops(window) == expected
+
+
+@pytest.mark.parametrize(
+    ("token_s", "gaps", "expected"),
+    [(0.008, 20.0, 1.0), (0.008, 3.0, 0.15), (0.02, 20.0, None)],
+    ids=["stops", "slow moments", "twenty times as slow is no stop"],
+)
+def test_stops_below_a_second_are_told_of_tokens_that_take_milliseconds(
+    token_s: float, gaps: float, expected: float | None
+) -> None:
+    """Who is late is late by 0.4 s and more, fifty times a usual token, and nobody by less."""
+    window = made(
+        itl_late_share=change(0.0, 0.02), itl_recent_samples=change(1000.0, 1000.0), itl_mean=change(token_s, token_s),
+        itl_long_gaps=change(0.0, 0.0), itl_short_gaps=change(0.0, gaps),
+    )  # fmt: skip
+    assert late_in_stops(window) == 0.0
+    assert late_in_short_stops(window) == (None if expected is None else pytest.approx(expected))
 
 
 def test_late_tokens_of_a_server_that_often_has_some_tell_nothing_of_stops() -> None:

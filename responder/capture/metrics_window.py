@@ -26,6 +26,7 @@ from responder.signals import bucket_of
 from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
+    late_in_short_stops,
     late_in_stops,
     light_steps_ratio,
     outside_engine,
@@ -100,6 +101,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "growth_with_work": (growth_with_work, "share"),
     "slowed_alike": (slowed_alike, "share"),
     "late_in_stops": (late_in_stops, "share"),
+    "late_in_short_stops": (late_in_short_stops, "share"),
     "prefill_beyond_tokens": (prefill_beyond_tokens, ""),
     "outside_engine_s": (outside_engine, "s"),
     "outside_engine_share": (outside_engine_share, "share"),
@@ -322,6 +324,11 @@ STEP = Step(
         FactSpec("metrics.slowed_alike", "share", "of slower tokens: 1 all of them, 0 a few"),
         FactSpec(
             "metrics.late_in_stops", "share", "of tokens later than 0.1 s, beyond the usual, those later than a second"
+        ),
+        FactSpec(
+            "metrics.late_in_short_stops",
+            "share",
+            "of the same, those later than 0.4 s, where tokens take milliseconds",
         ),
         FactSpec(
             "metrics.prefill_beyond_tokens",

@@ -58,6 +58,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.late_scrapes": "times a scrape was answered late and most were not",
     "fact.metrics.growth_with_work": "growth of steps with their work: 1 in proportion, 0 all by the same time",
     "fact.metrics.slowed_alike": "how much of the slowness the median token shows",
+    "fact.metrics.late_in_short_stops": "of tokens later than 0.1 s, those later than 0.4 s",
     "fact.metrics.late_in_stops": "of tokens later than 0.1 s, those later than a second",
     "fact.metrics.prefill_beyond_tokens": "prefill time against before, beyond the growth of the time for a token",
     "fact.metrics.light_steps_ratio": "time of a step that reads no prompt, against before",

@@ -58,6 +58,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.late_scrapes": "抓取偶尔很晚才得到回答、多数却很快的次数",
     "fact.metrics.growth_with_work": "步变长与其工作量的关系：1 成比例，0 每步同样多",
     "fact.metrics.slowed_alike": "中位 token 体现了多少变慢",
+    "fact.metrics.late_in_short_stops": "晚于 0.1 秒的 token 中晚于 0.4 秒的比例",
     "fact.metrics.late_in_stops": "晚于 0.1 秒的 token 中晚于一秒的比例",
     "fact.metrics.prefill_beyond_tokens": "预填充时间与以前相比，超出每 token 时间增长的倍数",
     "fact.metrics.light_steps_ratio": "不读取提示的步骤所需时间，与之前相比",

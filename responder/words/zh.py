@@ -441,6 +441,7 @@ SIGNALS: dict[str, str] = {
     "scrape_mid_s": "一分钟内居中一次抓取的时长",
     "itl_late_recur": "最近两段 45 秒中每段间隔超过 0.1 秒的 token",
     "itl_late_recur_grown": "90 秒内间隔超过 0.1 秒的 token 与过去一小时之比",
+    "itl_short_gaps": "30 秒内间隔超过 0.4 秒的 token",
     "itl_gaps_recur": "最近两段 45 秒中每段间隔超过一秒的 token",
     "itl_gaps_recur_grown": "90 秒内间隔超过一秒的 token 与过去一小时之比",
     "itl_stops_apart": "7 分钟内，有与没有 token 间隔超过 2.5 秒的 30 秒段交替的次数",
