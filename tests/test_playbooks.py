@@ -227,6 +227,21 @@ def test_stops_are_named_beside_more_traffic() -> None:
     assert verdict(episode, {**rush, "metrics.late_in_stops": 0.3}).together == ()
 
 
+def test_a_queue_of_as_many_requests_as_ever_is_no_routers_doing() -> None:
+    """Twenty times as many as on the other replica run here, but no more arrive than before: each stays longer."""
+    slower = metrics_only(
+        arrival_rate__ratio=1.0, arrivals_rush_ratio=1.0, running__ratio=6.0, running__pinned=False, waiting__max=59.0,
+        waiting__baseline=0.0, generation_tokens_mean__ratio=1.0, prompt_tokens_mean__ratio=1.0, kv_usage__max=0.05,
+        preemption_rate__max=0.0, catch_up=False, itl_p50__ratio=1.3, itl_p99__ratio=5.8, itl_mean__ratio=3.7,
+        prefill_time_mean__ratio=7.4, queue_time_mean__change=0.29, itl_long_gaps__max=0.0,
+    )  # fmt: skip
+    beside = {"siblings.count": 1, "siblings.idle": 1, "siblings.affected_share": 0.0, "siblings.running_ratio": 24.0}
+    episode = Episode(dict.fromkeys(["VLLMQueueGrowing", "VLLMTTFTAboveUsual"], "high_ttft"), "scheduler_stall")
+    assert verdict(episode, {**slower, **beside}).hypotheses[0].cause != "routing_imbalance"
+    more = {"metrics.arrival_rate.ratio": 2.0, "metrics.arrivals_rush_ratio": 1.8}
+    assert verdict(episode, {**slower, **beside, **more}).hypotheses[0].cause == "routing_imbalance"
+
+
 def test_who_sends_long_prompts_and_leaves_is_told_from_long_prompts_that_block() -> None:
     """Prompts that are read got longer, those of whoever stays did not: no queue explains that. Who leaves for the wait
     leaves whatever the length, and long prompts whose clients stay end as well. A queue leaves a doubt: unconfirmed."""
