@@ -187,6 +187,16 @@ SLOW_SPELL = metrics_only(
 """A device that is slow for a minute, again and again."""
 
 
+def test_a_server_that_hangs_after_it_was_started_anew_hangs() -> None:
+    """One incident: no scrape was answered while it was gone, and since it is back no step has come back."""
+    gone = metrics_only(down_s=30.0, failed_scrape_s=0.002, reset=True, flat_s=0.0)
+    back = metrics_only(down_s=0.0, reset=True, flat_s=30.7, running__last=2.0)
+    alerts = dict.fromkeys(["VLLMTargetDown", "VLLMNoProgress"], "hang_or_crash")
+    got = verdict(Episode(alerts, "engine_hang"), gone, back)
+    assert got.hypotheses[0].cause in ("engine_hang", "worker_hang")
+    assert got.hypotheses[0].status != "confirmed"
+
+
 def test_a_look_between_two_slow_spells_makes_no_stops_of_them() -> None:
     """There the median token comes as before while the late ones of the spell are still in sight."""
     between = {**SLOW_SPELL, **metrics_only(itl_p50__ratio=0.99, late_in_stops=0.03, less_done_ratio=1.0)}
