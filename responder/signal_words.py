@@ -136,6 +136,7 @@ SIGNALS: dict[str, About] = {
     "e2e_p99": About("s", "99th percentile of the request time", "e2e"),
     "e2e_samples": About("requests", "requests finished in 20 s"),
     "prompt_tokens_mean": About("tokens", "mean prompt length"),
+    "prompt_tokens_finished": About("tokens", "prompt length of finished requests"),
     "prompt_tokens_p50": About("tokens", "prompt length, median"),
     "prompt_tokens_longest": About("tokens", "longest prompt, by its bucket", "request_prompt_tokens"),
     "prompt_tokens_p99": About("tokens", "99th percentile of the prompt length", "request_prompt_tokens"),

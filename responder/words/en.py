@@ -392,6 +392,7 @@ SIGNALS: dict[str, str] = {
     "occupancy": "How busy the server is, 1 as usual",
     "process_start_time": "Start of the process",
     "sleep_state": "Engine put to sleep",
+    "prompt_tokens_finished": "Prompt length of finished requests, mean",
     "prompt_tokens_p50": "Prompt length p50",
     "prefix_query_rate": "Tokens looked up in the prefix cache",
     "prefix_hit_flow": "Tokens from the prefix cache against the last hour",

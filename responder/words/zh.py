@@ -387,6 +387,7 @@ SIGNALS: dict[str, str] = {
     "occupancy": "服务器繁忙程度（1 为平常）",
     "process_start_time": "进程启动时间",
     "sleep_state": "引擎已被置为休眠",
+    "prompt_tokens_finished": "已完成请求的平均提示长度",
     "prompt_tokens_p50": "提示长度 p50",
     "prefix_query_rate": "在前缀缓存中查找的 token",
     "prefix_hit_flow": "来自前缀缓存的 token 与过去一小时之比",
