@@ -31,6 +31,7 @@ SIGNALS: dict[str, About] = {
     "waiting_deferred": About("requests", "requests waiting for something other than capacity"),
     "in_flight": About("requests", "requests in flight"),
     "queue_seconds": About("s", "work in the queue"),
+    "queue_joined": About("requests", "requests that joined the queue in 20 s, or gave up"),
     "kv_usage": About("share", "KV cache in use"),
     "kv_blocks": About("", "KV cache configuration"),
     "preemption_rate": About("preemptions/s", "preemptions"),

@@ -408,6 +408,7 @@ SIGNALS: dict[str, str] = {
     "prefix_hit_usual": "Prefix-cache hit rate of the last hour",
     "prefix_hit_share": "Prefix hits against the last hour",
     "queue_seconds": "Work in the queue",
+    "queue_joined": "Requests that joined the queue in 20 s, or gave up",
     "repetition_share": "Share of answers cut for repetition",
     "restarts": "Restarts in a minute",
     "drained": "Nothing left to do",

@@ -403,6 +403,7 @@ SIGNALS: dict[str, str] = {
     "prefix_hit_usual": "过去一小时的前缀缓存命中率",
     "prefix_hit_share": "前缀命中与过去一小时之比",
     "queue_seconds": "队列中的工作量",
+    "queue_joined": "20 秒内加入队列或放弃等待的请求",
     "repetition_share": "因重复被截断的比例",
     "restarts": "一分钟内的重启",
     "drained": "已没有任何请求",
