@@ -197,6 +197,24 @@ def test_a_server_that_hangs_after_it_was_started_anew_hangs() -> None:
     assert got.hypotheses[0].status != "confirmed"
 
 
+def test_callers_who_ask_again_make_no_slow_device_of_an_engine_that_reads_them_again() -> None:
+    """Each step reads more than ever and answers little; later few are left, with tokens as late."""
+    rush = metrics_only(
+        arrival_rate__ratio=2.9, arrivals_rush_ratio=1.71, catch_up=False, running__ratio=2.2, running__pinned=False,
+        waiting__now=118, waiting__max=214, kv_usage__max=0.24, preemption_rate__max=0.0,
+        prompt_tokens_mean__ratio=1.02, prefix_hit_rate__change=0.0, generation_tokens_mean__ratio=1.02,
+        generation_rate__ratio=0.3, prompt_computed_rate__ratio=1.7,
+        prefill_mix_ratio=5.7, itl_mean__ratio=7.8, itl_equal_batch_ratio=10.5, unfinished_share__now=0.42,
+        prompt_token_rate__ratio=1.85, finish_rate__ratio=0.0, flat_s=0.0,
+    )  # fmt: skip
+    later = metrics_only(
+        arrival_rate__ratio=0.03, running__ratio=0.3, itl_p50__ratio=13.8, growth_with_work=-0.06, slowed_alike=1.26
+    )
+    alerts = dict.fromkeys(["VLLMQueueGrowing", "VLLMTTFTHigh", "VLLMClientAborts"], "high_ttft")
+    got = verdict(Episode(alerts, "client_abort_storm"), rush, later)
+    assert got.hypotheses[0].cause != "slow_accelerator"
+
+
 def test_a_look_between_two_slow_spells_makes_no_stops_of_them() -> None:
     """There the median token comes as before while the late ones of the spell are still in sight."""
     between = {**SLOW_SPELL, **metrics_only(itl_p50__ratio=0.99, late_in_stops=0.03, less_done_ratio=1.0)}
