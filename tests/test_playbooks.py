@@ -344,3 +344,32 @@ def test_the_examples_of_the_manual_are_valid(tmp_path: Path) -> None:
     loaded, problems = load_content([ROOT / "rules"], [ROOT / "playbooks", tmp_path], STEPS, FACTS)
     assert problems == ()
     assert "capacity_exceeded/one_tenant" in {cause.id for cause in loaded.causes}
+
+
+def test_a_device_slow_at_moments_is_not_confirmed_as_stops() -> None:
+    """A third of the late tokens are late by less than a second, and the median one is slower: nothing stopped."""
+    slow = metrics_only(
+        itl_long_gaps__max=30.0, itl_long_gaps__baseline=0.0, late_in_stops=0.65, slowed_alike=0.33,
+        itl_p50__ratio=1.24,
+        itl_p99__ratio=1.76, itl_mean__ratio=1.9, stalls=0, flat_s=0.0, longest_stall_s=0.0, catch_up=False,
+        generation_rate__last=160.0, prefill_mix_ratio=1.07, preemption_rate__max=0.0, prompt_length_peak_ratio=1.17,
+        longest_prompts_ratio=1.0, prefill_beyond_tokens=0.99, prefill_time_mean__last=1.0, scrape_tail_s__max=0.03,
+        scrape_tail_s__baseline=0.02, prompt_tokens_p99__ratio=1.0,
+    )  # fmt: skip
+    alerts = dict.fromkeys(["VLLMTokenGapsRecur", "VLLMTokenHiccupsRecur"], "sporadic_slow")
+    episode = Episode(alerts, "accelerator_jitter")
+    assert verdict(episode, slow).hypotheses[0].cause != "engine_stalls"
+    stops = {**slow, **metrics_only(late_in_stops=1.0)}
+    assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
+
+
+def test_clients_that_lose_patience_with_slower_tokens_are_no_confirmed_storm() -> None:
+    """More requests come and more are finished than before: who leaves may leave because answers take longer."""
+    rush = metrics_only(
+        unfinished_share__now=0.48, flat_s=0.0, generation_tokens_mean__ratio=0.57, waiting__max=0.0,
+        arrival_rate__ratio=1.94, finish_rate__ratio=2.18, generation_rate__ratio=2.65, itl_p50__ratio=2.5,
+    )  # fmt: skip
+    episode = Episode({"VLLMClientAborts": "low_throughput"}, "client_abort_storm")
+    assert verdict(episode, rush).hypotheses[0].status != "confirmed"
+    fewer = {**rush, **metrics_only(finish_rate__ratio=0.6, arrival_rate__ratio=0.7, generation_rate__ratio=0.7)}
+    assert verdict(episode, fewer).hypotheses[0].status == "confirmed"
