@@ -533,6 +533,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"scrapes wait for the API server, too", "抓取也要等待 API server"),
     (r"The API server takes (.+) for most of its scrapes, and first tokens come as late",
      "API server 的大多数抓取用时 {0}，首个 token 也同样晚"),
+    (r"Most scrapes wait (.+) for the API server, far longer than in the last hour",
+     "多数抓取要等 API server {0}，远长于过去一小时"),
     (r"Again and again answers stop for over a second, (.+) in each 45 s", "一再有回答停顿超过一秒，每 45 秒 {0} 次"),
     (r"Answers stop for more than 2.5 s, three times and more in seven minutes", "七分钟内回答三次以上停顿超过 2.5 秒"),
     (r"Again and again tokens come over 0.1 s after the one before, (.+) in each 45 s",
