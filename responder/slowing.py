@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import log
-from statistics import median
+from statistics import fmean, median
 
 from responder.batchslope import growth_with_batch
 from responder.signals import bucket_of
@@ -60,6 +60,8 @@ MORE_TO_READ = 1.4
 twice on, with no more to read. Below one and a half steps a prompt was read in one, and its token told in it."""
 A_STEP = 0.8
 """Of the time between tokens: prefill that takes less was not of the same time."""
+LATER_S = 0.02
+"""Less than that later on average, first tokens tell nothing of what they wait for."""
 READS_MOST = 0.9
 """Share of the time spent on reading prompts from which on nothing can be said of the steps that read none."""
 
@@ -300,6 +302,24 @@ def _light_step(step: float | None, reading: float | None, arrivals: float | Non
         return None
     share = arrivals * max(0.0, reading - step)
     return step * (1 - share) if share <= READS_MOST else None
+
+
+def reading_share_of_wait(window: Window) -> float | None:
+    """Of the seconds that first tokens take longer since the onset than before, on average, the share by which reading
+    a prompt takes longer. Who comes while an engine stands still waits for its next step and is then read as fast as
+    ever. Where steps are slow at moments, one's own is as slow as the one waited for: half of it, less where requests
+    wait for slots. None where first tokens are hardly later though reading takes longer, or one is not known."""
+    reading, wait = (_added(window, name) for name in ("prefill_time_mean", "ttft_mean"))
+    if reading is None or wait is None or (reading > 0 and wait < LATER_S):
+        return None
+    return min(1.0, reading / wait) if reading > 0 else 0.0
+
+
+def _added(window: Window, signal: str) -> float | None:
+    """Mean since the onset less the usual one: each wait counts, and at a moment few may be slow."""
+    usual = [value for _, value in usual_points(window, signal)]
+    since = [value for _, value in window.points(signal, window.onset_at, window.end)]
+    return fmean(since) - fmean(usual) if len(usual) >= BASELINE_POINTS and len(since) >= GROUP_POINTS else None
 
 
 def outside_engine_share(window: Window) -> float | None:

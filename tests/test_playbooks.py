@@ -363,6 +363,44 @@ def test_a_device_slow_at_moments_is_not_confirmed_as_stops() -> None:
     assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
 
 
+def test_what_piled_up_in_a_stop_makes_no_slow_device() -> None:
+    """Half of the late tokens are of prompts that came in a stop and are read after it, as fast as ever; where reading
+    them takes its share of the added wait steps are slow."""
+    stops = metrics_only(
+        itl_long_gaps__max=46.0, itl_long_gaps__baseline=0.0, itl_late_share__baseline=0.001, late_in_stops=0.52,
+        itl_p50__ratio=1.01, itl_p99__ratio=2.5, itl_mean__ratio=1.17, itl_mean__baseline=0.02, stalls=0, flat_s=0.0,
+        longest_stall_s=0.0, catch_up=False, generation_rate__last=160.0, prefill_mix_ratio=1.0,
+        preemption_rate__max=0.0, prompt_length_peak_ratio=1.1, longest_prompts_ratio=1.0, prefill_beyond_tokens=1.2,
+        prefill_time_mean__last=0.2, prompt_tokens_mean__ratio=1.0, prompt_tokens_p99__ratio=1.0,
+        scrape_seconds__max=0.03, answered_scrape_s=0.01, arrivals_rush_ratio=1.1, reading_share_of_wait=0.11,
+    )  # fmt: skip
+    episode = Episode({"VLLMTokenGaps": "sporadic_slow"}, "engine_stalls")
+    assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
+    slow = {**stops, **metrics_only(reading_share_of_wait=0.2)}
+    assert verdict(episode, slow).hypotheses[0].cause == "accelerator_jitter"
+
+
+def test_steps_that_are_slow_for_seconds_are_no_confirmed_stops() -> None:
+    """A device slow at moments takes seconds for a step that reads a prompt, which looks like a stop; reading takes its
+    share of the added wait. Where a usual step takes 80 ms a second is no stop unless that is known."""
+    slow = metrics_only(
+        itl_long_gaps__max=60.0, itl_long_gaps__baseline=0.0, itl_late_share__baseline=0.03, itl_p50__ratio=1.1,
+        itl_p99__ratio=5.0, itl_mean__ratio=2.2, itl_mean__baseline=0.08, stalls=0, flat_s=0.0, longest_stall_s=0.0,
+        catch_up=False, generation_rate__last=8.0, prefill_mix_ratio=0.9, preemption_rate__max=0.0,
+        prompt_length_peak_ratio=1.3, longest_prompts_ratio=1.0, prefill_beyond_tokens=2.9,
+        prompt_tokens_mean__ratio=1.1, prefill_time_mean__last=2.4,
+        scrape_tail_s__max=1.6, scrape_tail_s__baseline=0.01, reading_share_of_wait=0.3,
+    )  # fmt: skip
+    episode = Episode({"VLLMTokenGapsRecur": "sporadic_slow"}, "accelerator_jitter")
+    assert verdict(episode, slow).hypotheses[0].cause == "accelerator_jitter"
+    unread = {name: fact for name, fact in slow.items() if "reading_share" not in name}
+    unread.update(metrics_only(prefill_beyond_tokens=1.0))
+    assert verdict(episode, unread).hypotheses[0].status != "confirmed"
+    stops = {**unread, **metrics_only(reading_share_of_wait=0.05)}
+    assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
+    assert verdict(episode, stops).hypotheses[0].status == "confirmed"
+
+
 def test_clients_that_lose_patience_with_slower_tokens_are_no_confirmed_storm() -> None:
     """More requests come and more are finished than before: who leaves may leave because answers take longer."""
     rush = metrics_only(

@@ -16,6 +16,7 @@ from responder.slowing import (
     outside_engine_share,
     prefill_beyond_tokens,
     prompts_being_read,
+    reading_share_of_wait,
     slowed_alike,
 )
 from tests.test_windowfacts import made, recorded
@@ -187,6 +188,21 @@ def test_prefill_of_those_who_finish_after_it_is_of_the_slow_time() -> None:
     """Tokens come in time again for half a minute, and those who finish now waited for their first one long ago."""
     tokens = change(0.02, 0.1)[:-6] + [0.02] * 6
     assert prefill_beyond_tokens(made(itl_mean=tokens, prefill_time_mean=change(0.1, 0.5))) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("wait", "reading", "expected"),
+    [([0.3, 4.3], [0.2, 0.2], 0.0), ([0.3, 2.3], [0.2, 1.6], 0.7), ([0.3, 0.31], [0.2, 0.3], None),
+     ([0.3, 0.25], [0.2, 0.1], 0.0)],
+    ids=["a stop", "slow moments", "no later", "sooner"],
+)  # fmt: skip
+def test_how_much_of_the_added_wait_is_reading(wait: list[float], reading: list[float], expected: float | None) -> None:
+    """Every fourth point shows a moment: in a stop first tokens wait and are read as fast; a slow step reads slowly."""
+    rows = {
+        name: [usual] * BEFORE + [usual, usual, usual, then] * (SINCE // 4)
+        for name, (usual, then) in (("ttft_mean", wait), ("prefill_time_mean", reading))
+    }
+    assert reading_share_of_wait(made(**rows)) == (None if expected is None else pytest.approx(expected))
 
 
 def test_the_wait_outside_of_the_engine() -> None:

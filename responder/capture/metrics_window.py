@@ -33,6 +33,7 @@ from responder.slowing import (
     outside_engine_share,
     prefill_beyond_tokens,
     prompts_being_read,
+    reading_share_of_wait,
     slowed_alike,
 )
 from responder.stepwork import itl_beyond_work
@@ -103,6 +104,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "late_in_stops": (late_in_stops, "share"),
     "late_in_short_stops": (late_in_short_stops, "share"),
     "prefill_beyond_tokens": (prefill_beyond_tokens, ""),
+    "reading_share_of_wait": (reading_share_of_wait, "share"),
     "outside_engine_s": (outside_engine, "s"),
     "outside_engine_share": (outside_engine_share, "share"),
     "prompts_being_read": (prompts_being_read, ""),
@@ -334,6 +336,11 @@ STEP = Step(
             "metrics.prefill_beyond_tokens",
             "",
             "how many times more prefill time grew than the mean time between tokens",
+        ),
+        FactSpec(
+            "metrics.reading_share_of_wait",
+            "share",
+            "of the added wait for the first token, by how much longer prompts are read",
         ),
         FactSpec("metrics.outside_engine_s", "s", "added wait for the first token before or after the engine"),
         FactSpec(

@@ -61,6 +61,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.late_in_short_stops": "of tokens later than 0.1 s, those later than 0.4 s",
     "fact.metrics.late_in_stops": "of tokens later than 0.1 s, those later than a second",
     "fact.metrics.prefill_beyond_tokens": "prefill time against before, beyond the growth of the time for a token",
+    "fact.metrics.reading_share_of_wait": "of the added wait for the first token, what reading prompts takes longer",
     "fact.metrics.light_steps_ratio": "time of a step that reads no prompt, against before",
     "fact.metrics.prompts_being_read": "requests in prefill at a time",
     "fact.metrics.outside_engine_share": "of the added wait for the first token, what the engine knows nothing of",

@@ -61,6 +61,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.late_in_short_stops": "晚于 0.1 秒的 token 中晚于 0.4 秒的比例",
     "fact.metrics.late_in_stops": "晚于 0.1 秒的 token 中晚于一秒的比例",
     "fact.metrics.prefill_beyond_tokens": "预填充时间与以前相比，超出每 token 时间增长的倍数",
+    "fact.metrics.reading_share_of_wait": "首个 token 增加的等待中因读取提示变慢而增加的部分",
     "fact.metrics.light_steps_ratio": "不读取提示的步骤所需时间，与之前相比",
     "fact.metrics.prompts_being_read": "同时处于预填充的请求数",
     "fact.metrics.outside_engine_share": "首个 token 增加的等待中引擎所不知道的部分",
