@@ -24,6 +24,8 @@ WENT_ON = 0.5
 LATE = 2.0
 """Times the usual wait for the first token, or as many in flight: who was shut out comes all at once."""
 FEW, AT_ONCE_S = 5.0, 0.5
+LULL_S = 60.0
+"""Before the gap at least; who had little to do so shortly before it may go on so, and works it off one by one."""
 COUNTERS = {
     "tokens": "vllm:generation_tokens_total",
     "requests": "vllm:time_to_first_token_seconds_count",
@@ -50,6 +52,8 @@ class Gap(NamedTuple):
     before: float
     last: float
     next: float
+    lately: float | None = None
+    """The last one that is as long before `last` as the gap is, and `LULL_S` at least."""
 
 
 async def lived(ask: Ask, target: Target, stretches: Iterable[Stretch], interval: float) -> list[Stretch]:
@@ -62,8 +66,9 @@ async def lived(ask: Ask, target: Target, stretches: Iterable[Stretch], interval
         answered = _values(await ask("lived", stamp, since, until, max(1.0, interval / 2)))
         for gap in gaps(answered, interval):
             if gap.next >= stretch.since and gap.last <= stretch.until:
-                shown = [await _shown(ask, pairs, at) for at in gap]
-                if went_on(gap, *shown):
+                shown = [await _shown(ask, pairs, at) for at in (gap.before, gap.last, gap.next)]
+                lull = await _shown(ask, pairs, gap.lately) if gap.lately is not None else {}
+                if went_on(gap, *shown) or lulled(gap, lull, *shown):
                     found.append(Stretch(target.name, gap.last, gap.next))
     return found
 
@@ -71,15 +76,20 @@ async def lived(ask: Ask, target: Target, stretches: Iterable[Stretch], interval
 def gaps(answered: Iterable[float], interval: float) -> list[Gap]:
     """Where scrapes are missing for no longer than `LONGEST_S`, with two scrapes before. answered: unix seconds."""
     ordered = sorted(set(answered))
+
+    def lately(last: float, then: float) -> float | None:
+        return max((at for at in ordered if last - USUAL_S <= at <= last - max(LULL_S, then - last)), default=None)
+
     return [
-        Gap(next(at for at in ordered if at >= last - USUAL_S), last, then)
+        Gap(next(at for at in ordered if at >= last - USUAL_S), last, then, lately(last, then))
         for number, (last, then) in enumerate(zip(ordered, ordered[1:], strict=False))
         if number and 1.5 * interval < then - last <= LONGEST_S + 2 * interval
     ]
 
 
-def went_on(gap: Gap, before: Shown, last: Shown, then: Shown) -> bool:
-    """Whether the server was at work through the whole gap and let everybody in, as far as counters tell."""
+def went_on(gap: Gap, before: Shown, last: Shown, then: Shown, *, few: bool = False) -> bool:
+    """Whether the server was at work through the whole gap and let everybody in, as far as counters tell. few: so few
+    requests that their tokens and steps are luck as well."""
     long, usually = gap.next - gap.last, gap.last - gap.before
     if before.get("started") != last.get("started") or last.get("started") != then.get("started") or usually <= 0:
         return False
@@ -87,9 +97,10 @@ def went_on(gap: Gap, before: Shown, last: Shown, then: Shown) -> bool:
         return False
     if then.get("took", 0.0) > max(AT_ONCE_S, LATE * last.get("took", 0.0)):
         return False
+    came = max(1.0, (last["requests"] - before["requests"]) * long / usually)
     for name in COUNTERS.keys() & before.keys() & last.keys() & then.keys():
         wanted = (last[name] - before[name]) * long / usually
-        chance = math.sqrt(max(0.0, wanted)) if name == "requests" else 0.0
+        chance = wanted / math.sqrt(came) if few or name == "requests" else 0.0
         grew = then[name] - last[name]
         if wanted < 0 or grew < 0 or grew < WENT_ON * wanted - chance:  # began anew, or stood still
             return False
@@ -98,6 +109,17 @@ def went_on(gap: Gap, before: Shown, last: Shown, then: Shown) -> bool:
     crowd = then["running"] + then.get("waiting", 0.0)
     at_once = max(_in_flight(before, last, then, long), last["running"] + last.get("waiting", 0.0))
     return crowd <= LATE * at_once + FEW and _waited(last, then) <= LATE * _waited(before, last) + AT_ONCE_S
+
+
+def lulled(gap: Gap, lately: Shown, before: Shown, last: Shown, then: Shown) -> bool:
+    """Whether it went on as shortly before the gap, with less to do than usual. Who is shut out comes all at once, and
+    a batch needs fewer steps for as many tokens: here they take as many as usual at least."""
+    if gap.lately is None or not {"tokens", "steps"} <= lately.keys() & before.keys() & last.keys() & then.keys():
+        return False
+    if not went_on(Gap(gap.lately, gap.last, gap.next), lately, last, then, few=True):
+        return False
+    usual, now = (last["tokens"] - before["tokens"]), (then["tokens"] - last["tokens"])
+    return usual > 0 and (then["steps"] - last["steps"]) * usual >= (last["steps"] - before["steps"]) * now
 
 
 def _in_flight(before: Shown, last: Shown, then: Shown, long: float) -> float:

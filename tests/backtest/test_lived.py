@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from responder.backtest.lived import Gap, gaps, lived, went_on
+from responder.backtest.lived import Gap, gaps, lived, lulled, went_on
 from responder.backtest.scan import Stretch
 from responder.backtest.walk import Answers, Walk
 from responder.capture import STEPS
@@ -53,6 +53,34 @@ def test_who_stood_still_was_shut_or_began_anew_was_not(then: dict[str, float]) 
     assert not went_on(GAP, BEFORE, LAST, WELL | then)
 
 
+LULL = Gap(0.0, 300.0, 360.0, 240.0)
+LATELY = LAST | {"tokens": 30_000.0, "requests": 390.0, "steps": 14_700.0, "waited": 19.5}
+QUIET = LAST | {"tokens": 31_700.0, "requests": 407.0, "steps": 15_450.0 + 600.0, "waited": 20.4}
+
+
+def test_a_server_with_little_to_do_before_a_gap_may_have_had_as_little_in_it() -> None:
+    """A sixth of the usual requests in the minute before it and in the gap, one by one, and nobody waited."""
+    assert not went_on(LULL, BEFORE, LAST, QUIET)
+    assert lulled(LULL, LATELY, BEFORE, LAST, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("gap", "lately", "then"),
+    [
+        (LULL, LATELY, {"steps": 15_700.0}),
+        (LULL, LATELY, {"waited": 40.0}),
+        (LULL, LATELY, {"started": 330.0}),
+        (LULL, LATELY, {"running": 30.0}),
+        (LULL, BEFORE | {"tokens": 25_000.0, "requests": 340.0, "steps": 12_500.0}, {}),
+        (LULL._replace(lately=None), {}, {}),
+    ],
+    ids=["few_steps", "late", "other_process", "all_at_once", "busy_until_then", "not_seen"],
+)
+def test_who_was_shut_out_in_a_lull_is_told(gap: Gap, lately: dict[str, float], then: dict[str, float]) -> None:
+    """All of it in one batch after the gap, waits, another process, or a gap that follows usual work."""
+    assert not lulled(gap, lately, BEFORE, LAST, QUIET | then)
+
+
 def test_a_process_that_has_only_just_begun_has_no_usual_time() -> None:
     """A crash loop whose metrics do not say when processes began."""
     shown = [{k: v for k, v in one.items() if k != "started"} for one in (BEFORE | {"tokens": 40_000.0}, LAST, WELL)]
@@ -61,7 +89,8 @@ def test_a_process_that_has_only_just_begun_has_no_usual_time() -> None:
 
 def test_a_gap_is_bounded_and_has_something_before_it() -> None:
     """Late scrapes are none, a silence of many minutes is one that somebody wants to know of."""
-    assert gaps([0, 15, 30, 45, 90, 105], 15.0) == [Gap(0, 45, 90)]
+    assert gaps([0, 15, 30, 45, 90, 105], 15.0) == [Gap(0, 45, 90)], "nothing is known of a minute before"
+    assert gaps([0, 15, 30, 45, 60, 75, 120, 135], 15.0) == [Gap(0, 75, 120, 15)]
     assert gaps([0, 45, 60, 75, 400], 15.0) == []
 
 
