@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import median
 
 from responder.model import Scalar
@@ -19,6 +19,10 @@ WAITED_INSIDE = 0.4
 """Of those who came evenly during a stop each waited half of it, on average, and then for those before it."""
 
 GAPS_BEFORE_ONSET_S = 10.0
+OFTENER_LOST = 3.0
+"""Times as many scrapes lost as in usual times are no chance."""
+LONGER_THAN_LOST = 3
+"""Scrapes more in a row than ever get lost are a silence of its own."""
 ONE_IS_ENOUGH_S, GIVEN_UP_S = 30.0, 0.8
 
 LATE_SCRAPE_S = 0.25
@@ -208,8 +212,7 @@ def down(window: Window) -> dict[str, Scalar]:
     ups = window.points("up", window.start, window.end)
     if not ups:
         return dict.fromkeys(DOWN)
-    missed = [at for at, value in ups if value == 0]
-    failed = [at for at in missed if at >= window.onset_at]
+    failed = [at for at, value in ups if value == 0 and at >= window.onset_at]
     answered = [at for at, value in ups if value > 0]
     since = min((at for at in failed if not answered or at > answered[-1]), default=None)
     if since is not None and _may_be_lost(window, since):
@@ -224,7 +227,7 @@ def down(window: Window) -> dict[str, Scalar]:
     return {
         "unasked": unasked,
         "down_s": 0.0 if since is None else window.end - since + window.step,
-        "answers_between_gaps": _between(missed, answered, window) if failed else None,
+        "answers_between_gaps": _between(ups, window) if failed else None,
         "failed_scrape_s": median(took) if took else None,
         "answered_scrape_s": median(answering) if answering else None,
         "late_scrapes": _late(window, ups),
@@ -253,11 +256,23 @@ def _late(window: Window, ups: list[tuple[float, float]]) -> int | None:
     return sum(now and not before for before, now in zip([False, *late], late, strict=False))
 
 
-def _between(missed: list[float], answered: list[float], window: Window) -> int:
-    """Scrapes answered between the first that failed, from shortly before the onset on, and the last."""
+def _between(ups: list[tuple[float, float]], window: Window) -> int:
+    """Scrapes answered between the first that failed, from shortly before the onset on, and the last. Where scrapes get
+    lost in usual times, too, those beside a real silence that fail no longer in a row than then, and no more often, are
+    no failures."""
     since = window.onset_at - max(GAPS_BEFORE_ONSET_S, 3 * window.interval)
-    near = [at for at in missed if at >= since]
-    return sum(near[0] < at < near[-1] for at in answered)
+    runs = [(failed, list(run)) for failed, run in groupby(ups, lambda one: one[1] == 0)]
+    usually = window.onset_at - EPISODE_BEFORE_ONSET_S
+    before = [run for failed, run in runs if failed and run[-1][0] < usually]
+    near = [run for failed, run in runs if failed and run[-1][0] >= since]
+    usual = max(map(len, before), default=0)
+    short = [run for run in near if len(run) <= usual]
+    answered = [at for at, value in ups if value > 0]
+    ever, since_then = sum(at < usually for at in answered), sum(at >= since for at in answered)
+    silence = max(map(len, near), default=0) >= usual + LONGER_THAN_LOST
+    if silence and ever and len(short) <= 1 + OFTENER_LOST * len(before) / ever * since_then:
+        near = [run for run in near if len(run) > usual]
+    return sum(near[0][0][0] < at < near[-1][-1][0] for at in answered) if near else 0
 
 
 def reset(window: Window) -> bool | None:

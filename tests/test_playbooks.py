@@ -261,7 +261,7 @@ def test_tokens_that_are_late_while_the_gpu_idles_wait_for_no_work_of_its() -> N
         unfinished_share__now=0.83, prompt_computed_rate__ratio=3.0, prefill_mix_ratio=17.5, delay_in_decode=0.99,
         itl_p50__ratio=1.9, itl_p99__ratio=13.0, itl_mean__ratio=14.6, itl_equal_batch_ratio=14.0, waiting__max=0.0,
         kv_usage__max=0.01, preemption_rate__max=0.0, arrival_rate__ratio=1.0, prompt_tokens_mean__ratio=1.0,
-        flat_s=0.0, slowed_before_batch_s=21.0, dcgm_gpu_util__baseline=79.0, dcgm_gpu_util__now=6.0,
+        flat_s=0.0, slowed_before_batch_s=21.0, running__max=6.0, dcgm_gpu_util__baseline=79.0, dcgm_gpu_util__now=6.0,
         dcgm_gpu_util__ratio=0.08,
     )  # fmt: skip
     episode = Episode({"VLLMITLAboveUsual": "slow_decode"}, "slow_accelerator")

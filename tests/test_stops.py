@@ -154,6 +154,19 @@ def test_an_answer_just_before_the_onset_is_one_in_between() -> None:
     assert down(made(onset=26, up=[0.0] + [1.0] * 25 + [0.0] * 4))["answers_between_gaps"] == 0
 
 
+def test_scrapes_that_get_lost_as_in_usual_times_are_no_gaps() -> None:
+    """One in ten gets lost as ever, before a silence and after it; of a server that answers every other scrape more do
+    than ever, and of one whose scrapes never got lost one is enough."""
+    usual = ([1.0] * 9 + [0.0]) * 3
+    silent = [0.0] * 8
+    lost = made(onset=30, up=[*usual, *silent, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    assert down(lost)["answers_between_gaps"] == 0
+    slow = made(onset=30, up=[*usual, *silent, *[1.0, 0.0] * 4])
+    assert down(slow)["answers_between_gaps"] == 4
+    first = made(onset=30, up=[*[1.0] * 30, *silent, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    assert down(first)["answers_between_gaps"] == 3
+
+
 def test_processes_that_ended_at_work_are_counted() -> None:
     """The first two ended with requests in flight, and so did the third, whose port refuses scrapes; of another server
     the second was drained, and a scrape that is waited for is no end."""
