@@ -33,6 +33,7 @@ class Cover(Noun):
 class _Candidate:
     cause: str
     decibans: float
+    proven: bool
     accounts: frozenset[str]
     joins: frozenset[str]
     """Signals of its loudest proof when it is good enough to be named beside another; else empty."""
@@ -91,6 +92,7 @@ def _candidate(hypothesis: Hypothesis, alerts: Iterable[str], likely: bool) -> _
     return _Candidate(
         cause=hypothesis.cause,
         decibans=hypothesis.decibans,
+        proven=hypothesis.proof is Truth.YES,
         accounts=frozenset(explained | cited),
         joins=_signals(loudest) if strong else frozenset(),
     )
@@ -100,6 +102,8 @@ def _may(one: _Candidate, chosen: Sequence[_Candidate]) -> bool:
     """Whether it may stand in the set beside those already there."""
     if not chosen:
         return True
+    if not all(other.proven for other in chosen):
+        return False
     kin = {other.cause.partition("/")[0] for other in chosen}
     spoken_of = {signal for other in chosen for signal in other.accounts}
     return one.cause.partition("/")[0] not in kin and bool(one.joins) and not one.joins & spoken_of

@@ -80,3 +80,10 @@ def test_the_order_of_hypotheses_does_not_matter(names: list[str]) -> None:
     """Ties are broken by weight, then by name."""
     made = [hypothesis(name, finding("w", f"{name}.a")) for name in names]
     assert smallest([*made, NONE_FITS], ["A"]).causes == ("one", "three", "two")
+
+
+def test_nothing_joins_a_cause_that_is_not_proven() -> None:
+    """That one may be wrong itself: then the second is no second."""
+    first = hypothesis("one", finding("w", "metrics.kv_usage.now"), proof=Truth.UNKNOWN)
+    other = hypothesis("other", finding("w", "processes.stopped"), decibans=8.0, unexplained=("A",))
+    assert smallest([first, other, NONE_FITS], ["A"]).causes == ("one",)

@@ -1,0 +1,95 @@
+"""What of two faults at once is named beside the first, and what is a mere consequence of it?"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.scenarios import Episode, Facts
+from tests.test_playbooks import metrics_only, verdict
+
+CROWD = {
+    **metrics_only(
+        arrival_rate__ratio=3.0, arrivals_rush_ratio=2.5, catch_up=False, running__pinned=True, running__ratio=4.0,
+        waiting__max=60.0, kv_usage__max=0.1, preemption_rate__max=0.0, prompt_tokens_mean__ratio=1.0,
+        generation_tokens_mean__ratio=1.0, prefill_mix_ratio=1.0, prompt_computed_rate__ratio=2.2,
+        generation_rate__ratio=1.6, finish_rate__ratio=1.6, itl_mean__ratio=4.0, itl_p50__ratio=4.0, slowed_alike=1.0,
+        prefix_hit_rate__change=0.0, queue_time_mean__last=4.0, prompt_tokens_mean__last=200.0,
+        prompt_computed_rate__last=900.0,
+    ),
+    "siblings.count": 0,
+}  # fmt: skip
+"""More traffic than there is room for, and slow tokens."""
+COLD = {
+    **metrics_only(
+        prefix_hit_rate__ratio=0.0, prefix_hit_rate__change=-0.8, prefix_hit_rate__baseline=0.8,
+        prompt_tokens_mean__last=800.0,
+        cached_tokens_ratio=0.0, prompt_computed_rate__ratio=4.0, prompt_tokens_mean__ratio=1.0,
+        kv_usage__max=0.2, preemption_rate__max=0.0, waiting__max=60.0, catch_up=False, first_mover="prefix_hit_rate",
+    ),
+    "siblings.count": 0,
+}  # fmt: skip
+"""A lost prefix cache, and a queue."""
+
+
+def named(facts: Facts, **alerts: str) -> tuple[str, ...]:
+    return verdict(Episode(alerts, ""), facts).together
+
+
+@pytest.mark.parametrize(
+    ("besides", "second"),
+    [
+        ({"metrics.itl_beyond_work_ratio": 2.5}, True),
+        ({"metrics.itl_beyond_work_ratio": 2.5, "metrics.generation_rate.ratio": 6.0}, False),
+        ({"expected.itl_ratio": 2.1, "expected.itl_residual_sigmas": 30.0}, True),
+        ({"expected.itl_ratio": 1.1, "expected.itl_residual_sigmas": 1.0}, False),
+    ],
+)  # fmt: skip
+def test_a_slow_device_is_named_beside_a_crowd_that_does_not_explain_it(besides: Facts, second: bool) -> None:
+    """Also where the crowd brings more prefill; not where the engine gives many times the tokens."""
+    got = named({**CROWD, **besides}, VLLMQueueGrowing="high_ttft", VLLMITLHigh="slow_decode")
+    assert got == (("capacity_exceeded", "slow_accelerator") if second else ())
+
+
+@pytest.mark.parametrize(
+    ("came", "second"),
+    [
+        ({"arrival_rate__ratio": 3.0, "arrivals_rush_ratio": 2.0, "running__pinned": False}, True),
+        ({"arrival_rate__ratio": 1.6, "arrivals_rush_ratio": 1.12, "running__pinned": True}, True),
+        ({"arrival_rate__ratio": 1.4, "arrivals_rush_ratio": 1.12, "running__pinned": True,
+          "computed_beyond_cache_ratio": 1.35, "finish_rate__ratio": 1.3, "generation_rate__ratio": 1.3}, True),
+        ({"arrival_rate__ratio": 1.08, "arrivals_rush_ratio": 1.28, "running__pinned": True}, False),
+        ({"arrival_rate__ratio": 1.9, "arrivals_rush_ratio": 1.06, "running__pinned": False}, False),
+        ({"arrival_rate__ratio": 1.8, "arrivals_rush_ratio": 0.97, "running__pinned": True}, False),
+    ],
+)  # fmt: skip
+def test_more_traffic_is_named_beside_a_lost_cache_where_more_came(came: dict[str, float], second: bool) -> None:
+    """More and faster than ever, or more is read than the lost cache explains; a busy moment or a wave is neither."""
+    got = named({**COLD, **metrics_only(**came)}, VLLMPrefixCacheCollapse="high_ttft", VLLMQueueGrowing="high_ttft")
+    assert set(got) == ({"prefix_cache_collapse", "capacity_exceeded"} if second else set())
+
+
+@pytest.mark.parametrize(("median", "second"), [(1.0, True), (3.3, True), (6.0, False)])
+def test_stops_are_named_beside_a_crowd_that_makes_every_token_slower(median: float, second: bool) -> None:
+    """A larger batch makes the median token slower; that nobody is late but by a stop, it does not explain."""
+    stops = metrics_only(
+        itl_p50__ratio=median, itl_mean__ratio=median, late_in_stops=1.0, itl_long_gaps__max=60.0,
+        itl_long_gaps__baseline=0.0, stalls=0, flat_s=0.0, prompt_length_peak_ratio=1.0, generation_rate__last=300.0,
+    )  # fmt: skip
+    got = named({**CROWD, **stops}, VLLMQueueGrowing="high_ttft", VLLMTokenGapsRecur="sporadic_slow")
+    assert got == (("capacity_exceeded", "engine_stalls") if second else ())
+
+
+@pytest.mark.parametrize(("length", "second"), [(1.0, True), (0.62, False)])
+def test_a_cache_that_misses_other_prompts_is_not_lost(length: float, second: bool) -> None:
+    """A slow engine reads few prompts at a time: shorter ones than usual are others, and hit less."""
+    slow = {
+        **COLD,
+        **metrics_only(
+            itl_beyond_work_ratio=2.7, itl_equal_batch_ratio=2.9, itl_mean__ratio=3.1, itl_p50__ratio=3.1,
+            slowed_alike=1.0, running__ratio=2.5, generation_rate__ratio=0.74, prompt_computed_rate__ratio=0.52,
+            prompt_tokens_mean__ratio=length, generation_tokens_mean__ratio=0.9, arrival_rate__ratio=0.76,
+            arrivals_rush_ratio=0.8, waiting__max=0.0, running__pinned=False,
+        ),
+    }  # fmt: skip
+    got = named(slow, VLLMITLHigh="slow_decode")
+    assert ("prefix_cache_collapse" in got) == second
