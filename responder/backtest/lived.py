@@ -108,7 +108,8 @@ def went_on(gap: Gap, before: Shown, last: Shown, then: Shown, *, few: bool = Fa
         return False
     crowd = then["running"] + then.get("waiting", 0.0)
     at_once = max(_in_flight(before, last, then, long), last["running"] + last.get("waiting", 0.0))
-    return crowd <= LATE * at_once + FEW and _waited(last, then) <= LATE * _waited(before, last) + AT_ONCE_S
+    many = max(LATE * at_once, _batch(before, last)) + FEW
+    return crowd <= many and _waited(last, then) <= LATE * _waited(before, last) + AT_ONCE_S
 
 
 def lulled(gap: Gap, lately: Shown, before: Shown, last: Shown, then: Shown) -> bool:
@@ -125,6 +126,12 @@ def lulled(gap: Gap, lately: Shown, before: Shown, last: Shown, then: Shown) -> 
 def _in_flight(before: Shown, last: Shown, then: Shown, long: float) -> float:
     """As many as come within a second or two: of a fast server hardly anybody is in flight at a scrape."""
     return (then["requests"] - last["requests"]) / long
+
+
+def _batch(since: Shown, until: Shown) -> float:
+    """Mean number of requests that a step gave a token to; one scrape shows a moment. 0 where steps are not counted."""
+    steps = until.get("steps", 0.0) - since.get("steps", 0.0)
+    return (until["tokens"] - since["tokens"]) / steps if steps > 0 else 0.0
 
 
 def _waited(since: Shown, until: Shown) -> float:

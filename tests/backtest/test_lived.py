@@ -53,6 +53,13 @@ def test_who_stood_still_was_shut_or_began_anew_was_not(then: dict[str, float]) 
     assert not went_on(GAP, BEFORE, LAST, WELL | then)
 
 
+def test_one_scrape_that_showed_hardly_anybody_makes_no_crowd_of_as_many_as_ever() -> None:
+    """Steps gave ten tokens each, one request was in flight at the last scrape, now it is twelve; forty are a crowd."""
+    last, then = LAST | {"running": 1.0, "steps": 3500.0}, WELL | {"running": 12.0, "steps": 4100.0}
+    assert went_on(GAP, BEFORE, last, then)
+    assert not went_on(GAP, BEFORE, last, then | {"running": 40.0})
+
+
 LULL = Gap(0.0, 300.0, 360.0, 240.0)
 LATELY = LAST | {"tokens": 30_000.0, "requests": 390.0, "steps": 14_700.0, "waited": 19.5}
 QUIET = LAST | {"tokens": 31_700.0, "requests": 407.0, "steps": 15_450.0 + 600.0, "waited": 20.4}
