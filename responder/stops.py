@@ -186,16 +186,16 @@ def _flat(window: Window, last: Stretch | None) -> float:
 
 
 def scrape_gap(window: Window) -> float | None:
-    """Longest run of failed or missing scrapes since the onset; None when `up` is not known at all."""
+    """Longest run of failed or missing scrapes that was not over a minute before the onset; None where `up` is unknown.
+    What piled up in a silence is noticed when it is over."""
     values = window.signals.get("up")
     if values is None:
         return None
     longest = run = 0
     for index, value in enumerate(values):
-        if window.at(index) < window.onset_at:
-            continue
         run = run + 1 if value is None or value == 0 else 0
-        longest = max(longest, run)
+        if window.at(index) >= window.onset_at - EPISODE_BEFORE_ONSET_S:
+            longest = max(longest, run)
     return longest * window.step
 
 

@@ -130,6 +130,13 @@ def test_failed_scrapes_since_the_onset() -> None:
     assert scrape_gap(made(running=[1.0] * 5)) is None
 
 
+def test_a_silence_that_was_over_just_before_the_onset_counts_in_full() -> None:
+    """What came in it is noticed afterwards. One that was over for more than a minute is another story."""
+    up = [1.0] * 4 + [0.0] * 20 + [1.0] * 30
+    assert scrape_gap(made(onset=26, up=up)) == 100.0
+    assert scrape_gap(made(onset=40, up=up)) == 0.0
+
+
 def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> None:
     """Refused at once and for good; given up on after a second, and answered twice in between."""
     gone = down(made(onset=2, up=[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], scrape_seconds=[0.01] * 3 + [0.0004] * 3))

@@ -304,7 +304,7 @@ STEP = Step(
         ),
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
         FactSpec("metrics.history_s", "s", "of how many seconds before the onset there is data: what `usual` rests on"),
-        FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
+        FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes, from a minute before the onset on"),
         FactSpec("metrics.down_s", "s", "for how long scrapes have failed, until now"),
         FactSpec("metrics.unasked", "", "whether Prometheus no longer scrapes it: it has left service discovery"),
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
