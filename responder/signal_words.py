@@ -168,6 +168,7 @@ SIGNALS: dict[str, About] = {
     "unfinished_slow_share": About("share", "requests abandoned by clients, over a minute"),
     "http_done_slow_samples": About("requests", "completed HTTP answers in a minute"),
     "unfinished_share": About("share", "requests abandoned by clients"),
+    "finished_kept": About("times", "what finishes of what did in the last hour, or of 75 % of what is asked"),
     "profile_starts": About("profiles", "profiles begun in ten minutes"),
     "profiles_open": About("profiles", "profiles begun and not ended"),
     "pauses_open": About("calls", "pauses not ended"),

@@ -420,6 +420,7 @@ SIGNALS: dict[str, str] = {
     "itl_late_share": "Share of tokens that came over 0.1 s after the one before",
     "itl_late_growth": "Tokens over 0.1 s after the one before, against the last hour",
     "unfinished_share": "Share of requests clients gave up",
+    "finished_kept": "Answers that still finish, against the last hour",
     "ttft_slow_p50": "TTFT p50 over a minute",
     "came_samples": "Requests that came in half a minute",
     "ttft_slow_mean": "TTFT over a minute, mean",

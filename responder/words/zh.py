@@ -415,6 +415,7 @@ SIGNALS: dict[str, str] = {
     "itl_late_share": "间隔超过 0.1 秒的 token 比例",
     "itl_late_growth": "间隔超过 0.1 秒的 token 与过去一小时之比",
     "unfinished_share": "被客户端放弃的比例",
+    "finished_kept": "仍能完成的回答与过去一小时之比",
     "ttft_slow_p50": "一分钟内的 TTFT p50",
     "came_samples": "半分钟内到来的请求",
     "ttft_slow_mean": "一分钟内的 TTFT，平均",
