@@ -59,8 +59,11 @@ def smallest(hypotheses: Sequence[Hypothesis], alerts: Iterable[str]) -> Cover:
 
 
 def signal_of(fact: str) -> str:
-    """What a fact speaks of: `metrics.waiting.now` and `metrics.waiting.max` are one signal, `metrics.waiting`."""
+    """What a fact speaks of: `metrics.waiting.now` and `metrics.waiting.max` are one signal, `metrics.waiting`, and so
+    is `siblings.waiting_ratio`, which compares it with the other replicas'."""
     parts = fact.split(".")
+    if parts[0] == "siblings" and fact.endswith("_ratio"):
+        return f"metrics.{parts[1].removesuffix('_ratio')}"
     return ".".join(parts[:2]) if parts[0] == "metrics" else fact
 
 

@@ -74,7 +74,7 @@ _NAMES = {
     "nvidia_smi": "stuck_calls odd_gpus odd_gpu link_errors slow_links link_rate all_nvlink slowest_path",
     "infiniband": "ports ports_down slow_ports errors errors_growing sent_rate congested",
     "dcgm": "gpus spinning idle xid ecc_double_bit nvlink_replays nvlink_crc thermal_violation_share "
-    "sm_clock.dips sm_clock.ratio gpu_util.now "
+    "sm_clock.dips sm_clock.ratio gpu_util.now power.ratio "
     "power_violation_share",
     "nccl_log": "lines slowest_way over_sockets warnings first_to_warn timeouts first_diverging_rank",
     "flight_recorder": "ranks behind_ranks first_diverging_rank mismatch",

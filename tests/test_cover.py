@@ -73,6 +73,8 @@ def test_signals_are_told_apart_by_their_name() -> None:
     """Only metrics have aspects."""
     assert signal_of("metrics.waiting.now") == signal_of("metrics.waiting.max") == "metrics.waiting"
     assert signal_of("processes.stopped") == "processes.stopped"
+    assert signal_of("siblings.running_ratio") == signal_of("metrics.running.ratio") == "metrics.running"
+    assert signal_of("siblings.idle") == "siblings.idle"
 
 
 @given(st.permutations(["one", "two", "three"]))
@@ -87,3 +89,11 @@ def test_nothing_joins_a_cause_that_is_not_proven() -> None:
     first = hypothesis("one", finding("w", "metrics.kv_usage.now"), proof=Truth.UNKNOWN)
     other = hypothesis("other", finding("w", "processes.stopped"), decibans=8.0, unexplained=("A",))
     assert smallest([first, other, NONE_FITS], ["A"]).causes == ("one",)
+
+
+def test_the_larger_batch_of_a_replica_that_gets_more_than_its_share_is_no_second_fault() -> None:
+    """It runs more than the others, which is why it runs more than before."""
+    share = finding("share", "siblings.running_ratio", decibans=4.0)
+    first = hypothesis("share", finding("moved", "siblings.others_load_ratio"), share)
+    other = hypothesis("batch", finding("w", "metrics.running.ratio"), decibans=8.0)
+    assert smallest([first, other, NONE_FITS], ["A"]).causes == ("share",)

@@ -93,3 +93,22 @@ def test_a_cache_that_misses_other_prompts_is_not_lost(length: float, second: bo
     }  # fmt: skip
     got = named(slow, VLLMITLHigh="slow_decode")
     assert ("prefix_cache_collapse" in got) == second
+
+
+@pytest.mark.parametrize(("power", "second"), [(0.6, True), (1.5, False)])
+def test_a_clock_that_fell_is_named_beside_long_prompts_unless_the_work_draws_the_power(
+    power: float, second: bool
+) -> None:
+    """More work lowers the clock as well: by the power it takes."""
+    read = {
+        **metrics_only(
+            prompt_computed_rate__ratio=30.0, prefill_mix_ratio=29.0, prompt_tokens_mean__ratio=8.5,
+            delay_in_decode=0.9, growth_by_length=0.7, itl_p50__ratio=1.2, itl_p99__ratio=11.0,
+            itl_mean__ratio=3.6, kv_usage__max=0.03,
+            itl_equal_batch_ratio=3.9, catch_up=False, preemption_rate__max=0.0, prefill_time_mean__last=0.1,
+            itl_p50__last=0.006, kv_usage__last=0.03, ttft_mean__last=0.1, arrival_rate__ratio=2.4,
+        ),
+        "dcgm.sm_clock.ratio": 0.4, "dcgm.gpu_util.now": 90.0, "dcgm.power.ratio": power,
+    }  # fmt: skip
+    got = named(read, VLLMITLMildlyAboveUsual="slow_decode", VLLMTokenHiccups="slow_decode")
+    assert got == (("prefill_interference", "slow_accelerator") if second else ())
