@@ -113,6 +113,8 @@ SIGNALS: dict[str, About] = {
     "scrape_mid_s": About("s", "length of the middle scrape of a minute"),
     "itl_late_recur": About("tokens", "tokens over 0.1 s after the one before, in each of two stretches of 45 s"),
     "itl_late_recur_grown": About("times", "tokens over 0.1 s of 90 s against the last hour"),
+    "itl_halts_recur": About("tokens", "tokens over 0.3 s after the one before, in each of two stretches of 45 s"),
+    "itl_halts_recur_grown": About("times", "tokens over 0.3 s of 90 s against the last hour"),
     "itl_short_gaps": About("tokens", "tokens over 0.4 s after the one before, in 30 s"),
     "itl_gaps_recur": About("tokens", "tokens over a second after the one before, in each of two stretches of 45 s"),
     "itl_gaps_recur_grown": About("times", "tokens over a second of 90 s against the last hour"),

@@ -401,6 +401,18 @@ def test_steps_that_are_slow_for_seconds_are_no_confirmed_stops() -> None:
     assert verdict(episode, stops).hypotheses[0].status == "confirmed"
 
 
+def test_late_tokens_by_the_servers_own_count_are_not_outside_of_it() -> None:
+    """A few in a thousand move no percentile; that they are late in the server it says itself."""
+    steady = metrics_only(
+        e2e_p99__ratio=0.7, itl_p99__ratio=1.2, queue_time_p99__ratio=1.0, arrival_rate__ratio=1.26, stalls=0,
+        preemption_rate__max=0.0, itl_mean__ratio=1.1, itl_p50__ratio=1.0, generation_rate__last=205.0,
+    )  # fmt: skip
+    episode = Episode({"VLLMTokenHaltsRecur": "sporadic_slow"}, "accelerator_jitter")
+    assert verdict(episode, steady).hypotheses[0].cause == "retry_upstream"
+    late = {**steady, **metrics_only(late_in_stops=0.0)}
+    assert verdict(episode, late).hypotheses[0].cause != "retry_upstream"
+
+
 def test_clients_that_lose_patience_with_slower_tokens_are_no_confirmed_storm() -> None:
     """More requests come and more are finished than before: who leaves may leave because answers take longer."""
     rush = metrics_only(

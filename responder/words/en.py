@@ -451,6 +451,8 @@ SIGNALS: dict[str, str] = {
     "scrape_mid_s": "Length of the middle scrape of a minute",
     "itl_late_recur": "Tokens over 0.1 s after the one before, in each of the last two 45 s",
     "itl_late_recur_grown": "Tokens over 0.1 s after the one before, of 90 s against the last hour",
+    "itl_halts_recur": "Tokens over 0.3 s after the one before, in each of the last two 45 s",
+    "itl_halts_recur_grown": "Tokens over 0.3 s after the one before, of 90 s against the last hour",
     "itl_short_gaps": "Tokens over 0.4 s after the one before, in 30 s",
     "itl_gaps_recur": "Tokens over a second after the one before, in each of the last two 45 s",
     "itl_gaps_recur_grown": "Tokens over a second after the one before, of 90 s against the last hour",
