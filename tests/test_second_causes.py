@@ -112,3 +112,29 @@ def test_a_clock_that_fell_is_named_beside_long_prompts_unless_the_work_draws_th
     }  # fmt: skip
     got = named(read, VLLMITLMildlyAboveUsual="slow_decode", VLLMTokenHiccups="slow_decode")
     assert got == (("prefill_interference", "slow_accelerator") if second else ())
+
+
+@pytest.mark.parametrize(("median", "second"), [(1.04, True), (2.5, False)])
+def test_stops_that_let_others_in_late_are_named_beside_a_crowd(median: float, second: bool) -> None:
+    """Half of who is late waited for a second, and the median token comes as before: no queue explains that."""
+    stops = metrics_only(
+        itl_p50__ratio=median, itl_mean__ratio=1.2, late_in_stops=0.6, itl_long_gaps__max=60.0, slowed_alike=0.1,
+        itl_long_gaps__baseline=0.0, stalls=0, flat_s=0.0, prompt_length_peak_ratio=1.0, generation_rate__last=300.0,
+    )  # fmt: skip
+    got = named({**CROWD, **stops}, VLLMQueueGrowing="high_ttft", VLLMTokenGapsRecur="sporadic_slow")
+    assert got == (("capacity_exceeded", "engine_stalls") if second else ())
+
+
+@pytest.mark.parametrize(("batch", "second"), [(4.5, True), (0.9, False)])
+def test_slow_steps_are_named_beside_clients_that_leave_where_the_batch_does_not_explain_them(
+    batch: float, second: bool
+) -> None:
+    """Also where no line through batch and latency is known from before."""
+    gone = metrics_only(
+        unfinished_share__now=0.8, prompt_token_rate__ratio=1.0, finish_rate__ratio=0.0, flat_s=0.0, waiting__max=0.0,
+        light_steps_ratio=9.9, itl_p50__ratio=9.8, itl_mean__ratio=9.8, slowed_alike=1.0, itl_beyond_batch_ratio=batch,
+        itl_equal_batch_ratio=9.0, running__ratio=2.2, generation_rate__ratio=0.2, prompt_computed_rate__ratio=1.0,
+        prompt_tokens_mean__ratio=1.0, generation_tokens_mean__ratio=1.0, kv_usage__max=0.05, prefill_mix_ratio=6.0,
+    )  # fmt: skip
+    got = named(gone, VLLMClientAborts="low_throughput", VLLMITLAboveUsual="slow_decode")
+    assert (set(got) == {"client_abort_storm", "slow_accelerator"}) == second
