@@ -68,6 +68,7 @@ SIGNALS: dict[str, About] = {
     "ttft_mean": About("s", "mean time to first token"),
     "ttft_samples": About("requests", "first tokens in 10 s"),
     "came_samples": About("requests", "requests that came in half a minute"),
+    "came_slow_samples": About("requests", "requests that came in a minute"),
     "ttft_slow_mean": About("s", "mean time to first token over a minute"),
     "ttft_slow_p50": About("s", "median time to first token over a minute", "ttft"),
     "ttft_slow_samples": About("requests", "first tokens in a minute"),

@@ -423,6 +423,7 @@ SIGNALS: dict[str, str] = {
     "finished_kept": "Answers that still finish, against the last hour",
     "ttft_slow_p50": "TTFT p50 over a minute",
     "came_samples": "Requests that came in half a minute",
+    "came_slow_samples": "Requests that came in a minute",
     "ttft_slow_mean": "TTFT over a minute, mean",
     "ttft_tail_p99": "TTFT p99 over two minutes",
     "ttft_tail_ratio": "TTFT p99 against its median",

@@ -418,6 +418,7 @@ SIGNALS: dict[str, str] = {
     "finished_kept": "仍能完成的回答与过去一小时之比",
     "ttft_slow_p50": "一分钟内的 TTFT p50",
     "came_samples": "半分钟内到来的请求",
+    "came_slow_samples": "一分钟内到来的请求",
     "ttft_slow_mean": "一分钟内的 TTFT，平均",
     "ttft_tail_p99": "两分钟内的 TTFT p99",
     "ttft_tail_ratio": "TTFT p99 与中位数之比",
