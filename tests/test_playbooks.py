@@ -396,6 +396,8 @@ def test_steps_that_are_slow_for_seconds_are_no_confirmed_stops() -> None:
     unread = {name: fact for name, fact in slow.items() if "reading_share" not in name}
     unread.update(metrics_only(prefill_beyond_tokens=1.0))
     assert verdict(episode, unread).hypotheses[0].status != "confirmed"
+    quick = {**unread, **metrics_only(itl_mean__baseline=0.01, reading_share_of_wait=0.19)}
+    assert verdict(episode, quick).hypotheses[0].status != "confirmed"
     stops = {**unread, **metrics_only(reading_share_of_wait=0.05)}
     assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
     assert verdict(episode, stops).hypotheses[0].status == "confirmed"
