@@ -186,14 +186,28 @@ def _flat(window: Window, last: Stretch | None) -> float:
 
 
 def scrape_gap(window: Window) -> float | None:
-    """Longest run of failed or missing scrapes that was not over a minute before the onset; None where `up` is unknown.
-    What piled up in a silence is noticed when it is over."""
+    """Longest run of failed or missing scrapes since the onset; None when `up` is not known at all."""
     values = window.signals.get("up")
     if values is None:
         return None
     longest = run = 0
     for index, value in enumerate(values):
+        if window.at(index) < window.onset_at:
+            continue
         run = run + 1 if value is None or value == 0 else 0
+        longest = max(longest, run)
+    return longest * window.step
+
+
+def silence(window: Window) -> float | None:
+    """Longest run of failed scrapes that was not over a minute before the onset, in s; None where `up` is unknown. What
+    piled up in a silence is noticed when it is over. Where nobody scraped, nothing is known of a silence."""
+    values = window.signals.get("up")
+    if values is None:
+        return None
+    longest = run = 0
+    for index, value in enumerate(values):
+        run = run + 1 if value == 0 or (value is None and run) else 0
         if window.at(index) >= window.onset_at - EPISODE_BEFORE_ONSET_S:
             longest = max(longest, run)
     return longest * window.step

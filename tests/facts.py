@@ -13,7 +13,7 @@ from responder.traces.facts import FACTS as TRACE
 
 _METRICS = ("baseline", "now", "max", "min", "last", "ratio", "change", "moved_s")
 _NAMES = {
-    "metrics": "seen running.pinned flat_s flat_with_in_flight reset history_s scrape_gap_s catch_up "
+    "metrics": "seen running.pinned flat_s flat_with_in_flight reset history_s scrape_gap_s silence_s catch_up "
     "itl_equal_batch_ratio itl_beyond_batch_ratio itl_beyond_work_ratio arrivals_rush_ratio "
     "down_s unasked answers_between_gaps failed_scrape_s answered_scrape_s late_scrapes ended_at_work "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, standing
+from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, silence, standing
 from responder.window import SCRAPED_AT, Window
 from tests.test_windowfacts import made, recorded
 
@@ -133,8 +133,15 @@ def test_failed_scrapes_since_the_onset() -> None:
 def test_a_silence_that_was_over_just_before_the_onset_counts_in_full() -> None:
     """What came in it is noticed afterwards. One that was over for more than a minute is another story."""
     up = [1.0] * 4 + [0.0] * 20 + [1.0] * 30
-    assert scrape_gap(made(onset=26, up=up)) == 100.0
-    assert scrape_gap(made(onset=40, up=up)) == 0.0
+    assert silence(made(onset=26, up=up)) == 100.0
+    assert silence(made(onset=40, up=up)) == 0.0
+    assert scrape_gap(made(onset=26, up=up)) == 0.0
+
+
+def test_where_nobody_scraped_nothing_is_known_of_a_silence() -> None:
+    """A hole in the history; a scrape that is lost between failed ones ends none."""
+    assert silence(made(onset=26, up=[1.0] * 4 + [None] * 20 + [1.0] * 30)) == 0.0
+    assert silence(made(onset=26, up=[1.0] * 4 + [0.0] * 9 + [None] + [0.0] * 10 + [1.0] * 30)) == 100.0
 
 
 def test_a_server_that_is_gone_is_told_from_one_that_answers_now_and_then() -> None:

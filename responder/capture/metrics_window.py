@@ -37,7 +37,7 @@ from responder.slowing import (
     slowed_alike,
 )
 from responder.stepwork import itl_beyond_work
-from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, standing
+from responder.stops import down, ended_at_work, prefill_at_stops, reset, scrape_gap, silence, standing
 from responder.window import (
     COMPUTED,
     SCRAPED_AT,
@@ -219,6 +219,7 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield fact("ended_at_work", ended_at_work(window))
     yield fact("history_s", history_s(window), "s")
     yield fact("scrape_gap_s", scrape_gap(window), "s")
+    yield fact("silence_s", silence(window), "s")
     for name, value in down(window).items():
         yield fact(name, value, "s" if name.endswith("_s") else "")
     for name, (worked_out, unit) in COMPARED.items():
@@ -304,7 +305,8 @@ STEP = Step(
         ),
         FactSpec("metrics.reset", "", "whether the server was started anew in the window"),
         FactSpec("metrics.history_s", "s", "of how many seconds before the onset there is data: what `usual` rests on"),
-        FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes, from a minute before the onset on"),
+        FactSpec("metrics.scrape_gap_s", "s", "longest run of failed scrapes since the onset"),
+        FactSpec("metrics.silence_s", "s", "longest run of failed scrapes, from a minute before the onset on"),
         FactSpec("metrics.down_s", "s", "for how long scrapes have failed, until now"),
         FactSpec("metrics.unasked", "", "whether Prometheus no longer scrapes it: it has left service discovery"),
         FactSpec("metrics.answers_between_gaps", "", "scrapes answered between failed ones, since the onset"),
