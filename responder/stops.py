@@ -17,6 +17,8 @@ MISSED_CALLS = 10.0
 """So many requests would have come in a silence: that none did is no chance."""
 WAITED_INSIDE = 0.4
 """Of those who came evenly during a stop each waited half of it, on average, and then for those before it."""
+HARDLY_WAITED = 0.1
+"""Of a stop: its first calls came in its beginning, and are served first."""
 
 GAPS_BEFORE_ONSET_S = 10.0
 OFTENER_LOST = 3.0
@@ -143,8 +145,9 @@ def _after_silence(window: Window, found: list[Stretch]) -> bool | None:
     """Whether an engine that counted nobody just before, for longer than chance explains, had hung meanwhile.
 
     vLLM updates its gauges when a step returns: an engine that hangs while idle shows nobody, and then all of them. Who
-    waited inside for a good part of the silence, and from before its end, had come in it. None: so many may have come
-    at once, as after a gateway that was away; that is no more traffic than ever, either."""
+    waited inside for a good part of the silence, and from before its end, had come in it. False where those who were
+    answered first had waited for hardly any of it: who waits longest is served first. None: so many may have come at
+    once, and nobody's first token tells."""
     for stop in found:
         recent = stop.until >= window.onset_at - EPISODE_BEFORE_ONSET_S
         if not recent or not stop.ended or stop.in_flight is not False or stop.seconds < FREEZE_S:
@@ -153,7 +156,10 @@ def _after_silence(window: Window, found: list[Stretch]) -> bool | None:
         if rates and median(rates) * stop.seconds >= MISSED_CALLS:
             waited = window.points("queue_time_mean", stop.until, window.end)
             came_in_it = (at - wait < stop.until and wait >= WAITED_INSIDE * stop.seconds for at, wait in waited)
-            return True if any(came_in_it) else None
+            if any(came_in_it):
+                return True
+            first_answered = window.points("ttft_mean", stop.until, window.end)[:1]
+            return False if any(wait < HARDLY_WAITED * stop.seconds for _, wait in first_answered) else None
     return False
 
 

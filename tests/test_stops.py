@@ -43,7 +43,14 @@ def test_who_waits_since_before_a_silence_ended_had_come_in_it() -> None:
 
 def test_a_rush_after_a_silence_is_no_engine_that_hung_however_long_it_waits_later() -> None:
     """A gateway was away: nobody has waited for longer than since its end, and then its queue grows to 20 s."""
-    assert standing(silent(0.0, 4.0, 9.0, 14.0, 18.0, 20.0))["catch_up"] is None
+    window = silent(0.0, 4.0, 9.0, 14.0, 18.0, 20.0)
+    assert standing(window)["catch_up"] is None
+
+    def answered(*first_tokens: float) -> Window:
+        return replace(window, signals={**window.signals, "ttft_mean": [0.05] * 20 + [None] * 4 + [*first_tokens]})
+
+    assert standing(answered(0.1, 5.0, 9.0, 14.0, 18.0, 20.0))["catch_up"] is False  # served first, and hardly waited
+    assert standing(answered(9.0, 9.0, 9.0, 14.0, 18.0, 20.0))["catch_up"] is None
 
 
 @pytest.mark.parametrize("name", ["spike", "kv_starve"])
