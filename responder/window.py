@@ -100,12 +100,13 @@ class Window:
         last = (
             min(len(values), math.ceil((until - self.start) / self.step) + 2) if math.isfinite(until) else len(values)
         )
-        timed = ((self.at(index), values[index]) for index in range(first, last))
-        return [
+        start, step = self.start, self.step
+        found = [
             (at, value)
-            for at, value in timed
-            if value is not None and since <= at <= until and not (self.ours and self.disturbed(at))
+            for index, value in enumerate(values[first : max(0, last)], first)
+            if value is not None and since <= (at := start + index * step) <= until
         ]
+        return [point for point in found if not self.disturbed(point[0])] if self.ours else found
 
 
 def gather(window: Window, answers: Mapping[str, Rows], match: Mapping[str, str]) -> Window:
@@ -248,13 +249,14 @@ def series_of(raw: bytes) -> tuple[Series, ...]:
     window = decode(raw)
     if window is None:
         return ()
+    times = [window.at(index) for index in range(window.length)]
     out: list[Series] = []
     for signal, values in window.signals.items():
         if signal in UNTOLD:
             continue
         rows = {"": values} | {f"engine {name}": row for name, row in window.engines.get(signal, {}).items()}
         for label, row in rows.items():
-            points = tuple((window.at(index), value) for index, value in enumerate(row))
+            points = tuple(zip(times, row, strict=True))
             out.append(Series(signal=signal, label=label, unit=unit_of(signal), points=points))
     return tuple(out)
 
