@@ -12,6 +12,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from responder import load
+from tests.beside import Beside
 from tests.cluster import Cluster, PostgresMissing, running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -44,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # run says RERUN for each, so nothing is hidden.
             item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def beside(request: pytest.FixtureRequest) -> Iterator[Beside]:
+    """What takes another program minutes begins with the first test, where it is among those that were asked for."""
+    runs = Beside()
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("beside"):
+            file = item.callspec.params["file"]
+            runs.start({file: item.module.command(file)})
+    yield runs
+    runs.end()
 
 
 @pytest.fixture(scope="session")
