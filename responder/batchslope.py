@@ -27,6 +27,8 @@ STILL = 0.7
 """Of the time per token while it is slow: after less it has ended, and what was seen shortly before mixes both."""
 NOISE = 0.003
 """Of the time of a step: no line is surer than that."""
+COUNTING = 0.1
+"""Of how much the batch seems to vary, what counting whole steps makes of it; more of that flattens the line."""
 LEAST, MOST = -0.25, 1.5
 """Of what is in proportion: beyond, it became slower or faster while the batch changed, and not by that."""
 
@@ -43,6 +45,8 @@ class Line:
     least: float
     most: float
     """The smallest and the largest batch seen."""
+    counting: float
+    """Of how much the batch varied, what counting whole steps explains: nearly all where the slots are always full."""
 
     def at(self, batch: float) -> float:
         """Seconds of a step with so many requests."""
@@ -66,7 +70,8 @@ def growth_with_batch(window: Window, since: float, guard: float) -> float | Non
     if times < SLOWER:
         return None
     more = now.slope - was.slope >= SURE * hypot(now.error, was.error)
-    less = times * was.slope - now.slope >= SURE * hypot(now.error, times * was.error)
+    flat = now.counting > COUNTING
+    less = not flat and times * was.slope - now.slope >= SURE * hypot(now.error, times * was.error)
     share = (now.slope / was.slope - 1) / (times - 1)
     return max(0.0, share) if (more or less) and LEAST <= share <= MOST else None
 
@@ -94,4 +99,6 @@ def _line(window: Window, begin: float, end: float, span: float) -> Line | None:
     left = sum((took - seconds - slope * (many - batch)) ** 2 for many, took in seen) / (count - 2)
     left = max(left, (NOISE * seconds) ** 2)
     error = sqrt(left / spread * max(1.0, span / window.step))
-    return Line(batch, seconds, slope, error, min(many for many, _ in seen), max(many for many, _ in seen))
+    # A span holds a step more or less than its share: two ends, each anywhere in a step.
+    counting = count * (batch * seconds / span) ** 2 / 6 / spread
+    return Line(batch, seconds, slope, error, min(many for many, _ in seen), max(many for many, _ in seen), counting)

@@ -76,3 +76,11 @@ def test_longer_reading_is_not_the_batch() -> None:
     rows["prompt_computed_rate"][BEFORE:] = [float(value or 0) * 3 for value in rows["prompt_computed_rate"][BEFORE:]]
     assert growth_with_work(window) == 0.0
     assert growth_with_work(made(BEFORE, **rows)) is None
+
+
+def test_a_batch_that_varies_by_the_steps_that_were_counted_is_not_called_late() -> None:
+    """Slots are full and steps take most of a second: ten seconds hold one more or less, which is all that varies."""
+    steps = [0.01 + 0.001 * batch for batch in USUAL] + [0.8 + 0.001 * (at % 3) for at in range(SINCE)]
+    batches = [*USUAL, *(14.0 * (1 + 0.08 * (at * 5 % 7 - 3) / 3) for at in range(SINCE))]
+    rates = [batch / took for batch, took in zip(batches, steps, strict=True)]
+    assert growth(made(BEFORE, itl_mean=steps, generation_rate=rates)) is None
