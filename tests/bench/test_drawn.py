@@ -336,3 +336,14 @@ def test_a_scheduler_may_be_late_with_many_only() -> None:
         assert then is not None
         paces.append(then.token_p50)
     assert paces[0] < 0.2 < paces[1]
+
+
+@pytest.mark.parametrize(("kv_tokens", "cause"), [(500, "kv_pressure_preemption"), (20_000, "capacity_exceeded")])
+def test_a_cache_that_never_filled_was_not_what_was_missing(kv_tokens: int, cause: str) -> None:
+    """Too many calls for eight slots or for the cache: what is called the truth is what ran out."""
+    here = world(during=lambda t: [replace(USUAL, rate=40.0)])
+    here.machine = replace(SMALL, kv_tokens=kv_tokens)
+    run, seen = played(here)
+    meant = Truth("kv_pressure_preemption", "high_ttft", ("slow_decode",))
+    assert history.as_played(meant, run, seen).cause == cause
+    assert history.as_played(Truth("giant_prompt", "high_ttft"), run, seen).cause == "giant_prompt"

@@ -6,7 +6,7 @@ import gzip
 import json
 import pathlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.faults.drawn.calm import CALM
@@ -82,6 +82,7 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     runs = [Played(each, scraper, AFTER_S, STARTED_AT) for each in every]
     name = f"s{seed}_{build.__name__}" + ("" if truth else "_ok")
     one = One(name, world, truth, scraper, "", [list(run.rows()) for run in runs])
+    one.truth = truth = truth and as_played(truth, runs[0], one.rows[0])
     calls = runs[0].calls
     usual = felt(calls, -world.before_s, -1.0)
     then = felt(calls, 0.0, world.fault_s)
@@ -99,6 +100,17 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
     if usual is not None and world.expect_share:
         world.expect_share *= usual.tokens_per_second
     return one
+
+
+def as_played(truth: Truth, run: Played, rows: list[Row]) -> Truth:
+    """The truth that was meant, or what came of it: where the slots were full before the KV cache was, nobody was
+    thrown out, and it was slots that were missing."""
+    if truth.cause != "kv_pressure_preemption" or run.engine.counters["preemptions"]:
+        return truth
+    inside = (value for metric, _, at, value in rows if metric == "vllm:num_requests_running" and at >= 0)
+    if max(inside, default=0) < run.world.machine.slots:
+        return truth
+    return replace(truth, cause="capacity_exceeded", causes=())
 
 
 def _any_minute(runs: list[Played], until: float, as_ever: Felt | None = None) -> str:
