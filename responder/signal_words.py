@@ -101,7 +101,6 @@ SIGNALS: dict[str, About] = {
     "itl_samples": About("tokens", "token gaps in 10 s"),
     "itl_recent_p50": About("s", "median time between tokens over half a minute", "itl"),
     "itl_recent_mean": About("s", "mean time between tokens over half a minute"),
-    "itl_recent_for_asked": About("s", "the same, half of it where twice as much is asked for as in the last hour"),
     "itl_recent_ratio": About("times", "mean time between tokens over half a minute against the last hour"),
     "itl_before_ratio": About(
         "times", "mean time between tokens over half a minute against the hour before its last 3 min"

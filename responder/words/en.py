@@ -443,7 +443,6 @@ SIGNALS: dict[str, str] = {
     "ttft_recent_tail_ratio": "TTFT p99 against its median, in half a minute",
     "itl_recent_p50": "Inter-token latency p50 over half a minute",
     "itl_recent_mean": "Inter-token latency over half a minute, mean",
-    "itl_recent_for_asked": "Inter-token latency over half a minute, for as much as was asked for in the last hour",
     "itl_recent_ratio": "Inter-token latency, mean of half a minute against the last hour",
     "itl_before_ratio": "Inter-token latency, mean of half a minute against the hour before the last three minutes",
     "token_rate_recent_ratio": "Tokens per second of half a minute against the last hour",

@@ -438,7 +438,6 @@ SIGNALS: dict[str, str] = {
     "ttft_recent_tail_ratio": "半分钟内 TTFT p99 与中位数之比",
     "itl_recent_p50": "半分钟内的 token 间隔 p50",
     "itl_recent_mean": "半分钟内的 token 间隔，平均",
-    "itl_recent_for_asked": "半分钟内的 token 间隔，按过去一小时的请求量折算",
     "itl_recent_ratio": "半分钟内 token 间隔与过去一小时之比（平均值）",
     "itl_before_ratio": "半分钟内 token 间隔与过去一小时（不含最近三分钟）之比（平均值）",
     "token_rate_recent_ratio": "半分钟内每秒 token 数与过去一小时之比",
