@@ -6,6 +6,8 @@ RUN := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 export PYTHON
 PYTEST_FLAGS ?=
+# Two workers, a file each; the live tests are one group and come last (tests/conftest.py).
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: reference help setup setup-own setup-vllm demo test test-fast lint bench clean
 .NOTPARALLEL:
@@ -31,10 +33,10 @@ demo: setup           ## a real incident on a real vLLM: detection, captures, re
 	@$(RUN) -m demo
 
 test: setup           ## all tests, the live ones (real vLLM, real Prometheus) included
-	@$(RUN) -m pytest $(PYTEST_FLAGS)
+	@$(RUN) -m pytest $(WORKERS) $(PYTEST_FLAGS)
 
 test-fast: setup-own  ## the tests that start no vLLM
-	@$(RUN) -m pytest -m "not live" $(PYTEST_FLAGS)
+	@$(RUN) -m pytest -m "not live" $(WORKERS) $(PYTEST_FLAGS)
 
 lint: .venv/.done     ## ruff and mypy
 	@$(RUN) -m ruff check .

@@ -1,4 +1,7 @@
-"""What holds for every test: tools `make setup` fetched are found, live tests are marked and come last."""
+"""What holds for every test: tools `make setup` fetched are found, live tests are marked and come last.
+
+A run of all tests has two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): a file is one worker's, what waits
+for another program for minutes begins first, and all that is live is one group, since a real vLLM wants a machine."""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import os
 import pathlib
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
 from responder import load
-from tests.beside import Beside
 from tests.cluster import Cluster, PostgresMissing, running
+from tests.live.harness import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
@@ -39,24 +43,35 @@ def _every_line_is_logged() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever lies in tests/live is live; the quick tests speak first."""
     for item in items:
-        if item.path.is_relative_to(LIVE):
+        live = item.path.is_relative_to(LIVE)
+        if live:
             item.add_marker(pytest.mark.live)
             # An experiment on a machine that others use can be spoilt by them; one that fails twice is a failure. The
             # run says RERUN for each, so nothing is hidden.
             item.add_marker(pytest.mark.flaky(reruns=1))
-    items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: (item.get_closest_marker("live") is not None, not item.get_closest_marker("minutes")))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def beside(request: pytest.FixtureRequest) -> Iterator[Beside]:
-    """What takes another program minutes begins with the first test, where it is among those that were asked for."""
-    runs = Beside()
-    for item in request.session.items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("beside"):
-            file = item.callspec.params["file"]
-            runs.start({file: item.module.command(file)})
-    yield runs
-    runs.end()
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker's figures are printed by who started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = figures.LINES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended."""
+    figures.LINES.extend(getattr(node, "workeroutput", {}).get("figures", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the experiments measured: seconds after the fault, for cause and report seconds after opening."""
+    if figures.LINES:
+        terminalreporter.section("live experiments, seconds", sep="-")
+        for line in figures.LINES:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

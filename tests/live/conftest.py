@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.harness import figures, find
+from tests.live.harness import find
 from tests.live.harness.watched import Servers
 
 
@@ -27,11 +27,3 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     pool = Servers(tmp_path_factory.mktemp("vllm"))
     yield pool
     pool.end()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the experiments measured: seconds after the fault, for cause and report seconds after opening."""
-    if figures.LINES:
-        terminalreporter.section("live experiments, seconds", sep="-")
-        for line in figures.LINES:
-            terminalreporter.write_line(line)
