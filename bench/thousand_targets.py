@@ -1,10 +1,13 @@
 """Does one daemon evaluate all rules for 1,000 servers within its interval, and what does its loop feel of it?
 
     python -m bench.thousand_targets --targets 1000 --seconds 60
+    python -m bench.thousand_targets --targets 100 --watched 75     # Prometheus knows them for so many minutes
 
 A real Prometheus scrapes generated expositions every 5 s - the recorded one of a vLLM 0.32, its counters moving - from
 one process that answers for all of them; a real daemon evaluates and probes. Printed: the time of a round, how late the
 daemon's event loop runs, its resident memory and CPU, and the same of Prometheus, for what they share the machine.
+What rules that look back an hour cost shows where there is an hour: `--watched` writes it (0.2 GB a server, on disk for
+a moment).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import gzip
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,17 +52,60 @@ def exposition(whole: bool) -> list[tuple[str, float | None]]:
     return rows
 
 
-async def export(port: int, whole: bool) -> None:
+def grown(at: float, born: float) -> float:
+    """How many times what was recorded a counter has come to."""
+    return 1.0 + (at - born) / 100.0
+
+
+def watched(folder: Path, count: int, whole: bool, born: float, until: float) -> None:
+    """Lay a history under Prometheus' storage: scrapes each 5 s of all servers, as they will go on."""
+    text = folder / "history.om"
+    with text.open("w") as out:
+        out.write("# TYPE up unknown\n")
+        for n in range(count):
+            out.writelines(f'up{{instance="t{n}",job="vllm"}} 1 {at:.3f}\n' for at in times(n, born, until))
+        last = "up"
+        for row, value in sorted(exposition(whole), key=lambda r: r[0].partition("{")[0]):
+            if row.startswith("#"):
+                continue
+            series, _, given = (row, "", value) if value is not None else row.rpartition(" ")
+            name, _, labels = str(series).rstrip("}").partition("{")
+            if name != last:
+                out.write(f"# TYPE {name} unknown\n")
+                last = name
+            for n in range(count):
+                head = f'{name}{{{labels + "," if labels else ""}instance="t{n}",job="vllm"}}'
+                out.writelines(
+                    f"{head} {float(given) * (grown(at, born) if value is not None else 1.0):.3f} {at:.3f}\n"
+                    for at in times(n, born, until)
+                )
+        out.write("# EOF\n")
+    try:
+        subprocess.run(
+            [find.binary("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder / "tsdb")],
+            check=True, capture_output=True, timeout=1800,
+        )  # fmt: skip
+    finally:
+        text.unlink()
+
+
+def times(n: int, born: float, until: float) -> list[float]:
+    """When the n-th server was scraped: not all at once."""
+    first = born + (n % 50) / 10
+    return [first + 5 * k for k in range(int((until - first) // 5))]
+
+
+async def export(port: int, whole: bool, born: float) -> None:
     """Answer for all servers until killed: counters grow as of traffic, gauges stay."""
-    rows, born = exposition(whole), time.time()
+    rows = exposition(whole)
     page, page_at = "", 0.0
 
     async def metrics(_: web.Request) -> web.Response:
         nonlocal page, page_at
         if time.time() - page_at > 0.5:  # all servers have the same traffic: rendered twice a second
             page_at = time.time()
-            grown = 1.0 + (page_at - born) / 100.0
-            page = "\n".join(s if v is None else f"{s} {v * grown:.3f}" for s, v in rows) + "\n"
+            times_more = grown(page_at, born)
+            page = "\n".join(s if v is None else f"{s} {v * times_more:.3f}" for s, v in rows) + "\n"
         return web.Response(text=page)
 
     async def plain(_: web.Request) -> web.Response:
@@ -100,7 +147,7 @@ def daemon_config(exporter: int, prometheus: int, listen: int, folder: Path, cou
     }
 
 
-async def measure(listen: int, daemon: psutil.Process, seconds: float) -> dict[str, float]:
+async def measure(listen: int, daemon: psutil.Process, store: psutil.Process, seconds: float) -> dict[str, float]:
     """Scrape the daemon every second; figures of the time after the first two rounds."""
     lags: list[float] = []
     answered: list[float] = []
@@ -118,14 +165,15 @@ async def measure(listen: int, daemon: psutil.Process, seconds: float) -> dict[s
             await asyncio.sleep(0.5)
         first, began = await page(), time.monotonic()
         answered.clear()
-        cpu = daemon.cpu_times()
+        cpu, asked = daemon.cpu_times(), store.cpu_times()
         peak = 0.0
         while time.monotonic() - began < seconds:
             await asyncio.sleep(1.0)
             now = await page()
             lags.append(now["responder_loop_lag_seconds"])
             peak = max(peak, daemon.memory_info().rss / 2**20)
-        used = daemon.cpu_times()
+        used, answering = daemon.cpu_times(), store.cpu_times()
+        took = time.monotonic() - began
         rounds = now["responder_evaluation_seconds_count"] - first["responder_evaluation_seconds_count"]
         spent = now["responder_evaluation_seconds_sum"] - first["responder_evaluation_seconds_sum"]
         kind = 'responder_evaluation_seconds_bucket{le="%s"}'
@@ -154,7 +202,8 @@ async def measure(listen: int, daemon: psutil.Process, seconds: float) -> dict[s
             "loop lag ms, worst": lags[-1] * 1000,
             "own /metrics s, worst": max(answered),
             "resident MB, peak": peak,
-            "daemon CPU %": 100 * (used.user + used.system - cpu.user - cpu.system) / (time.monotonic() - began),
+            "daemon CPU %": 100 * (used.user + used.system - cpu.user - cpu.system) / took,
+            "Prometheus CPU %": 100 * (answering.user + answering.system - asked.user - asked.system) / took,
             "incidents open": now["responder_incidents_open"],
         }
 
@@ -165,10 +214,12 @@ def main() -> None:
     flags.add_argument("--targets", type=int, default=1000)
     flags.add_argument("--seconds", type=float, default=60.0)
     flags.add_argument("--whole", action="store_true", help="all histogram buckets: three times the series")
+    flags.add_argument("--watched", type=float, default=0.0, metavar="MINUTES", help="of history before the start")
     flags.add_argument("--export", type=int, help=argparse.SUPPRESS)
+    flags.add_argument("--born", type=float, default=0.0, help=argparse.SUPPRESS)
     options = flags.parse_args()
     if options.export:
-        asyncio.run(export(options.export, options.whole))
+        asyncio.run(export(options.export, options.whole, options.born))
         return
     folder = Path(tempfile.mkdtemp(prefix="responder-thousand-"))
     exporter, prometheus, listen = free_port(), free_port(), free_port()
@@ -177,8 +228,12 @@ def main() -> None:
         json.dumps(daemon_config(exporter, prometheus, listen, folder, options.targets))
     )
     started = []
+    now = time.time()
+    born = now - 60 * options.watched
+    if options.watched:
+        watched(folder, options.targets, options.whole, born, now)
     try:
-        own = [sys.executable, "-m", "bench.thousand_targets", "--export", str(exporter)]
+        own = [sys.executable, "-m", "bench.thousand_targets", "--export", str(exporter), "--born", str(born)]
         started.append(processes.start([*own, *(["--whole"] if options.whole else [])], folder / "log", cwd=ROOT))
         started.append(
             processes.start(
@@ -192,14 +247,17 @@ def main() -> None:
             processes.start([sys.executable, "-m", "responder", "run", "--config", str(folder / "responder.json")],
                             folder / "responder.log", cwd=ROOT)
         )  # fmt: skip
-        figures = asyncio.run(_when_ready(listen, psutil.Process(started[-1].pid), options.seconds))
+        figures = asyncio.run(
+            _when_ready(listen, psutil.Process(started[-1].pid), psutil.Process(started[1].pid), options.seconds)
+        )
         cpu = [psutil.Process(child.pid).cpu_times() for child in started]
     finally:
         for child in reversed(started):
             processes.end(child, patience_s=8)
     print(machine.describe())
     series = sum(not row.startswith("#") for row, _ in exposition(options.whole))
-    print(f"{options.targets} servers of {series} series each, scraped every 5 s by Prometheus")
+    known = f", known for {options.watched:g} minutes" if options.watched else ""
+    print(f"{options.targets} servers of {series} series each, scraped every 5 s by Prometheus{known}")
     for name, value in figures.items():
         print(f"{name:36} {value:.1f}")
     print(f"CPU seconds: exporter {cpu[0].user + cpu[0].system:.0f}, Prometheus {cpu[1].user + cpu[1].system:.0f}")
@@ -207,7 +265,7 @@ def main() -> None:
     sys.exit(figures["rounds within 5 s"] < figures["rounds"])
 
 
-async def _when_ready(listen: int, daemon: psutil.Process, seconds: float) -> dict[str, float]:
+async def _when_ready(listen: int, daemon: psutil.Process, store: psutil.Process, seconds: float) -> dict[str, float]:
     async with aiohttp.ClientSession() as http, asyncio.timeout(120):
         while True:
             try:
@@ -217,7 +275,7 @@ async def _when_ready(listen: int, daemon: psutil.Process, seconds: float) -> di
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.3)
-    return await measure(listen, daemon, seconds)
+    return await measure(listen, daemon, store, seconds)
 
 
 if __name__ == "__main__":

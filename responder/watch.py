@@ -152,7 +152,8 @@ class Watch:
         everywhere = targets if everywhere is None else everywhere
         began = time.monotonic()
         await self._book.again()
-        answers = await self._asking.ask(content, targets.values())
+        held = {(one.alert, one.target) for one in self.states.held}
+        answers = await self._asking.ask(content, tuple(targets.values()), held)
         now = self.clock()
         await self._asking.tell_probes(answers, targets, probes, now, self.states.seen)
         mine = known_by_probes(content.rules, answers) if probes else ()
