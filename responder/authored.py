@@ -243,6 +243,7 @@ class CauseBody(Part):
     """A cause, but for its id."""
 
     title: Text
+    titles: list[ReasonPart] = []
     says: Text
     prior: Prior = 0.05
     evidence: Annotated[list[WeightPart], Field(min_length=1)]
@@ -257,11 +258,12 @@ class CauseBody(Part):
     seen_in: list[Text] = []
 
     def tests(self) -> Iterator[tuple[Path, TestPart]]:
-        """(path, test) of evidence, what tells apart, disproofs, proofs beside others, reasons, remedies."""
+        """(path, test) of titles, evidence, what tells apart, disproofs, proofs beside others, reasons, remedies."""
         for index, remedy in enumerate(self.remedies):
             for key, test in (("only_if", remedy.only_if), ("unless", remedy.unless)):
                 if test is not None:
                     yield ("remedies", index, key), test
+        yield from ((("titles", index), part) for index, part in enumerate(self.titles))
         yield from ((("evidence", index), part) for index, part in enumerate(self.evidence))
         yield from ((("told_apart", index), part) for index, part in enumerate(self.told_apart))
         yield from ((("disproved_by", index), part) for index, part in enumerate(self.disproved_by))

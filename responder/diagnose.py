@@ -114,6 +114,12 @@ def _finding(weight: Weight, looks: Sequence[Facts]) -> Finding:
     )
 
 
+def _title(cause: Cause, looks: Sequence[Facts]) -> str:
+    """As what was seen calls it: one cause may have come about in ways that ask for other hands."""
+    holding = (one.says for one in cause.titles if over_looks(one.test, looks, Truth.YES, Truth.NO)[0] is Truth.YES)
+    return next(holding, cause.title)
+
+
 def _votes(findings: Sequence[Finding]) -> list[Finding]:
     """The same findings, with the one of each group counted that speaks loudest; of equals, the one against."""
     loudest: dict[str, Finding] = {}
@@ -170,7 +176,7 @@ def _judge(
     sound = proof is Truth.YES and not _serious(counted)
     return Hypothesis(
         cause=cause.id,
-        title=cause.title,
+        title=_title(cause, looks),
         says=cause.says,
         status=Status.POSSIBLE if disproofs else Status.CONFIRMED if sound else Status.PROBABLE,
         probability=0.0,

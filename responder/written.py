@@ -83,6 +83,7 @@ def _cause(name: str, body: CauseBody, source: Source, path: Path) -> Written[Ca
     cause = Cause(
         id=name,
         title=body.title,
+        titles=tuple(Reason(test=tests["titles", index], says=part.says) for index, part in enumerate(body.titles)),
         says=body.says,
         prior=body.prior,
         evidence=tuple(

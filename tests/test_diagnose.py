@@ -241,6 +241,24 @@ def test_what_a_look_alike_would_leave_as_well_is_not_confirmed_for_want_of_a_lo
         assert (seen.status, seen.would_confirm) == (Status.CONFIRMED, ())
 
 
+def test_a_cause_is_called_by_what_was_seen_of_it() -> None:
+    """The first title whose test holds at any look; its own where none does, or nobody looked. It weighs nothing."""
+    titles = tuple(Reason(test=when(f"x.{name} > 0"), says=f"{name} holds it") for name in "bc")
+    plain = make_cause("a", weigh("w", "x.a > 0", 15))
+    named = plain.model_copy(update={"titles": titles})
+    seen: list[tuple[dict[str, Scalar], str]] = [
+        ({}, plain.title),
+        ({"x.b": 0}, plain.title),
+        ({"x.c": 1}, "c holds it"),
+        ({"x.b": 1, "x.c": 1}, "b holds it"),
+    ]
+    for more, title in seen:
+        facts: dict[str, Scalar] = {"x.a": 1, **more}
+        found = of(judge((named,), facts), "a")
+        assert found.title == title
+        assert found.probability == of(judge((plain,), facts), "a").probability
+
+
 def test_what_tells_it_apart_is_no_proof_by_itself() -> None:
     """Proof that was looked for in vain stays so, and `unknown` gains by it as ever."""
     apart = (Reason(test=when("gpu.idle >= 0"), says="whether the device idles"),)

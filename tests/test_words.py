@@ -28,7 +28,7 @@ def sentences() -> set[str]:
     """Everything a cause says, and what captures are run for."""
     out: set[str] = set()
     for cause in content().causes:
-        out |= {cause.title, cause.says, cause.would_disprove.says}
+        out |= {cause.title, cause.says, cause.would_disprove.says, *(one.says for one in cause.titles)}
         out |= {words for weight in cause.evidence for words in (weight.says, weight.says_not)}
         out |= {part.says for part in cause.told_apart}
         out |= {words for remedy in cause.remedies for words in (remedy.says, remedy.tradeoff)}

@@ -126,6 +126,8 @@ class Cause(Noun):
     title: str
     says: str
     """One sentence, plain words: what is going on inside the server."""
+    titles: tuple[Reason, ...] = ()
+    """What it is called instead of `title` where one of these holds: the first that does, at any look."""
     prior: float = 0.05
     evidence: tuple[Weight, ...] = ()
     confirm: tuple[str | tuple[str, ...], ...] = ()
