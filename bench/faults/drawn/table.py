@@ -108,6 +108,7 @@ def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
         ("class right", _share(mine, lambda one: one.right_class)),
         ("confirmed: precision", _share(sure, lambda one: one.right)),
         ("confirmed: coverage", figures.share(len(sure), len(mine))),
+        ("… of known causes", _share(known, lambda one: one.status == "confirmed")),
         ("unknown cause: not confirmed", _share(unknown, lambda one: one.status != "confirmed")),
         ("own cause left out: not confirmed", _share(known, lambda one: one.left_out != "confirmed")),
         ("ECE, 10 bins of equal mass", figures.calibration([(one.probability, one.right) for one in mine])),
