@@ -1,7 +1,8 @@
 """What holds for every test: tools `make setup` fetched are found, live tests are marked and come last.
 
 A run of all tests has two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): a file is one worker's, what waits
-for another program for minutes begins first, and all that is live is one group, since a real vLLM wants a machine."""
+for another program for minutes begins first, and all that is live is one group, since a real vLLM wants a machine. The
+live tests marked `unhurried` lead that group and run beside the last of the quick tests."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from tests.live.harness import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
+QUICK_BEFORE_LIVE = 0.67
+"""The share of the quick tests that two workers begin before the live ones."""
 
 os.environ["PATH"] = f"{os.environ['PATH']}{os.pathsep}{ROOT / '.tools' / 'usr' / 'bin'}"
 # As the daemon does before it imports gRPC: its fork handlers abort children that are no program yet.
@@ -40,7 +43,7 @@ def _every_line_is_logged() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Whatever lies in tests/live is live; the quick tests speak first."""
     for item in items:
         live = item.path.is_relative_to(LIVE)
@@ -51,7 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: (item.get_closest_marker("live") is not None, not item.get_closest_marker("minutes")))
+    quick = [item for item in items if not item.get_closest_marker("live")]
+    live = [item for item in items if item.get_closest_marker("live")]
+    quick.sort(key=lambda item: not item.get_closest_marker("minutes"))
+    live.sort(key=lambda item: not item.get_closest_marker("unhurried"))
+    # Of two workers one begins with the live tests while the other still has as many quick ones as the unhurried take.
+    before = int(len(quick) * QUICK_BEFORE_LIVE) if hasattr(config, "workerinput") else len(quick)
+    items[:] = [*quick[:before], *live, *quick[before:]]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -25,7 +25,7 @@ from responder.ringfile import Ring, parse
 from responder.stepstory import tell
 from tests.live.harness.vllm_server import SERVED_AS, VllmServer
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.unhurried, pytest.mark.timeout(600)]
 STOP_S = 2.0
 TICK_S = 1.0
 """VLLM_LOG_STATS_INTERVAL of the harness."""

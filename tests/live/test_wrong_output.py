@@ -21,7 +21,7 @@ from tests.live.harness import find, scenarios
 from tests.live.harness.planted import write_plugin
 from tests.live.harness.vllm_server import DEVICES, ENVIRONMENT, SERVED_AS, VllmServer, fair
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.live, pytest.mark.unhurried, pytest.mark.timeout(900)]
 
 
 async def test_damaged_weights_of_a_running_server_are_found_and_told_apart(
