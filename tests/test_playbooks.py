@@ -252,7 +252,20 @@ def test_stops_are_named_beside_more_traffic() -> None:
     episode = Episode(alerts, "capacity_exceeded")
     rush = {**rush, "siblings.count": 0}
     assert verdict(episode, rush).together == ("capacity_exceeded", "engine_stalls")
-    assert verdict(episode, {**rush, "metrics.late_in_stops": 0.3}).together == ()
+    some = {**rush, "metrics.late_in_stops": 0.3}
+    assert verdict(episode, some).together == ()
+    read = metrics_only(
+        itl_long_gaps__max=136.0, prefill_time_mean__max=0.1, prefill_mix_ratio=0.9, itl_p50__ratio=1.6,
+        itl_p50__max=0.07,
+    )  # fmt: skip
+    read = {name: value for name, value in read.items() if value is not None}
+    assert verdict(episode, {**some, **read}).together == ("capacity_exceeded", "engine_stalls")
+    for more in (
+        {"metrics.prefill_time_mean.max": 1.9},
+        {"metrics.itl_p50.ratio": 37.0},
+        {"metrics.itl_long_gaps.max": 9.0},
+    ):
+        assert verdict(episode, {**some, **read, **more}).together == (), more
 
 
 def test_tokens_that_are_late_while_the_gpu_idles_wait_for_no_work_of_its() -> None:
