@@ -7,7 +7,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 export PYTHON
 PYTEST_FLAGS ?=
 # Two workers, a file each; the live tests are one group and come last (tests/conftest.py).
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: reference help setup setup-own setup-vllm demo test test-fast lint bench clean
 .NOTPARALLEL:

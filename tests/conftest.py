@@ -1,6 +1,6 @@
 """What holds for every test: tools `make setup` fetched are found, live tests are marked and come last.
 
-A run of all tests has two workers (`-n 2 --dist loadgroup --no-loadscope-reorder`): a file is one worker's, what waits
+A run of all tests has two workers (`-n 2 --dist loadscope --no-loadscope-reorder`): a file is one worker's, what waits
 for another program for minutes begins first, and all that is live is one group, since a real vLLM wants a machine. The
 live tests marked `unhurried` lead that group and run beside the last of the quick tests."""
 
@@ -22,6 +22,8 @@ from tests.live.harness import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIVE = ROOT / "tests" / "live"
+PROMTOOL = "test_prometheus_agrees_with_what_fires_and_what_stays_silent"
+"""The test that takes promtool minutes."""
 QUICK_BEFORE_LIVE = 0.67
 """The share of the quick tests that two workers begin before the live ones."""
 
@@ -52,8 +54,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             # An experiment on a machine that others use can be spoilt by them; one that fails twice is a failure. The
             # run says RERUN for each, so nothing is hidden.
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path.relative_to(ROOT))))
     quick = [item for item in items if not item.get_closest_marker("live")]
     live = [item for item in items if item.get_closest_marker("live")]
     quick.sort(key=lambda item: not item.get_closest_marker("minutes"))
@@ -61,6 +61,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Of two workers one begins with the live tests while the other still has as many quick ones as the unhurried take.
     before = int(len(quick) * QUICK_BEFORE_LIVE) if hasattr(config, "workerinput") else len(quick)
     items[:] = [*quick[:before], *live, *quick[before:]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What stays together: a file, what is live, what waits for promtool. `loadgroup` would be xdist's word for it; its
+    groups do nothing in pytest 9.2, which keeps ids elsewhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    return Together(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def together(nodeid: str) -> str:
+    """The unit of work that a test belongs to, by its id."""
+    file, _, test = nodeid.partition("::")
+    if file.startswith("tests/live/"):
+        return "live"
+    return "promtool" if test.startswith(PROMTOOL) else file
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

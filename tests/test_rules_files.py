@@ -54,7 +54,6 @@ def test_prometheus_accepts_the_file(file: Path) -> None:
 
 @pytest.mark.prometheus
 @pytest.mark.minutes
-@pytest.mark.xdist_group("promtool")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.name)
 def test_prometheus_agrees_with_what_fires_and_what_stays_silent(file: Path) -> None:
