@@ -347,3 +347,15 @@ def test_a_cache_that_never_filled_was_not_what_was_missing(kv_tokens: int, caus
     meant = Truth("kv_pressure_preemption", "high_ttft", ("slow_decode",))
     assert history.as_played(meant, run, seen).cause == cause
     assert history.as_played(Truth("giant_prompt", "high_ttft"), run, seen).cause == "giant_prompt"
+
+
+@pytest.mark.parametrize(("slots", "cause"), [(2, "capacity_exceeded"), (64, "batch_saturation")])
+def test_slots_that_never_filled_were_not_what_was_missing(slots: int, cause: str) -> None:
+    """Longer answers: the truth is what users felt, a queue or a larger batch. Of two faults both stay."""
+    here = world(during=lambda t: [replace(USUAL, output=60)])
+    here.machine = replace(SMALL, slots=slots, kv_tokens=200_000)
+    run, seen = played(here)
+    meant = Truth("capacity_exceeded", "high_ttft", ("slow_decode",))
+    assert history.as_played(meant, run, seen).cause == cause
+    both = Truth("capacity_exceeded", "high_ttft", (), ("capacity_exceeded", "slow_accelerator"), pair=True)
+    assert history.as_played(both, run, seen) == both

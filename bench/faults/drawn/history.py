@@ -104,13 +104,18 @@ def _played(seed: int, build: Callable[[Dice], Any], dice: Dice) -> One:
 
 def as_played(truth: Truth, run: Played, rows: list[Row]) -> Truth:
     """The truth that was meant, or what came of it: where the slots were full before the KV cache was, nobody was
-    thrown out, and it was slots that were missing."""
-    if truth.cause != "kv_pressure_preemption" or run.engine.counters["preemptions"]:
-        return truth
-    inside = (value for metric, _, at, value in rows if metric == "vllm:num_requests_running" and at >= 0)
-    if max(inside, default=0) < run.world.machine.slots:
-        return truth
-    return replace(truth, cause="capacity_exceeded", causes=())
+    thrown out, and it was slots that were missing; where they never were full and nobody waited, more ran at once."""
+
+    def most(gauge: str) -> float:
+        return max((value for metric, _, at, value in rows if metric == gauge and at >= 0), default=0.0)
+
+    full = most("vllm:num_requests_running") >= run.world.machine.slots
+    if truth.cause == "kv_pressure_preemption" and full and not run.engine.counters["preemptions"]:
+        return replace(truth, cause="capacity_exceeded", causes=())
+    free = not full and most("vllm:num_requests_waiting") < 1
+    if truth.cause == "capacity_exceeded" and free and not truth.causes:
+        return replace(truth, cause="batch_saturation", causes=())
+    return truth
 
 
 def _any_minute(runs: list[Played], until: float, as_ever: Felt | None = None) -> str:
