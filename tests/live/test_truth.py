@@ -93,12 +93,12 @@ async def test_burst_stays_silent(servers: Servers, tmp_path: pathlib.Path) -> N
     async with watched(scenarios.BURST, servers, tmp_path) as lab:
         async with lab.play.fault():
             await asyncio.sleep(scenarios.BURST.fault_s)
-        await asyncio.sleep(SLOW_FOUND_WITHIN_S)  # whoever would be told of the burst is told by then
+        await asyncio.sleep(60)
         looked = sum(lab.daemon.metric("responder_evaluations_total").values())
         served = await lab.serves()
     felt = lab.play.felt("fault")
     assert lab.receiver.told() == []
-    assert looked >= 30, f"only {looked:.0f} rounds of evaluation"
+    assert looked >= 30, f"only {looked:.0f} rounds of evaluation in two minutes"
     assert felt.calls > 5 * scenarios.BURST.usual.rate, "the burst did not happen"
     assert served
 
