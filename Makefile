@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 export PATH := $(PATH):$(CURDIR)/.tools/usr/bin
 export PYTHON
 PYTEST_FLAGS ?=
-# Two workers, a file each; the live tests are one group and come last (tests/conftest.py).
+# Two workers, a file each; the live tests are one worker's, beside the last quick ones and after them (tests/conftest.py).
 WORKERS := -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: reference help setup setup-own setup-vllm demo test test-fast lint bench clean

@@ -20,11 +20,12 @@ SCRAPES = 4
 NEWS = "_grown"
 """Signals that end so say how many times the server's own last hour it is."""
 
-_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
-_COMMENT = re.compile(rf"({_QUOTED})|#[^\n]*")
-_RANGE = re.compile(rf"({_QUOTED})|\[\s*((?:\d+(?:ms|[smhdwy]))+)\s*(?=[\]:])")
+QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
+"""A string in PromQL, as a regular expression."""
+_COMMENT = re.compile(rf"({QUOTED})|#[^\n]*")
+_RANGE = re.compile(rf"({QUOTED})|\[\s*((?:\d+(?:ms|[smhdwy]))+)\s*(?=[\]:])")
 _PIECE = re.compile(r"(\d+)(ms|[smhdwy])")
-_SIGNAL = re.compile(rf"({_QUOTED})|(?<![\w:]){SIGNAL}([a-z][a-z0-9_]*)(?![\w:])")
+_SIGNAL = re.compile(rf"({QUOTED})|(?<![\w:]){SIGNAL}([a-z][a-z0-9_]*)(?![\w:])")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

@@ -5,17 +5,19 @@ cheap: a server whose first tokens come in time needs no comparison with its las
 first, and dear ones only about the servers for which a rule that names them can still come true, or already holds.
 
 What is left out can make no rule true: a rule with a term that does not hold is *no* or *unknown* whatever its other
-terms say, and of a rule that does not hold yet both are the same to `holding.py`.
+terms say, and of a rule that does not hold yet both are the same to `holding.py`. `backtest/sieve.py` does the like
+over time, for all servers at once.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 
 from responder.evaluate import COMPARE, EXPECTED_SHARE
 from responder.model import Comparison, Rule, Target
-from responder.rules import NEWS, ranges
+from responder.rules import NEWS, QUOTED, ranges
 from responder.table import Answers, Table
 
 LOOKS_BACK_S = 600.0
@@ -25,8 +27,7 @@ FEW_RANGES = 4
 LONGEST = 8000
 """Characters; some proxies refuse a longer query, so more servers than that fits are not named but all asked about."""
 
-_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`"
-_SELECTOR = re.compile(rf"({_QUOTED})|(?<![\w:])(vllm:\w+)(\s*\{{)?")
+_SELECTOR = re.compile(rf"({QUOTED})|(?<![\w:])(vllm:\w+)(\s*\{{)?")
 _SUBQUERY = re.compile(r"\[[^\]:]*:")
 _AGGREGATION = re.compile(
     r"\b(?:sum|avg|min|max|count|group|stddev|stdvar|topk|bottomk|quantile|count_values)\b(?!_)"
@@ -102,7 +103,7 @@ def about(expr: str, some: Collection[Target], everybody: Collection[Target]) ->
         return expr
     values = sorted({target.match[label] for target in some})
     one = len(values) == 1
-    words = label + (f"={_quoted(values[0])}" if one else f"=~{_quoted('|'.join(map(_meant, values)))}")
+    words = label + (f"={_text(values[0])}" if one else f"=~{_text('|'.join(map(_meant, values)))}")
 
     def selected(got: re.Match[str]) -> str:
         if got[1]:
@@ -136,7 +137,7 @@ def _across(expr: str, label: str) -> bool:
 
 def _plain(expr: str) -> str:
     """Without what is quoted."""
-    return re.sub(_QUOTED, '""', expr)
+    return re.sub(QUOTED, '""', expr)
 
 
 def _meant(value: str) -> str:
@@ -144,5 +145,5 @@ def _meant(value: str) -> str:
     return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value)
 
 
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
