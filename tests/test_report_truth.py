@@ -183,4 +183,4 @@ def test_a_slack_header_keeps_the_cause() -> None:
     told = contract(replayed("h100_worker_hang_busy"))
     assert headline(told) == told["title"]
     long = told | {"title": told["title"] + "x" * 60}
-    assert headline(long) == "OPEN · critical · 127.0.0.1:35773: A worker process hangs (confirmed, 98 %)"
+    assert headline(long) == "OPEN · critical · 127.0.0.1:35773: A worker process hangs (confirmed, 99 %)"

@@ -24,7 +24,7 @@ WORDS: dict[str, str] = {
     "rung.1": "look",
     "rung.2": "touch",
     "rung.3": "operate",
-    "rule.confirmed": "at least 94 % of the weight, every piece of evidence that only this cause leaves was found, "
+    "rule.confirmed": "at least 95 % of the weight, every piece of evidence that only this cause leaves was found, "
     "nothing disproves it, and it belongs to the smallest set of causes that explains everything seen",
     "rule.probable": "at least 60 % of the weight; or one of several faults at once, each with its own proof",
     "rule.possible": "at least 5 % of the weight, or among the best three",

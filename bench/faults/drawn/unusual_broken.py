@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench.faults.drawn.faults import Drawn, Truth, roomy
+from bench.faults.drawn.faults import HANGS, Drawn, Truth, roomy
 from bench.faults.drawn.world import Dice, World, drawn_world
 from bench.faults.simulate import Stream
-
-HANGS = ("engine_hang", "worker_hang", "collective_hang")
 
 
 def upto(t: float, long: float) -> float:
