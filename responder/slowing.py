@@ -240,8 +240,10 @@ def late_in_stops(window: Window) -> float | None:
     who waits for an engine that stops, waits for the whole stop; on a device slow for moments many wait a little.
     The median of the half minutes since the onset in which FEW_LATE or more came late; None where there is none, and
     where OFTEN_LATE are late in usual times, too: what piled up in a stop makes more of those afterwards. Nor where the
-    median token takes SLOW_TOKEN_S: it comes later than a second in any slow step."""
-    middle = summary(window, "itl_p50").now
+    median token takes SLOW_TOKEN_S: it comes later than a second in any slow step; where none comes any more, as of a
+    server that died, the one before counts."""
+    tokens = summary(window, "itl_p50")
+    middle = tokens.last if tokens.now is None else tokens.now
     return None if middle is not None and middle >= SLOW_TOKEN_S else _in_gaps(window, "itl_long_gaps")
 
 

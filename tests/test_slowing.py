@@ -145,6 +145,11 @@ def test_tokens_that_all_take_a_second_tell_nothing_of_stops(median_s: float, ex
         itl_p50=change(0.03, median_s),
     )  # fmt: skip
     assert late_in_stops(window) == expected
+    gone = made(
+        itl_late_share=change(0.0, 0.9), itl_recent_samples=change(100.0, 100.0), itl_long_gaps=change(0.0, 90.0),
+        itl_p50=[0.03] * BEFORE + [median_s] * (SINCE - 8) + [None] * 8,
+    )  # fmt: skip
+    assert late_in_stops(gone) == expected, "nor after it died"
 
 
 @pytest.mark.parametrize(
