@@ -102,6 +102,7 @@ SIGNALS: dict[str, About] = {
     "itl_recent_p50": About("s", "median time between tokens over half a minute", "itl"),
     "itl_recent_mean": About("s", "mean time between tokens over half a minute"),
     "itl_recent_ratio": About("times", "mean time between tokens over half a minute against the last hour"),
+    "itl_longer_s": About("s", "how much longer than at the last hour's pace an answer took in half a minute"),
     "itl_before_ratio": About(
         "times", "mean time between tokens over half a minute against the hour before its last 3 min"
     ),
