@@ -106,6 +106,7 @@ SIGNALS: dict[str, About] = {
     "itl_before_ratio": About(
         "times", "mean time between tokens over half a minute against the hour before its last 3 min"
     ),
+    "itl_few_prompts_ratio": About("times", "prompts of 2 min against the last hour, while fewer than four write"),
     "itl_recent_samples": About("tokens", "token gaps in half a minute"),
     "itl_long_gaps": About("tokens", "tokens that came over a second after the one before"),
     "itl_late_share": About("share", "tokens over 0.1 s after the one before, in half a minute"),

@@ -445,6 +445,7 @@ SIGNALS: dict[str, str] = {
     "itl_recent_mean": "Inter-token latency over half a minute, mean",
     "itl_recent_ratio": "Inter-token latency, mean of half a minute against the last hour",
     "itl_longer_s": "How much longer an answer took in half a minute than at the last hour's pace, mean",
+    "itl_few_prompts_ratio": "Length of prompts against the last hour, while fewer than four answers are written",
     "itl_before_ratio": "Inter-token latency, mean of half a minute against the hour before the last three minutes",
     "token_rate_recent_ratio": "Tokens per second of half a minute against the last hour",
     "itl_gaps_grown": "Tokens over a second after the one before, against the last hour",

@@ -440,6 +440,7 @@ SIGNALS: dict[str, str] = {
     "itl_recent_mean": "半分钟内的 token 间隔，平均",
     "itl_recent_ratio": "半分钟内 token 间隔与过去一小时之比（平均值）",
     "itl_longer_s": "半分钟内每个回答比按过去一小时的速度多用的时间，平均",
+    "itl_few_prompts_ratio": "提示长度与过去一小时之比（仅在同时生成的回答少于四个时）",
     "itl_before_ratio": "半分钟内 token 间隔与过去一小时（不含最近三分钟）之比（平均值）",
     "token_rate_recent_ratio": "半分钟内每秒 token 数与过去一小时之比",
     "itl_gaps_grown": "间隔超过一秒的 token 与过去一小时之比",
