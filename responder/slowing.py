@@ -306,6 +306,24 @@ def _light_step(step: float | None, reading: float | None, arrivals: float | Non
     return step * (1 - share) if share <= READS_MOST else None
 
 
+def itl_beyond_reading(window: Window) -> float | None:
+    """Mean inter-token latency against the most that prompts and batch explain where answers break off: few tokens come
+    for each prompt then, and yet a token waits only for the prompts that come between it and the one before. So a gap
+    is a step that reads none and what reading adds to it, as in `light_steps_ratio`; as much of the time as before goes
+    to reading, and more by as many times as there are prompt tokens computed: who leaves is in no histogram of
+    finished requests. None where one is not known, or reading may take all of the time (READS_MOST)."""
+    steps, reading, arrivals = (summary(window, name) for name in ("itl_mean", "prefill_time_mean", "arrival_rate"))
+    running, more = summary(window, "running"), summary(window, "prompt_computed_rate").ratio
+    light = _light_step(steps.baseline, reading.baseline, arrivals.baseline)
+    if light is None or not steps.baseline or steps.now is None or more is None:
+        return None
+    if running.now is None or running.baseline is None:
+        return None
+    share = (1 - light / steps.baseline) * max(1.0, more)
+    most = light / (1 - share) * max(1.0, running.now / max(1.0, running.baseline)) if share <= READS_MOST else 0.0
+    return steps.now / most if most > 0 else None
+
+
 def reading_share_of_wait(window: Window) -> float | None:
     """Of the seconds that first tokens take longer since the onset than before, on average, the share by which reading
     a prompt takes longer. Who comes while an engine stands still waits for its next step and is then read as fast as

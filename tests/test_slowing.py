@@ -9,6 +9,7 @@ import pytest
 from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
+    itl_beyond_reading,
     late_in_short_stops,
     late_in_stops,
     light_steps_ratio,
@@ -248,6 +249,26 @@ def test_whether_prompts_are_all_that_tokens_take_longer_for(
     found = light_steps_ratio(window)
     assert found == (None if expected is None else pytest.approx(expected, abs=0.1))
     assert light_steps_ratio(made(itl_mean=change(0.0046, step))) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "computed", "running", "expected"),
+    [(0.010, 300.0, 4.0, 1.0), (0.011, 600.0, 2.0, 0.97), (0.025, 600.0, 2.0, 2.18), (0.025, 600.0, 10.0, 0.88),
+     (0.025, 4500.0, 2.0, None)],
+    ids=["as before", "prompts explain it", "a slow device", "the batch explains it", "may be reading all the time"],
+)  # fmt: skip
+def test_how_much_later_tokens_come_than_the_prompts_between_them_explain(
+    step: float, computed: float, running: float, expected: float | None
+) -> None:
+    """Five prompts in a second, each 23 ms more than a step, make a token of 8.9 ms take 10; twice as much makes it 11.
+    How few of those who ask are answered to the end, and how long that reads, does not matter."""
+    window = made(
+        itl_mean=change(0.010, step), prefill_time_mean=[0.033] * BEFORE, arrival_rate=change(5.0, 0.0),
+        running=change(4.0, running), prompt_computed_rate=change(300.0, computed),
+    )  # fmt: skip
+    found = itl_beyond_reading(window)
+    assert found == (None if expected is None else pytest.approx(expected, abs=0.02))
+    assert itl_beyond_reading(made(itl_mean=change(0.010, step))) is None
 
 
 def test_a_recorded_hang_is_no_slowness() -> None:

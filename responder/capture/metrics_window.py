@@ -26,6 +26,7 @@ from responder.signals import bucket_of
 from responder.slowing import (
     growth_with_work,
     itl_at_equal_batch,
+    itl_beyond_reading,
     late_in_short_stops,
     late_in_stops,
     light_steps_ratio,
@@ -109,6 +110,7 @@ COMPARED: Mapping[str, tuple[Callable[[Window], float | None], str]] = {
     "outside_engine_share": (outside_engine_share, "share"),
     "prompts_being_read": (prompts_being_read, ""),
     "light_steps_ratio": (light_steps_ratio, ""),
+    "itl_beyond_reading_ratio": (itl_beyond_reading, ""),
     "cached_tokens_ratio": (cached_tokens_ratio, ""),
     "computed_beyond_cache_ratio": (computed_beyond_cache, ""),
     "prefill_mix_ratio": (prefill_mix_ratio, ""),
@@ -350,6 +352,9 @@ STEP = Step(
         ),
         FactSpec("metrics.prompts_being_read", "", "requests in prefill at a time, on average, now"),
         FactSpec("metrics.light_steps_ratio", "", "how long steps take that read no prompt, against before"),
+        FactSpec(
+            "metrics.itl_beyond_reading_ratio", "", "inter-token latency against the most that prompts read explain"
+        ),
         FactSpec("metrics.growth_by_length", "share", "of the added prompt tokens, what longer prompts make up"),
         FactSpec("metrics.prefill_mix_ratio", "", "prompt tokens computed per token generated, against before"),
         FactSpec(

@@ -63,6 +63,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.prefill_beyond_tokens": "prefill time against before, beyond the growth of the time for a token",
     "fact.metrics.reading_share_of_wait": "of the added wait for the first token, what reading prompts takes longer",
     "fact.metrics.light_steps_ratio": "time of a step that reads no prompt, against before",
+    "fact.metrics.itl_beyond_reading_ratio": "time for a token against the most that prompts read between explain",
     "fact.metrics.prompts_being_read": "requests in prefill at a time",
     "fact.metrics.outside_engine_share": "of the added wait for the first token, what the engine knows nothing of",
     "fact.metrics.outside_engine_s": "added wait for the first token outside of the engine",

@@ -63,6 +63,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.prefill_beyond_tokens": "预填充时间与以前相比，超出每 token 时间增长的倍数",
     "fact.metrics.reading_share_of_wait": "首个 token 增加的等待中因读取提示变慢而增加的部分",
     "fact.metrics.light_steps_ratio": "不读取提示的步骤所需时间，与之前相比",
+    "fact.metrics.itl_beyond_reading_ratio": "每个 token 的时间，与其间读取的提示最多能解释的相比",
     "fact.metrics.prompts_being_read": "同时处于预填充的请求数",
     "fact.metrics.outside_engine_share": "首个 token 增加的等待中引擎所不知道的部分",
     "fact.metrics.outside_engine_s": "首个 token 在引擎之外增加的等待",
