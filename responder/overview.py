@@ -17,7 +17,7 @@ from responder.model import Button, Incident, Inventory, Opinion, Silence, Targe
 from responder.offers import instead
 from responder.pressed import Pressed
 from responder.probe import Probe
-from responder.report_words import authored, named, phrase
+from responder.report_words import authored, named, phrase, trouble
 from responder.safety import Safety
 from responder.silence_files import silences_in, write_silence
 from responder.watch import Watch
@@ -333,7 +333,7 @@ def _row(incident: Incident, stage: str, revision: int) -> dict[str, Any]:
     told = [entry.says for entry in incident.timeline if entry.kind == "cause"]
     return {
         "id": incident.id, "state": incident.state, "class": incident.incident_class, "target": incident.target,
-        "trouble": named("class", incident.incident_class),
+        "trouble": trouble(incident),
         "severity": incident.severity.value, "onset_at": incident.onset_at, "opened_at": incident.opened_at,
         "resolved_at": incident.resolved_at, "stage": stage, "revision": revision,
         "cause": phrase(told[-1]) if told else "",

@@ -38,8 +38,9 @@ from responder.report_words import (
     phrase,
     plain,
     sentence,
+    trouble,
 )
-from responder.words import known, say
+from responder.words import say
 
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
@@ -79,7 +80,7 @@ def title(report: Report) -> str:
                   first=percent(lead.probability), second=percent(other.probability))  # fmt: skip
     else:
         end = say("title.end", title=phrase(lead.title, 90), sure=sure(lead)) if lead else ""
-    return head + class_words(incident.incident_class, incident.state == "resolved") + end
+    return head + trouble(incident, incident.state == "resolved") + end
 
 
 def close_second(report: Report) -> Hypothesis | None:
@@ -89,11 +90,6 @@ def close_second(report: Report) -> Hypothesis | None:
         return None
     named_ones = (other for other in others if other.cause != "unknown")
     return next((other for other in named_ones if CLOSE * lead.probability <= other.probability), None)
-
-
-def class_words(incident_class: str, over: bool = False) -> str:
-    """An incident class in plain words, as it is or as it was."""
-    return named("was" if over and known(f"was.{incident_class}") else "class", incident_class)
 
 
 def leading(report: Report) -> Hypothesis | None:
@@ -124,10 +120,10 @@ def _broken(report: Report) -> Answer:
     if models:
         where = say("broken.users", models=", ".join(code(m, 80) for m in models[:3]), where=where)
     over = incident.state == "resolved"
-    trouble = class_words(incident.incident_class, over)
+    wrong = trouble(incident, over)
     if figures := felt(report):
-        trouble = say("broken.figures", trouble=trouble, figures=figures)
-    lead = say("broken.over" if over else "broken.open", who=where, trouble=trouble)
+        wrong = say("broken.figures", trouble=wrong, figures=figures)
+    lead = say("broken.over" if over else "broken.open", who=where, trouble=wrong)
     load, gone = _load(report)
     if load:
         key = "broken.load_last" if gone else "broken.load_over" if over else "broken.load"

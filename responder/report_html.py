@@ -12,7 +12,6 @@ from responder.model import Finding, Report, Status
 from responder.report_answers import (
     Answer,
     answers,
-    class_words,
     close_second,
     footer,
     leading,
@@ -28,7 +27,7 @@ from responder.report_style import STYLE
 from responder.report_trace import STYLE as TRACE_STYLE
 from responder.report_trace import html as trace_html
 from responder.report_unknown import sure
-from responder.report_words import authored, code, named, outcome_words, phrase, plain
+from responder.report_words import authored, code, named, outcome_words, phrase, plain, trouble
 from responder.words import ENGLISH, Language, say, speaking, spoken
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -125,7 +124,7 @@ def _inert(element: ElementTree.Element) -> bool:
 def _header(report: Report) -> str:
     incident = report.incident
     tone = "resolved" if incident.state == "resolved" else incident.severity.value
-    words = class_words(incident.incident_class, incident.state == "resolved")
+    words = trouble(incident, incident.state == "resolved")
     cause = leading_cause(report)
     head = phrase(cause.title, 120) if cause else words[:1].upper() + words[1:]
     if cause and (other := close_second(report)):

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import UTC, datetime
 
-from responder.model import Fact, Scalar
+from responder.model import Fact, Incident, Scalar
 from responder.words import known, say, told, unit_word
 
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
@@ -204,6 +204,16 @@ def named(kind: str, value: object) -> str:
     """A state, status, outcome, class or kind in words; one nobody has words for is its own name."""
     key = f"{kind}.{value}"
     return say(key) if known(key) else plain(value, 60).replace("_", " ")
+
+
+def trouble(incident: Incident, over: bool = False) -> str:
+    """What is wrong, or was, in plain words: the incident's class; or what all alerts of that class saw, where that has
+    words of its own: of a server that works as ever, clients that leave it are no lack of work."""
+    alerts = [s.alert for s in incident.symptoms if s.incident_class == incident.incident_class]
+    seen = {alert.removesuffix("LowTraffic") for alert in alerts}
+    what = seen.pop() if len(seen) == 1 else ""
+    key = what if known(f"class.{what}") else incident.incident_class
+    return named("was" if over and known(f"was.{key}") else "class", key)
 
 
 def sentence(words: str) -> str:

@@ -1,12 +1,26 @@
 """Do values, times and foreign text read right at 3 a.m.?"""
 
 import math
+import re
 
 import pytest
 
-from responder.model import Fact
+from responder.model import Fact, Incident, Symptom
 from responder.report_signals import signal_words
-from responder.report_words import clean, code, duration, honest, limit, measured, number, one_of, percent, rfc3339
+from responder.report_words import (
+    clean,
+    code,
+    duration,
+    honest,
+    limit,
+    measured,
+    number,
+    one_of,
+    percent,
+    rfc3339,
+    trouble,
+)
+from responder.words import language, speaking
 from tests.hostile import HOSTILE
 
 
@@ -121,3 +135,29 @@ def test_a_share_that_fell_is_said_in_points():
     ]
     assert told == ["-2 points", "+30 points", "-90 points"]
     assert percent(-0.001) == "0 %"
+
+
+@pytest.mark.parametrize(
+    ("alerts", "now", "was"),
+    [
+        (["VLLMClientAborts", "VLLMClientAbortsLowTraffic"], "clients leave before their answers are done",
+         "clients left before their answers were done"),
+        (["VLLMClientErrors"], "many requests are refused as wrong (4xx)", "many requests were refused as wrong (4xx)"),
+        (["VLLMThroughputLow", "VLLMClientAborts"], "far less work is done than expected",
+         "far less work was done than expected"),
+        (["VLLMSleeping"], "far less work is done than expected", "far less work was done than expected"),
+    ],
+)  # fmt: skip
+def test_what_was_seen_is_the_heading_where_the_class_is_no_word_for_it(alerts, now, was):
+    """Alerts of another class besides do not matter."""
+    symptoms = [
+        Symptom(alert=alert, incident_class=kind, severity="warning", target="t", since=1.0, fired_at=2.0)
+        for alert, kind in [*((alert, "low_throughput") for alert in alerts), ("VLLMITLHigh", "slow_decode")]
+    ]
+    incident = Incident(
+        id="i", target="t", incident_class="low_throughput", severity="warning", onset_at=1.0, opened_at=2.0,
+        symptoms=tuple(symptoms),
+    )  # fmt: skip
+    assert (trouble(incident), trouble(incident, over=True)) == (now, was)
+    with speaking(language("zh")):
+        assert not re.search("[a-z]{4}", trouble(incident))

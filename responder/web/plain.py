@@ -7,7 +7,7 @@ from html import escape
 from urllib.parse import quote
 
 from responder.model import Incident
-from responder.report_words import clock, named, phrase, plain
+from responder.report_words import clock, named, phrase, plain, trouble
 from responder.words import Language, say, speaking
 
 SHOWN = 200
@@ -49,7 +49,7 @@ def _row(incident: Incident) -> str:
     state = f"{named('state', incident.state)} · {named('severity', incident.severity.value)}"
     times = clock(incident.opened_at, day=True) + (f" – {clock(over, day=True)}" if over is not None else "")
     report = f"/incidents/{quote(incident.id, safe='')}"
-    what = escape(named("class", incident.incident_class))
+    what = escape(trouble(incident))
     return (
         f"<tr><td>{escape(state)}<br>{escape(times)}</td><td>{escape(plain(incident.target, 120))}</td>"
         f'<td><a href="{report}">{what}</a></td><td>{escape(phrase(told[-1], 200)) if told else ""}</td></tr>'
