@@ -161,3 +161,15 @@ def test_a_device_less_than_twice_as_slow_is_named_beside_clients_that_leave(
     )  # fmt: skip
     got = named(gone, VLLMClientAborts="low_throughput", VLLMITLMildlyAboveUsual="slow_decode")
     assert got == (("client_abort_storm", "slow_accelerator") if second else ())
+
+
+@pytest.mark.parametrize(("now", "against"), [(6.0, True), (0.0, False)])
+def test_tokens_that_come_as_before_when_it_is_over_are_no_stops_at_moments(now: float, against: bool) -> None:
+    """Of a slow device whose tokens took more than a second: the median is as before afterwards, and nobody waits."""
+    over = metrics_only(
+        itl_p50__ratio=1.0, itl_long_gaps__max=22.0, itl_long_gaps__now=now, itl_long_gaps__baseline=0.0,
+        itl_equal_batch_ratio=7.6, arrival_rate__ratio=1.0, prompt_tokens_mean__ratio=1.0,
+    )  # fmt: skip
+    ranked = verdict(Episode({"VLLMITLAboveUsual": "slow_decode"}, ""), over).hypotheses
+    slow = next(h for h in ranked if h.cause == "slow_accelerator")
+    assert ("long_gaps" in {finding.weight for finding in slow.contradicts}) == against
