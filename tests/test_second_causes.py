@@ -141,13 +141,14 @@ def test_slow_steps_are_named_beside_clients_that_leave_where_the_batch_does_not
 
 
 @pytest.mark.parametrize(
-    ("beyond", "first", "median", "second"),
-    [(1.8, 1.7, 0.02, True), (1.8, 1.3, 0.005, True), (1.2, 1.7, 0.02, False), (1.8, 0.9, 0.02, False),
-     (1.8, 1.7, 0.011, False)],
-    ids=["slow", "slow within the first bucket", "prompts explain it", "first tokens as before", "a few tokens late"],
+    ("beyond", "work", "first", "median", "second"),
+    [(1.8, 0.7, 1.7, 0.02, True), (1.8, 0.7, 1.3, 0.005, True), (1.2, 0.7, 1.7, 0.02, False),
+     (1.2, 2.2, 1.7, 0.02, False), (1.8, 0.7, 0.9, 0.02, False), (1.8, 0.7, 1.7, 0.011, False)],
+    ids=["slow", "slow within the first bucket", "prompts explain it", "all of them at once", "first tokens as before",
+         "a few tokens late"],
 )  # fmt: skip
 def test_a_device_less_than_twice_as_slow_is_named_beside_clients_that_leave(
-    beyond: float, first: float, median: float, second: bool
+    beyond: float, work: float, first: float, median: float, second: bool
 ) -> None:
     """By the prompts that come between tokens: that few tokens come for each of them, few run and the GPU idles is
     the clients' doing."""
@@ -155,7 +156,7 @@ def test_a_device_less_than_twice_as_slow_is_named_beside_clients_that_leave(
     gone = metrics_only(
         unfinished_share__now=0.9, prompt_token_rate__ratio=1.1, finish_rate__ratio=0.0, flat_s=0.0, waiting__max=0.0,
         itl_beyond_reading_ratio=beyond, ttft_mean__ratio=first, itl_p50__now=median, slowed_alike=alike,
-        itl_mean__ratio=1.8, itl_beyond_work_ratio=0.7, running__ratio=0.2, running__max=6.0, prefill_mix_ratio=15.0,
+        itl_mean__ratio=1.8, itl_beyond_work_ratio=work, running__ratio=0.2, running__max=6.0, prefill_mix_ratio=15.0,
         generation_rate__ratio=0.1, prompt_computed_rate__ratio=2.5, prompt_tokens_mean__ratio=1.0,
         generation_tokens_mean__ratio=1.8, kv_usage__max=0.05, iteration_rate__ratio=0.1, dcgm_gpu_util__ratio=0.5,
     )  # fmt: skip
