@@ -142,7 +142,7 @@ def test_a_share_that_fell_is_said_in_points():
     [
         (["VLLMClientAborts", "VLLMClientAbortsLowTraffic"], "clients leave before their answers are done",
          "clients left before their answers were done"),
-        (["VLLMClientErrors"], "many requests are refused as wrong (4xx)", "many requests were refused as wrong (4xx)"),
+        (["VLLMClientErrors"], "many requests refused as wrong (4xx)", "many requests refused as wrong (4xx)"),
         (["VLLMThroughputLow", "VLLMClientAborts"], "far less work is done than expected",
          "far less work was done than expected"),
         (["VLLMSleeping"], "far less work is done than expected", "far less work was done than expected"),

@@ -22,7 +22,6 @@ WORDS: dict[str, str] = {
     "class.VLLMClientAborts": "客户端在回答完成之前离开",
     "class.VLLMClientErrors": "许多请求因有误被拒绝（4xx）",
     "was.VLLMClientAborts": "客户端在回答完成之前离开",
-    "was.VLLMClientErrors": "许多请求因有误被拒绝（4xx）",
     "was.sporadic_slow": "少数请求比其余的慢得多",
     "was.unwatched": "服务器曾未被监视：没有它的指标",
     "rung.0": "旁观",
