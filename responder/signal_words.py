@@ -129,6 +129,7 @@ SIGNALS: dict[str, About] = {
     "itl_gaps_grown": About("times", "tokens over a second after the one before, against the last hour"),
     "waiting_grown": About("times", "waiting requests against the last hour"),
     "unfinished_grown": About("times", "requests clients gave up, against the last hour"),
+    "unfinished_worst_ratio": About("times", "a minute's share of abandoned answers, against the worst of ten before"),
     "itl_usual_samples": About("tokens", "token gaps in the last hour"),
     "itl_recent_streams_samples": About("requests", "answers in half a minute"),
     "token_rate_ratio": About("times", "tokens per second against the last hour"),

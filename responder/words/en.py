@@ -467,6 +467,7 @@ SIGNALS: dict[str, str] = {
     "asked_ratio": "Requests, prompt or answered tokens of 90 s against the last hour, the largest",
     "waiting_grown": "Waiting requests against the last hour",
     "unfinished_grown": "Requests clients gave up, against the last hour",
+    "unfinished_worst_ratio": "Abandoned answers against the worst of ten minutes before",
     "itl_usual_samples": "Tokens in the last hour",
     "running_ratio": "Requests running against the last hour",
     "itl_ratio": "Inter-token latency against the last hour",

@@ -462,6 +462,7 @@ SIGNALS: dict[str, str] = {
     "asked_ratio": "90 秒内的请求、提示 token 或回答 token 与过去一小时之比，取最大",
     "waiting_grown": "等待的请求与过去一小时之比",
     "unfinished_grown": "被客户端放弃的请求与过去一小时之比",
+    "unfinished_worst_ratio": "被放弃的回答与之前每十分钟最差一分钟之比",
     "itl_usual_samples": "过去一小时的 token",
     "running_ratio": "运行中的请求与过去一小时之比",
     "itl_ratio": "token 间隔与过去一小时之比",
@@ -499,8 +500,7 @@ UNITS: dict[str, str] = {
     "restarts": "次重启",
     "stalls": "次停顿",
 }
-PHRASES: tuple[tuple[str, str], ...] = (
-    # values inside summaries
+PHRASES: tuple[tuple[str, str], ...] = (  # values inside summaries
     (r"more than (\d+) different alerts of this server at once: the others are counted, not listed",
      "这台服务器同时有超过 {0} 种告警：其余只计数，不逐条列出"),
     (r"more than (\d+) different symptoms: further ones are not listed", "超过 {0} 种症状：之后的不再列出"),
