@@ -29,7 +29,7 @@ AGAINST_THE_PAST = frozenset(
     {"itl_ratio", "itl_usual_samples", "ttft_ratio", "ttft_longer_s", "token_rate_ratio", "running_ratio"}
     | {"prefix_hit_flow", "prefix_hit_share", "prefix_hit_usual", "prefix_usual_samples"}
     | {"itl_grown", "itl_gaps_grown", "ttft_grown", "ttft_slow_grown", "ttft_late_grown", "ttft_tail_grown"}
-    | {"waiting_grown", "unfinished_grown", "unfinished_worst_ratio", "scrape_grown"}
+    | {"waiting_grown", "itl_high_grown", "unfinished_grown", "unfinished_worst_ratio", "scrape_grown"}
     | {"itl_late_recur_grown", "itl_halts_recur_grown", "itl_gaps_recur_grown", "itl_stops_apart_grown", "asked_ratio"}
 )
 """Signals that compare with the last hour: a short history has its own line, which says why they are not there."""

@@ -125,6 +125,9 @@ SIGNALS: dict[str, About] = {
     "itl_stops_apart_grown": About("times", "the same against the last hour"),
     "asked_ratio": About("times", "requests, prompt or answered tokens of 90 s against the last hour, the largest"),
     "itl_ratio": About("times", "time between tokens against the last hour"),
+    "itl_high_grown": About(
+        "times", "90 s's time between tokens against the last hour, where its p99 is over 0.2 s as ever"
+    ),
     "itl_grown": About("times", "half a minute's time between tokens against the last hour, more work taken off"),
     "itl_gaps_grown": About("times", "tokens over a second after the one before, against the last hour"),
     "waiting_grown": About("times", "waiting requests against the last hour"),

@@ -414,6 +414,7 @@ SIGNALS: dict[str, str] = {
     "fresh_resets": "三分钟内的重启",
     "token_rate_ratio": "每秒 token 数与过去一小时之比",
     "unfinished_slow_share": "一分钟内被客户端放弃的比例",
+    "itl_high_grown": "90 秒内 token 间隔与过去一小时之比（仅在其 p99 一向超过 0.2 秒时）",
     "itl_grown": "半分钟内 token 间隔与过去一小时之比（扣除更多工作所能解释的部分）",
     "itl_late_share": "间隔超过 0.1 秒的 token 比例",
     "itl_late_growth": "间隔超过 0.1 秒的 token 与过去一小时之比",
@@ -601,8 +602,7 @@ PHRASES: tuple[tuple[str, str], ...] = (  # values inside summaries
     (r"The server turns away (.+) requests per second because its queue is full",
      "队列已满，服务器每秒拒绝 {0} 个请求"),
     (r"the server stood still before it, and all the while", "在它之前和期间服务器一直停着"),
-    # timeline
-    (r"the first sign of (?:it|trouble) in the data", "数据中最早的迹象"),
+    (r"the first sign of (?:it|trouble) in the data", "数据中最早的迹象"),  # timeline
     (r"opened: (.+)", "打开：{0}"),
     (r"((?:also|class|severity) [^;]+); ((?:class|severity) .+)", "{0}；{1}"),
     (r"also (VLLM\w+(?:, VLLM\w+)*)", "又有 {0}"),
