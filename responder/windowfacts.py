@@ -152,6 +152,10 @@ def pinned(window: Window) -> bool | None:
 # -------------------------------------------------------------------------------------------------------- comparisons
 
 
+RISEN_S = 45.0
+"""Rates over half a minute tell of what goes on now."""
+
+
 def less_done(window: Window) -> float | None:
     """How many times fewer tokens are generated than before, by a batch that is no smaller and with no more to prefill.
 
@@ -168,6 +172,23 @@ def less_done(window: Window) -> float | None:
         return None
     less = generated.baseline / generated.now
     return less if itl is None else min(less, itl)
+
+
+def most_done(window: Window) -> float | None:
+    """How many times more an engine did at its best moment before than at its best since the onset: of tokens generated
+    and prompt tokens computed, whichever fell less. More requests take nothing from what an engine can do, so well over
+    1 beside a queue is a slower engine. None where one was not seen before and since, or rates had no time to rise."""
+    if window.end - window.onset_at < RISEN_S:
+        return None
+    generated = dict(usual_points(window, "generation_rate"))
+    before = [(generated[at], rate) for at, rate in usual_points(window, "prompt_computed_rate") if at in generated]
+    wrote, read = (
+        max((value for _, value in window.points(name, window.onset_at, window.end)), default=0.0)
+        for name in ("generation_rate", "prompt_computed_rate")
+    )
+    if len(before) < BASELINE_POINTS or not wrote or not read:
+        return None
+    return max(min(tokens / wrote, prompts / read) for tokens, prompts in before)
 
 
 def itl_beyond_batch(window: Window) -> float | None:

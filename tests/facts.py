@@ -18,7 +18,7 @@ _NAMES = {
     "down_s unasked answers_between_gaps failed_scrape_s answered_scrape_s late_scrapes ended_at_work "
     "itl_with_prefill_ratio delay_in_decode less_done_ratio cached_tokens_ratio prefill_mix_ratio stalls "
     "first_token_steps growth_with_work slowed_alike late_in_stops late_in_short_stops prefill_beyond_tokens "
-    "reading_share_of_wait outside_engine_s "
+    "reading_share_of_wait outside_engine_s most_done_ratio "
     "outside_engine_share prompts_being_read light_steps_ratio itl_beyond_reading_ratio "
     "computed_beyond_cache_ratio growth_by_length longest_prompts_ratio long_prompt_share "
     "long_prompt_reads_s "

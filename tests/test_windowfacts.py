@@ -19,6 +19,7 @@ from responder.windowfacts import (
     itl_beyond_batch,
     itl_with_prefill,
     less_done,
+    most_done,
     movers,
     pinned,
     prefill_mix_ratio,
@@ -243,6 +244,26 @@ def test_a_slower_engine_shows_at_any_batch(
         prompt_computed_rate=steady(100.0, computed),
     )
     assert less_done(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("generated", "computed", "after", "expected"),
+    [
+        (500.0, 50.0, 20, 2.0),  # half as much of both
+        (500.0, 200.0, 20, 0.5),  # it reads more instead
+        (500.0, 50.0, 6, None),  # rates have not risen yet
+    ],
+)
+def test_an_engine_did_more_at_its_best_moment_before(
+    generated: float, computed: float, after: int, expected: float | None
+) -> None:
+    """Waves that were served before and are not any more: of both kinds of work it does less at its best."""
+    waves = [100.0, 1000.0] * 10
+    found = made(
+        generation_rate=waves + [generated] * after,
+        prompt_computed_rate=[rate / 10 for rate in waves] + [computed] * after,
+    )
+    assert most_done(found) == expected
 
 
 def test_no_less_is_done_where_each_token_comes_as_fast() -> None:

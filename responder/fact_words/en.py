@@ -52,6 +52,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.arrivals_rush_ratio": "the most requests in ten seconds, against the most before",
     "fact.metrics.itl_equal_batch_ratio": "time for a token at the same batch size, against before",
     "fact.metrics.less_done_ratio": "work done by a batch no smaller, before against now",
+    "fact.metrics.most_done_ratio": "the most work done at a moment, before against since the onset",
     "fact.metrics.first_token_steps": "from being scheduled to the first token, in times between two tokens",
     "fact.metrics.answered_scrape_s": "how long an answered scrape took",
     "fact.metrics.ended_at_work": "processes of the server that ended with requests in flight",

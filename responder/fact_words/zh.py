@@ -52,6 +52,7 @@ FACTS: dict[str, str] = {
     "fact.metrics.arrivals_rush_ratio": "十秒内最多的请求数，与之前的最多相比",
     "fact.metrics.itl_equal_batch_ratio": "同样批大小下每个 token 的时间，与之前相比",
     "fact.metrics.less_done_ratio": "批不更小时完成的工作，之前与现在之比",
+    "fact.metrics.most_done_ratio": "某一时刻完成的最多工作，之前与开始之后之比",
     "fact.metrics.first_token_steps": "从被调度到首个 token，以 token 间隔计",
     "fact.metrics.answered_scrape_s": "一次得到回答的抓取用了多久",
     "fact.metrics.ended_at_work": "带着未完成请求结束的服务器进程数",
