@@ -28,6 +28,7 @@ from bench.scoring.histories import Told
 from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
+from responder.model import Verdict
 from tests.sample_report import UNKNOWN
 
 SMALL = Machine(0.05, 0.001, 0.0001, 0.0, slots=8, kv_tokens=20_000, budget=512)
@@ -234,12 +235,13 @@ def test_sheets_of_several_seeds_are_one() -> None:
     assert "not found, by kind: other 2" in shown
 
 
-def test_a_hang_is_one_answer_to_calibration() -> None:
-    """Whichever process is named is right, so what was said of all three is judged; other causes stand alone."""
+def test_hangs_and_two_named_together_are_one_answer_to_calibration() -> None:
+    """Whichever process is named is right, so what was said of all three is judged; so it is of two named together."""
     shares = (("worker_hang", 0.5), ("engine_hang", 0.4), ("other", 0.1))
     hangs = [UNKNOWN.model_copy(update={"cause": cause, "probability": share}) for cause, share in shares]
-    assert sureness(hangs) == pytest.approx(0.9)
-    assert sureness(hangs[::-1]) == pytest.approx(0.1)
+    said = [Verdict(hypotheses=tuple(ranked), playbooks=(), together=pair)
+            for ranked, pair in ((hangs, ()), (hangs[::-1], ()), (hangs[::-1], ("other", "engine_hang")))]  # fmt: skip
+    assert [sureness(verdict) for verdict in said] == pytest.approx([0.9, 0.1, 0.5])
 
 
 @pytest.mark.parametrize("build", EVERYDAY)
