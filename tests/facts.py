@@ -45,7 +45,7 @@ _NAMES = {
     "kernel": "readable oom_killed xid xid_count nvlink_errors cgroup_oom_kills cpu_throttled memory_pressure",
     "gpu": "count util_max util_min mem_util_max power_w_max power_share_max power_share_min sm_clock_share_min "
     "throttled lost throttle_reasons temperature_max memory_used_share_max ecc_uncorrected spinning idle driver_stuck "
-    "nvlink_down processes",
+    "nvlink_down processes neighbours",
     "ras": "answered seconds listening communicators missing_ranks mismatch summary",
     "aftermath": "silent_s cpu_share held held_for_each_inside finished part_s engine_share",
     "siblings": "count healthy affected_share waiting_ratio running_ratio others_load_ratio idle engine_imbalance",

@@ -63,6 +63,17 @@ def test_every_episode_is_recognised(name: str) -> None:
     assert first.probability - second.probability >= episode.beats_by
 
 
+@pytest.mark.parametrize("seen", [0, 2, None])
+def test_who_else_uses_the_gpu_is_to_be_ended_first(seen: int | None) -> None:
+    """A busy host beside it is the smaller suspect; where nobody else is there, or nobody can tell, it is not said."""
+    episode = next(e for e in EPISODES.values() if e.cause == "slow_accelerator")
+    looks = {"gpu.neighbours": seen, "processes.host_cpu_busy": 1.0}
+    (found,) = (h for h in verdict(episode, {**episode.facts(), **looks}).hypotheses if h.cause == "slow_accelerator")
+    named = [remedy.says.startswith("Others' processes") for remedy in found.remedies]
+    assert named.index(True) == 0 if seen else not any(named)
+    assert any("compute on the server's GPU" in finding.says for finding in found.supports) == bool(seen)
+
+
 def test_every_canonical_cause_is_known_and_has_an_episode() -> None:
     """Nothing of the canon is missing, and nothing is shipped untested."""
     shipped = {cause.id for cause in content().causes}

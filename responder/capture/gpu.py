@@ -109,6 +109,9 @@ def read(files: Mapping[str, bytes], brief: Brief) -> Iterator[Fact]:
     yield _fact("count", len(ours), brief, file, "GPUs", f"of {len(every)} on the host")
     for name, value, unit, says in (*_measured(ours), *_judged(ours, every)):
         yield _fact(name, value, brief, file, unit, says)
+    others = neighbours(ours, server.get("pids", ()))
+    names = ", ".join(f"{name or 'a process'} (pid {pid})" for pid, name in others or ())
+    yield _fact("neighbours", None if others is None else len(others), brief, file, "processes", names[:300])
     for gpu in ours:
         yield _fact("state", gpu.doing, brief, file, "", gpu.words, f"GPU {gpu.index}")
 
@@ -128,6 +131,15 @@ def choose(gpus: list[Gpu], pids: Iterable[int], visible: str | None) -> list[Gp
     named = tuple(part for part in wanted if part.startswith("GPU-"))
     allowed = [gpu for gpu in gpus if str(gpu.index) in wanted or (named and gpu.uuid.startswith(named))]
     return allowed or gpus
+
+
+def neighbours(gpus: Iterable[Gpu], pids: Iterable[int]) -> list[tuple[int, str]] | None:
+    """(pid, name) of whoever else computes on these GPUs. None where the driver lists none of the server's own
+    processes: it numbers them as another PID namespace does, or lists none at all, and nobody can tell whose they are.
+    The daemon that lets several processes share a GPU (MPS) computes nothing itself."""
+    mine = set(pids)
+    there = {pid: name for gpu in gpus for pid, name in gpu.processes if "nvidia-cuda-mps" not in name}
+    return sorted((pid, name) for pid, name in there.items() if pid not in mine) if mine & there.keys() else None
 
 
 Row = tuple[str, Scalar, str, str]
@@ -211,6 +223,7 @@ STEP = Step(
         FactSpec("gpu.driver_stuck", "", "the driver did not answer in time"),
         FactSpec("gpu.nvlink_down", "links", "NVLinks fewer than the best GPU of the same kind has"),
         FactSpec("gpu.processes", "processes", "compute processes on these GPUs"),
+        FactSpec("gpu.neighbours", "processes", "of them, those that are not this server's"),
         FactSpec("gpu.state", "", "idle, spinning or working (facts per GPU)"),
     ),
     momentary=(

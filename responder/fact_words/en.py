@@ -111,6 +111,7 @@ FACTS: dict[str, str] = {
     "fact.gpu.util_max": "busiest GPU",
     "fact.gpu.util_min": "idlest GPU",
     "fact.gpu.mem_util_max": "highest GPU memory activity",
+    "fact.gpu.neighbours": "others' processes on the server's GPUs",
     "fact.gpu.lost": "GPUs that are gone",
     "fact.gpu.driver_stuck": "the GPU driver does not answer",
     "fact.gpu.nvlink_down": "links between GPUs that are down",

@@ -111,6 +111,7 @@ FACTS: dict[str, str] = {
     "fact.gpu.util_max": "最忙的 GPU",
     "fact.gpu.util_min": "最闲的 GPU",
     "fact.gpu.mem_util_max": "最高显存活动",
+    "fact.gpu.neighbours": "服务器 GPU 上其他程序的进程",
     "fact.gpu.lost": "消失的 GPU",
     "fact.gpu.driver_stuck": "GPU 驱动没有回答",
     "fact.gpu.nvlink_down": "断开的 GPU 间链路",

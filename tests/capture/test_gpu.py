@@ -126,6 +126,22 @@ def test_only_the_servers_own_cards_count() -> None:
     assert found["count"] == 2
 
 
+@pytest.mark.parametrize(
+    ("pids", "expected"),
+    [
+        ((900,), 2),  # others beside the server's own
+        ((900, 901, 902), 0),  # all of them are its workers
+        ((7,), None),  # numbered by another PID namespace: whose they are nobody can tell
+    ],
+)
+def test_who_else_computes_on_the_card(pids: tuple[int, ...], expected: int | None) -> None:
+    """Not the server's own processes, nor the daemon through which several share a card."""
+    there = [(900, "VLLM::Worker"), (901, "python3"), (902, "train"), (903, "nvidia-cuda-mps-server")]
+    listed = [{"pid": pid, "memory": 1, "name": name} for pid, name in there]
+    found, _ = facts(nvml(card(0, processes=listed)) | server(pids=pids))
+    assert found["neighbours"] == expected
+
+
 def test_passing_idleness_is_not_idle() -> None:
     """Between two steps every GPU is at 0 % for a moment; idle and spinning must hold in every look."""
     found, _ = facts(nvml(card(0, looks=[(0, 0, 300.0, 1980), (95, 0, 300.0, 1980), (0, 0, 300.0, 1980)])) | server())
