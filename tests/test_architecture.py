@@ -27,7 +27,8 @@ CORE = {
     "told", "store", "store_db", "store_tables", "store_work", "shares", "table", "judge",
     "config_places", "overrides", "units", "authoring", "authoring.testfile", "authoring.series", "authoring.judge",
     "authoring.climb", "authoring.testnames", "authoring.scaffold",
-    "routes", "routing", "words", "words.en", "words.zh", "fact_words", "fact_words.en", "fact_words.zh",
+    "routes", "routing", "words", "words.en", "words.zh", "signal_names", "signal_names.en", "signal_names.zh",
+    "fact_words", "fact_words.en", "fact_words.zh",
     "page_words", "page_words.en", "page_words.zh", "terminal_words", "terminal_words.en", "terminal_words.zh",
     "scenes", "manifest",
     "absence", "cover", "beside", "stepwork", "batchslope", "rush", "changes", "expected", "worth",
@@ -181,7 +182,7 @@ ONE_IMPORTER = {
 NO_CORE = {"time", "datetime.now", "os", "socket", "subprocess", "asyncio", "logging", "structlog", "aiohttp",
            "pathlib", "shutil", "random", "threading", "requests", "sqlite3"}  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 70
-DECLARATIONS = {"words.zh": 760, "words.en": 500}
+DECLARATIONS = {"words.zh": 640}
 """Words of one language are read as one list; there is no logic in it to get lost in."""
 
 

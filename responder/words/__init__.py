@@ -1,8 +1,8 @@
 """In which language do we speak? Fixed words by key, what playbooks say by sentence; English where nothing is known.
 
-One file beside this one is one language (`zh.py`; names of facts stand in `fact_words/`), and `translations/zh.yaml`
-what the shipped rules, playbooks and causes say in it. A whole text is written in one language: `with
-speaking(language)` around it, `say` inside.
+One file beside this one is one language (`zh.py`; names of signals stand in `signal_names/`, of facts in
+`fact_words/`), and `translations/zh.yaml` what the shipped rules, playbooks and causes say in it. A whole text is
+written in one language: `with speaking(language)` around it, `say` inside.
 """
 
 from __future__ import annotations
