@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from responder.diagnose import CONFIRMED_P
 from responder.model import Fact, Hypothesis, Missing, Outcome, Report, Scalar, Status, WhyUnknown
 from responder.report_facts import facts_by_name
 from responder.report_harm import history
@@ -78,12 +77,11 @@ def _absent(facts: Mapping[str, Fact]) -> list[str]:
 
 
 def sure(hypothesis: Hypothesis) -> str:
-    """How sure: 'probable, 87 %'. One of two faults at once is probable, or confirmed, although its share of the
-    weight, which knows one fault alone, is small: 'probable, 0.2 %' would be read as a mistake."""
+    """How sure: 'probable, 87 %'. One of two faults at once may be probable although neither of the two leads, and its
+    share of the weight, which knows one fault alone, is small: 'probable, 0.2 %' would be read as a mistake."""
     if hypothesis.status is Status.UNKNOWN:
         return say("sure.weight", share=percent(hypothesis.probability))
-    beside = hypothesis.status is Status.CONFIRMED and hypothesis.probability < CONFIRMED_P
-    if beside or (hypothesis.status is Status.PROBABLE and hypothesis.probability < EVEN):
+    if hypothesis.status is Status.PROBABLE and hypothesis.probability < EVEN:
         return say("sure.beside", status=named("status", hypothesis.status.value))
     return say("sure.status", status=named("status", hypothesis.status.value), share=percent(hypothesis.probability))
 

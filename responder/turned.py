@@ -54,7 +54,6 @@ def _joined(before: Verdict, now: Verdict, at: float) -> tuple[TimelineEntry, ..
     second = [h for h in now.hypotheses if h.cause in now.together and h.cause not in (lead, *before.together)]
     out: list[TimelineEntry] = []
     for cause in second:
-        # Its share of the weight, which knows one fault alone, is no measure of it.
         says = f"{cause.title}: {cause.status.value} beside another"
         out.append(TimelineEntry(at=at, kind="cause", says=says))
         known = {f.weight: f.truth for h in before.hypotheses if h.cause == cause.cause for f in _counted(h)}

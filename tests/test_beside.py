@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from responder.diagnose import CONFIRMED_P, POSSIBLE_P, TWO_P
 from responder.model import Beside, Cause, Scalar, Status, Verdict
 from tests.test_diagnose import judge, make_cause, of, weigh, when
 
@@ -32,12 +33,16 @@ def told(*causes: Cause, **facts: Scalar) -> Verdict:
 
 
 def test_what_the_first_does_not_explain_is_a_second_fault() -> None:
-    """Named, probable, with its proof among what speaks for it; nobody's probability moves."""
+    """Named, probable, with its proof among what speaks for it: as likely as such pairs are, where its own share of the
+    weight, which knows one fault alone, is next to nothing."""
     alone = told(traffic(), slow())
     got = told(traffic(), slow(beside("traffic", "m.beyond >= 2", "more")))
     assert alone.together == ()
     assert got.together == ("traffic", "slow")
-    assert [h.probability for h in got.hypotheses] == [h.probability for h in alone.hypotheses]
+    either = of(alone, "traffic").probability + of(alone, "slow").probability
+    assert of(alone, "slow").probability < 0.01
+    assert of(got, "traffic").probability == pytest.approx(either, abs=1e-5)
+    assert of(got, "slow").probability == pytest.approx(TWO_P * either, abs=1e-5)
     assert of(got, "slow").status is Status.PROBABLE
     proof = of(got, "slow").supports[-1]
     assert (proof.group, proof.says, [fact.name for fact in proof.facts]) == (
@@ -60,12 +65,14 @@ def test_what_speaks_against_the_second_still_does() -> None:
 
 @pytest.mark.parametrize(("confirm", "status"), [("queue", Status.CONFIRMED), ("nothing", Status.PROBABLE)])
 def test_of_two_that_share_the_weight_the_first_is_confirmed_by_its_own_proof(confirm: str, status: Status) -> None:
-    """Nine tenths for it and most of the rest for the other: that either is there is sure, and this one is proven."""
+    """Nine tenths of the weight for it and most of the rest for the other: that either is there is sure, so the first
+    is, and this one is proven."""
     proven = traffic(beside("slow", "m.queue >= 5")).model_copy(update={"confirm": (confirm,)})
     got = told(proven, slow(beside("traffic", "m.beyond >= 2", "more"), against=-1.0), device=True)
-    shares = of(got, "traffic").probability, of(got, "slow").probability
+    alone = told(proven, slow(against=-1.0), device=True)
     assert got.together == ("traffic", "slow")
-    assert shares[0] < 0.94 <= sum(shares)
+    assert of(alone, "traffic").probability < CONFIRMED_P <= of(got, "traffic").probability
+    assert POSSIBLE_P < of(alone, "slow").probability < TWO_P / 2 < of(got, "slow").probability < CONFIRMED_P
     assert (of(got, "traffic").status, of(got, "slow").status) == (status, Status.PROBABLE)
 
 

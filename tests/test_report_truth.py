@@ -56,9 +56,9 @@ def test_values_of_two_looks_are_told_apart() -> None:
 
 
 def test_one_of_two_faults_is_not_said_to_be_probable_and_unlikely_at_once() -> None:
-    """What is left of the weight for the second one is no measure of it."""
+    """What is left of the weight for the second one is no measure of it: it is as likely as such pairs are."""
     text = to_markdown(replayed("h200_cold_and_more_twofold"))
-    assert "(`capacity_exceeded`, probable beside another)" in text
+    assert "(`capacity_exceeded`, probable, 89 %)" in text
     assert "probable, 0." not in text
 
 

@@ -73,7 +73,8 @@ class Hypothesis(Noun):
 
 
 class Verdict(Noun):
-    """Ranked hypotheses; `unknown` is always one of them."""
+    """Ranked hypotheses; `unknown` is always one of them. Probabilities add up to one at most, but for two causes that
+    hold `together`: each says how likely it is to be there."""
 
     hypotheses: tuple[Hypothesis, ...]
     playbooks: tuple[str, ...]

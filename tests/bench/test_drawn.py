@@ -19,7 +19,7 @@ from bench.faults.drawn.engine import Call, Engine
 from bench.faults.drawn.everyday import EVERYDAY
 from bench.faults.drawn.faults import FAULTS, Drawn, Truth
 from bench.faults.drawn.played import Felt, Played, Scraper, felt, suffered
-from bench.faults.drawn.table import Said, Sheet, rows, sureness, text
+from bench.faults.drawn.table import Said, Sheet, rows, text
 from bench.faults.drawn.unusual import UNUSUAL
 from bench.faults.drawn.unusual_ok import UNUSUAL_OK
 from bench.faults.drawn.world import Dice, World, request
@@ -28,8 +28,6 @@ from bench.scoring.histories import Told
 from responder.capture import STEPS
 from responder.config import Config
 from responder.content import load
-from responder.model import Verdict
-from tests.sample_report import UNKNOWN
 
 SMALL = Machine(0.05, 0.001, 0.0001, 0.0, slots=8, kv_tokens=20_000, budget=512)
 USUAL = Stream(1.0, 100, 30, 0.5, 0.2)
@@ -223,7 +221,6 @@ def test_sheets_of_several_seeds_are_one() -> None:
             False,
             False,
             False,
-            0.9,
         )
         told = Told(faults={part: 2}, found={part: 1}, false={part: []}, days={part: 0.5}, missed=["s1_other:8000"])
         sheet.join(Sheet(told, [said]))
@@ -233,15 +230,6 @@ def test_sheets_of_several_seeds_are_one() -> None:
     shown = text(sheet)
     assert "WRONG s1_score: engine_crash; said engine_hang probable" in shown
     assert "not found, by kind: other 2" in shown
-
-
-def test_hangs_and_two_named_together_are_one_answer_to_calibration() -> None:
-    """Whichever process is named is right, so what was said of all three is judged; so it is of two named together."""
-    shares = (("worker_hang", 0.5), ("engine_hang", 0.4), ("other", 0.1))
-    hangs = [UNKNOWN.model_copy(update={"cause": cause, "probability": share}) for cause, share in shares]
-    said = [Verdict(hypotheses=tuple(ranked), playbooks=(), together=pair)
-            for ranked, pair in ((hangs, ()), (hangs[::-1], ()), (hangs[::-1], ("other", "engine_hang")))]  # fmt: skip
-    assert [sureness(verdict) for verdict in said] == pytest.approx([0.9, 0.1, 0.5])
 
 
 @pytest.mark.parametrize("build", EVERYDAY)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.faults.drawn.faults import HANGS
 from bench.scoring import figures
 from bench.scoring.cases import Case, again, before_captures, both_named, is_right, second_named, without
 from bench.scoring.histories import Told
-from responder.model import Content, Verdict
+from responder.model import Content
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,6 @@ class Said:
     """Both of them were named, as two."""
     second: bool
     """Two were named."""
-    sure: float
-    """How likely it was said to be that the first cause counts as right: `sureness`."""
 
     @property
     def right(self) -> bool:
@@ -88,16 +84,8 @@ def _said(case: Case, content: Content) -> Said:
         ranked[0].status.value, ranked[0].probability, tuple(h.cause for h in ranked[:3]),
         case.report.incident.opened_at - began, unseen.status.value,
         ", ".join(f"{h.cause} {h.status.value} {h.probability:.2f}" for h in ranked[:3]) + f" [{symptoms}]",
-        case.pair, both_named(case), second_named(case), sureness(case.report.verdict),
+        case.pair, both_named(case), second_named(case),
     )  # fmt: skip
-
-
-def sureness(verdict: Verdict) -> float:
-    """How likely the first cause was said to be right: of two that are named together what both hold, on which their
-    status rests, too; of a hang the three kinds."""
-    first = verdict.hypotheses[0].cause
-    alike = {first, *verdict.together, *(HANGS if first in HANGS else ())}
-    return math.fsum(h.probability for h in verdict.hypotheses if h.cause in alike)
 
 
 def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
@@ -123,8 +111,7 @@ def rows(sheet: Sheet, part: str) -> list[tuple[str, str]]:
         ("… of known causes", _share(known, lambda one: one.status == "confirmed")),
         ("unknown cause: not confirmed", _share(unknown, lambda one: one.status != "confirmed")),
         ("own cause left out: not confirmed", _share(known, lambda one: one.left_out != "confirmed")),
-        ("ECE, 10 bins of equal mass", figures.calibration([(one.sure, one.right) for one in mine])),
-        ("… by the share of the first alone", figures.calibration([(one.probability, one.right) for one in mine])),
+        ("ECE, 10 bins of equal mass", figures.calibration([(one.probability, one.right) for one in mine])),
         ("false incidents", f"{false} in {days:.2f} replica-days{bound}"),
         ("onset to opening, p50 / p95", f"{late[len(late) // 2]:.0f} / {late[int(0.95 * (len(late) - 1))]:.0f} s"
          if late else "–"),
