@@ -42,7 +42,7 @@ def unknown_items(report: Report, lead: Hypothesis | None) -> Iterator[str]:
     if lead and lead.why_unknown and lead.status in (Status.CONFIRMED, Status.PROBABLE):
         yield why_unknown_line(lead.why_unknown)
     for rival in report.verdict.hypotheses[1:]:
-        if rival.probability >= RIVAL:
+        if rival.probability >= RIVAL and rival.cause not in report.verdict.together:
             yield say("unknown.rival", title=authored(rival.title), sure=sure(rival))
     facts = facts_by_name(report)
     idle = ONLY_ON_GPUS if _is(facts, "config.device", "cpu") else frozenset()

@@ -62,6 +62,13 @@ def test_one_of_two_faults_is_not_said_to_be_probable_and_unlikely_at_once() -> 
     assert "probable, 0." not in text
 
 
+def test_what_is_named_beside_the_first_is_no_other_explanation() -> None:
+    """Two that are both said to be there are not each other's rivals among what is not known."""
+    text = to_markdown(replayed("h200_aborts_and_slow_eighth"))
+    assert "and beside it: Clients give up and go away" in text.splitlines()[0]
+    assert "It could also be" not in text
+
+
 def test_a_verdict_of_today_is_marked_as_one() -> None:
     """What was said then is another verdict, and stands as that; else nothing is marked."""
     report = replayed("frontend_starved_thirtieth_in_blocks")
