@@ -142,6 +142,32 @@ def test_a_word_in_front_spoils_a_shared_prompt() -> None:
     assert led[1:37] == usual[:36]
 
 
+def test_a_call_may_have_several_prompts_and_fields_of_its_own() -> None:
+    """Each prompt has its own words; a schema is never the same twice, and one word stays one."""
+    load, seen = Load("", Traffic(rate=1.0)), []
+
+    async def ask(traffic: Traffic, prompt: str | list[str], output: int) -> None:
+        seen.append(prompt)
+
+    async def send() -> None:
+        load._ask = ask  # type: ignore[method-assign]
+        for pack in (1, 3):
+            load._send(Traffic(rate=1.0, prompt_tokens=20, pack=pack))
+        await asyncio.gather(*load._requests)
+
+    asyncio.run(send())
+    assert isinstance(seen[0], str)
+    assert isinstance(seen[1], list)
+    assert len(set(seen[1])) == 3
+    first, second = (load._filled({"a": {"b": "$form"}, "c": "$unique", "d": 1}) for _ in range(2))
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert first["a"]["b"]["type"] == "object"
+    assert first["a"] != second["a"]
+    assert first["c"] != second["c"]
+    assert first["d"] == 1
+
+
 def test_labels_before_the_name_are_kept() -> None:
     """Prometheus sorts labels by bytes, so that NVIDIA's Hostname comes before __name__."""
     line = '{Hostname="h", __name__="DCGM_FI_DEV_GPU_UTIL", gpu="0", instance="i:1", job="dcgm"} 94 1795668078204'

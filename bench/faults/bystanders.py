@@ -26,6 +26,13 @@ MOST_AT_ONCE = 64
 ANSWER_WITHIN_S = 20.0
 FOREVER_S = 900.0
 READ_BYTES, READ_EVERY_S = 256, 1.0
+KNOCKS_FOR_S = 0.5
+STRANGE = (
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64)),  # TLS, which is not spoken here
+    b"*1\r\n$4\r\nPING\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
+    b"",
+)
 JSON = {"Content-Type": "application/json"}
 TEXT = "every request waits in a queue until there is room for it then its prompt is read in one go"
 
@@ -167,6 +174,34 @@ async def connected(url: str, clients: int) -> AsyncIterator[None]:
     finally:
         for writer in writers:
             writer.close()
+
+
+@contextlib.asynccontextmanager
+async def knocking(url: str, per_second: float) -> AsyncIterator[None]:
+    """Strangers of each kind in turn open a connection, say something that is no request, and go away."""
+    where = urllib.parse.urlsplit(url)
+
+    async def one(words: bytes) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                reader, writer = await asyncio.open_connection(where.hostname, where.port)
+                try:
+                    writer.write(words)
+                    await writer.drain()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(KNOCKS_FOR_S):
+                            await reader.read(READ_BYTES)
+                finally:
+                    writer.close()
+
+    async def knock() -> None:
+        async with asyncio.TaskGroup() as group:
+            for words in itertools.cycle(STRANGE):
+                group.create_task(one(words), name="bystanders.knock")
+                await asyncio.sleep(1 / per_second)
+
+    async with _beside(knock()):
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
-from bench.faults import bystanders, scarce
+from bench.faults import bystanders, lent, scarce
 from bench.faults.scenario import Injection
 from tests.live.harness import faults, find, processes
 from tests.live.harness.vllm_server import VllmServer
@@ -82,6 +82,15 @@ def _one(what: Injection, server: VllmServer, switch: pathlib.Path) -> contextli
             return scarce.squeezed(pid_of(server), what.cores)
         case "exhaust":
             return scarce.exhausted(server.api_server, server.url, what.clients)
+        case "limit":
+            return scarce.limited(pid_of(server), what.hold_s)
+        case "trace":
+            log = switch.with_name(f"tracer-{what.process}.log")
+            return lent.traced(pid_of(server), what.thread, what.hold_s, what.period_s, log)
+        case "lend":
+            return lent.lent(what.cores, what.hold_s, what.period_s, switch.with_name("lent"))
+        case "knock":
+            return bystanders.knocking(server.url, what.per_second)
 
 
 @contextlib.asynccontextmanager

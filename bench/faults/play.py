@@ -125,7 +125,7 @@ async def _fault(
             other = await stack.enter_async_context(stream(server.url, scenario.beside, outcome.capacity, seed=seed))
             await stack.enter_async_context(shaped(other, scenario.beside, outcome.capacity))
         await stack.enter_async_context(injected(scenario.inject, server, pool.switch))
-        if any(one.kind == "crowd" for one in scenario.inject):
+        if any(one.kind in ("crowd", "lend") for one in scenario.inject):
             outcome.began = time.time()  # they took seconds to start, and began only now
         await _watch(scenario, outcome, receiver)
         if right and any(want.measure == "answers_changed" for want in scenario.felt):

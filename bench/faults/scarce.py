@@ -1,4 +1,4 @@
-"""What may a process of the server run short of? Its core, which others compute on, and file descriptors.
+"""What may a process of the server run short of? Its core, which others compute on, file descriptors, processor time.
 
 One asynchronous context manager each; everything is given back afterwards. Nothing here needs to be root.
 """
@@ -49,6 +49,22 @@ async def exhausted(pid: int, url: str, clients: int) -> AsyncIterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+
+
+@contextlib.asynccontextmanager
+async def limited(pid: int, seconds: float) -> AsyncIterator[None]:
+    """The process may use so much more processor time; then the kernel sends it SIGXCPU, of which it dies."""
+    usual = {what: resource.prlimit(pid, what) for what in (resource.RLIMIT_CPU, resource.RLIMIT_CORE)}
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, usual[resource.RLIMIT_CORE][1]))  # it would write gigabytes
+    resource.prlimit(pid, resource.RLIMIT_CPU, (round(used + seconds), usual[resource.RLIMIT_CPU][1]))
+    try:
+        yield
+    finally:
+        for what, limits in usual.items():
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, what, limits)
 
 
 def _threads(pid: int) -> list[int]:

@@ -45,8 +45,10 @@ class Requests(Part):
     retries: int = 0
     """How often a client that gave up asks again."""
     most_outstanding: int = 100
+    pack: int = 1
+    """So many prompts in one call, each to be answered."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """More fields of the request's body; `$unique` becomes another word in each request."""
+    """More fields of the body; in each request `$unique` becomes another word, `$form` another JSON schema."""
     shape: Literal["steady", "waves", "ramp", "bursts", "fade", "grow", "outage"] = "steady"
     """waves: 8 s at nearly twice the rate, 8 s at almost nothing; ramp: from a third of it to all of it in 40 s;
     bursts: 4 s of each 30 at full rate, else a quarter; fade: from all of it to nothing in 60 s; grow: prompts from a
@@ -59,7 +61,7 @@ class Injection(Part):
 
     kind: Literal[
         "stop", "kill", "stutter", "restart", "profile", "plant", "burn", "crowd", "pause", "freeze", "ask", "connect",
-        "linger", "hiccup", "squeeze", "exhaust", "throttle",
+        "linger", "hiccup", "squeeze", "exhaust", "throttle", "trace", "lend", "knock", "limit",
     ]  # fmt: skip
     process: Process = "worker"
     signal: str = "KILL"
@@ -68,9 +70,14 @@ class Injection(Part):
     period_s: float = 0.05
     plant: str = ""
     hold_s: float = 30.0
-    """Of `hiccup`: how long the process stands still on average, every `period_s` on average, never regularly."""
+    """Of `hiccup`: how long the process stands still on average, every `period_s` on average, never regularly; of
+    `lend`: how long others compute, likewise; of `trace`: how long threads are held in each `period_s`, for good where
+    it is no shorter; of `limit`: seconds of processor time that the process has left."""
+    thread: str = ""
+    """Of `trace`: only threads whose names begin so."""
     cores: int = 1
-    """Of `burn`; of `crowd`: processes that compute on the server's GPU; of `squeeze`: on the process's only core."""
+    """Of `burn`; of `crowd`: processes that compute on the server's GPU; of `squeeze`: on the process's only core;
+    of `lend`: programs that have memory of the GPU."""
     path: str = "/metrics"
     """Of `ask`, which sends requests of its own; with a model or tokens a POST, else a GET."""
     model: str = ""

@@ -35,6 +35,7 @@ def traffic(requests: Requests, capacity: float) -> Traffic:
         retries=requests.retries,
         most_outstanding=requests.most_outstanding,
         options=requests.options,
+        pack=requests.pack,
     )
 
 

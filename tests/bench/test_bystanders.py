@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -75,6 +76,17 @@ async def test_who_lingers_asks_and_reads_slowly() -> None:
     async with server(seen) as url, bystanders.lingering(url, 3):
         await until(seen, 3)
     assert len(seen) == 3
+
+
+async def test_who_knocks_sends_no_request() -> None:
+    """The server hears half of one at most, and serves on."""
+    seen: list[tuple[str, str, int]] = []
+    async with server(seen) as url:
+        async with bystanders.knocking(url, 100.0):
+            await asyncio.sleep(0.2)
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/well") as answer:
+            assert answer.status == 404
+    assert seen == [("GET", "/well", 0)]
 
 
 async def test_idle_connections_are_open_and_say_nothing() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +40,25 @@ async def test_a_process_that_ends_meanwhile_is_no_failure(child: int) -> None:
     async with scarce.squeezed(child, 0), scarce.exhausted(child, "http://127.0.0.1:9", 0):
         os.kill(child, 9)
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
+async def test_processor_time_runs_out() -> None:
+    """The kernel ends the process when it has used what it had left."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        async with scarce.limited(process.pid, 1.0):
+            assert await asyncio.to_thread(process.wait, 60) == -signal.SIGXCPU
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+async def test_processor_time_that_is_left_is_no_limit_afterwards(child: int) -> None:
+    """Who has used little goes on without one."""
+    usual = resource.prlimit(child, resource.RLIMIT_CPU)
+    async with scarce.limited(child, 50.0):
+        assert resource.prlimit(child, resource.RLIMIT_CPU)[0] in (50, 51)
+    assert resource.prlimit(child, resource.RLIMIT_CPU) == usual
 
 
 async def test_descriptors_are_those_that_are_open(child: int) -> None:

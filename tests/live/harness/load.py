@@ -20,7 +20,8 @@ import aiohttp
 from tests.live.harness import find
 from tests.live.harness.vllm_server import SERVED_AS
 
-UNIQUE = "$unique"
+UNIQUE, FORM = "$unique", "$form"
+SECTIONS, FIELDS, LONGEST_FIELD = 20, 3, 1600
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Traffic:
     retries: int = 0
     """How often a client whose request failed or timed out asks again, at once."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """More fields of the request's body; the value UNIQUE becomes another word in each request."""
+    """More fields of the request's body; in each request a value UNIQUE becomes another word, FORM another `form`."""
+    pack: int = 1
+    """So many prompts in one call."""
 
 
 @dataclass
@@ -151,9 +154,10 @@ class Load:
                 self._send(self.traffic)
 
     def _send(self, traffic: Traffic) -> None:
-        task = asyncio.create_task(
-            self._ask(traffic, self._prompt(traffic), self._around(traffic.output_tokens, traffic.spread))
-        )
+        one = self._prompt(traffic)
+        prompt = one if traffic.pack == 1 else [one, *(self._prompt(traffic) for _ in range(traffic.pack - 1))]
+        output = self._around(traffic.output_tokens, traffic.spread)
+        task = asyncio.create_task(self._ask(traffic, prompt, output))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 
@@ -166,12 +170,12 @@ class Load:
         own = [self._wording.choice(self._words) for _ in range(length - shared)]
         return " " + " ".join(own[: traffic.lead] + self._common[:shared] + own[traffic.lead :])
 
-    async def _ask(self, traffic: Traffic, prompt: str, output: int) -> None:
+    async def _ask(self, traffic: Traffic, prompt: str | list[str], output: int) -> None:
         for _ in range(1 + traffic.retries):
             if not (await self._call(traffic, prompt, output)).error:
                 return
 
-    async def _call(self, traffic: Traffic, prompt: str, output: int) -> Call:
+    async def _call(self, traffic: Traffic, prompt: str | list[str], output: int) -> Call:
         call = Call(at=time.time())
         self.calls.append(call)
         began = time.monotonic()
@@ -183,7 +187,7 @@ class Load:
             "stream": True,
         }
         for name, value in traffic.options.items():
-            body[name] = f"{self._wording.getrandbits(64):x}" if value == UNIQUE else value
+            body[name] = self._filled(value)
         timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         try:
             assert self._http is not None
@@ -200,6 +204,13 @@ class Load:
         finally:
             call.seconds = time.monotonic() - began
         return call
+
+    def _filled(self, value: object) -> object:
+        if isinstance(value, dict):
+            return {key: self._filled(inner) for key, inner in value.items()}
+        if value == UNIQUE:
+            return f"{self._wording.getrandbits(64):x}"
+        return form(self._wording) if value == FORM else value
 
     async def _read(self, answer: aiohttp.ClientResponse, call: Call, began: float, abort_after: int) -> None:
         last = began
@@ -219,6 +230,26 @@ class Load:
             if abort_after and call.tokens >= abort_after:
                 call.aborted = True
                 return
+
+
+def form(numbers: random.Random) -> dict[str, object]:
+    """A JSON schema like no other: sections of fields, each of which may have its own number of characters."""
+
+    def section(fields: dict[str, object]) -> dict[str, object]:
+        return {"type": "object", "properties": fields, "required": list(fields)}
+
+    own = f"{numbers.getrandbits(32):x}"
+    return section(
+        {
+            f"section_{number}_{own}": section(
+                {
+                    f"field_{place}_{own}": {"type": "string", "maxLength": numbers.randint(10, LONGEST_FIELD)}
+                    for place in range(FIELDS)
+                }
+            )
+            for number in range(SECTIONS)
+        }
+    )
 
 
 def felt(calls: Iterable[Call], seconds: float) -> Felt:
