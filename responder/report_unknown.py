@@ -25,7 +25,8 @@ MATTERS_UNLESS: tuple[tuple[str, str, Scalar], ...] = (
 )
 """Signals whose name begins so say nothing where this fact has this value."""
 AGAINST_THE_PAST = frozenset(
-    {"itl_ratio", "itl_usual_samples", "ttft_ratio", "ttft_longer_s", "token_rate_ratio", "running_ratio"}
+    {"itl_ratio", "itl_usual_samples", "ttft_ratio", "ttft_longer_s", "token_rate_ratio"}
+    | {"itl_minutes_grown", "running_ratio"}
     | {"prefix_hit_flow", "prefix_hit_share", "prefix_hit_usual", "prefix_usual_samples"}
     | {"itl_grown", "itl_gaps_grown", "ttft_grown", "ttft_slow_grown", "ttft_late_grown", "ttft_tail_grown"}
     | {"waiting_grown", "itl_high_grown", "unfinished_grown", "unfinished_worst_ratio", "scrape_grown"}

@@ -128,6 +128,7 @@ SIGNALS: dict[str, About] = {
     "itl_high_grown": About(
         "times", "90 s's time between tokens against the last hour, where its p99 is over 0.2 s as ever"
     ),
+    "itl_minutes_grown": About("times", "time between tokens against the slower minutes of the last hour"),
     "itl_grown": About("times", "half a minute's time between tokens against the last hour, more work taken off"),
     "itl_gaps_grown": About("times", "tokens over a second after the one before, against the last hour"),
     "waiting_grown": About("times", "waiting requests against the last hour"),

@@ -79,6 +79,7 @@ NAMES: dict[str, str] = {
     "fresh_resets": "Restarts in three minutes",
     "token_rate_ratio": "Tokens per second against the last hour",
     "unfinished_slow_share": "Share of requests clients gave up, over a minute",
+    "itl_minutes_grown": "Inter-token latency of half a minute against the slower minutes of the last hour",
     "itl_high_grown": "Inter-token latency of 90 s against the last hour, where its p99 is over 0.2 s as ever",
     "itl_grown": "Inter-token latency of half a minute against the last hour, what more work explains taken off",
     "itl_late_share": "Share of tokens that came over 0.1 s after the one before",

@@ -79,6 +79,7 @@ NAMES: dict[str, str] = {
     "fresh_resets": "三分钟内的重启",
     "token_rate_ratio": "每秒 token 数与过去一小时之比",
     "unfinished_slow_share": "一分钟内被客户端放弃的比例",
+    "itl_minutes_grown": "半分钟内 token 间隔与过去一小时中较慢的几分钟之比",
     "itl_high_grown": "90 秒内 token 间隔与过去一小时之比（仅在其 p99 一向超过 0.2 秒时）",
     "itl_grown": "半分钟内 token 间隔与过去一小时之比（扣除更多工作所能解释的部分）",
     "itl_late_share": "间隔超过 0.1 秒的 token 比例",
