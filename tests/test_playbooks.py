@@ -404,6 +404,66 @@ def test_what_piled_up_in_a_stop_makes_no_slow_device() -> None:
     assert verdict(episode, slow).hypotheses[0].cause == "accelerator_jitter"
 
 
+def test_many_prompts_read_together_after_a_stop_make_no_slow_device() -> None:
+    """In four seconds a hundred prompts pile up and are read together: prefill grows beyond tokens for a while and
+    takes little of the wait. On a slow device it takes more, and less only of those who wait in a queue."""
+    stops = metrics_only(
+        itl_long_gaps__max=37.0, itl_long_gaps__baseline=0.0, itl_late_share__baseline=0.0, late_in_stops=0.28,
+        itl_p50__ratio=1.07, itl_p99__ratio=1.06, itl_mean__ratio=1.6, itl_mean__baseline=0.018, slowed_alike=0.15,
+        stalls=0, flat_s=0.0, longest_stall_s=0.0, catch_up=False, generation_rate__last=500.0, prefill_mix_ratio=1.02,
+        preemption_rate__max=0.0, prompt_length_peak_ratio=1.05, longest_prompts_ratio=1.0, prefill_beyond_tokens=3.2,
+        prefill_time_mean__last=0.15, prompt_tokens_mean__ratio=1.0, prompt_tokens_p99__ratio=1.0, waiting__max=0.0,
+        scrape_seconds__max=0.03, scrape_tail_s__max=0.03, answered_scrape_s=0.01, arrivals_rush_ratio=1.05,
+        reading_share_of_wait=0.15,
+    )  # fmt: skip
+    episode = Episode({"VLLMTokenGaps": "sporadic_slow"}, "engine_stalls")
+    assert verdict(episode, stops).hypotheses[0].cause == "engine_stalls"
+    for slow in (metrics_only(reading_share_of_wait=0.3), metrics_only(waiting__max=39.0)):
+        assert verdict(episode, {**stops, **slow}).hypotheses[0].cause == "accelerator_jitter"
+
+
+def test_who_loses_patience_as_a_larger_batch_makes_tokens_slow_is_no_storm() -> None:
+    """Eight times as many requests, a batch four times as large and tokens half as slow again: all of the new ones
+    leave, and hardly any finishes. Where tokens come as fast as ever it is they who leave."""
+    crowd = metrics_only(
+        unfinished_share__now=0.86, finish_rate__ratio=0.67, arrival_rate__ratio=8.0, running__ratio=4.2,
+        generation_rate__ratio=2.5, itl_p50__ratio=1.45, itl_p99__ratio=1.96, flat_s=0.0, waiting__max=0.0,
+        kv_usage__max=0.04, preemption_rate__max=0.0, prefill_mix_ratio=3.0, prompt_computed_rate__ratio=7.5,
+        growth_by_length=0.0, generation_tokens_mean__ratio=0.88, delay_in_decode=0.99, generation_rate__last=320.0,
+    )  # fmt: skip
+    alerts = {"VLLMClientAborts": "low_throughput", "VLLMITLUnderLoad": "slow_decode"}
+    episode = Episode(alerts, "batch_saturation")
+    assert verdict(episode, crowd).hypotheses[0].cause == "batch_saturation"
+    leaving = {**crowd, **metrics_only(itl_p50__ratio=1.02, itl_p99__ratio=1.05, delay_in_decode=0.0)}
+    assert verdict(episode, leaving).hypotheses[0].cause == "client_abort_storm"
+
+
+def test_so_many_calls_for_a_word_are_no_larger_batch() -> None:
+    """Sixty times as many requests that say little: reading fills the steps, so the median token is late as well, and
+    who waits beside free slots waits for that."""
+    words = metrics_only(
+        arrival_rate__ratio=66.0, generation_tokens_mean__ratio=0.04, generation_rate__ratio=2.9,
+        prompt_tokens_mean__ratio=1.7, prompt_computed_rate__ratio=540.0, prefill_mix_ratio=187.0, itl_p50__ratio=3.3,
+        itl_p99__ratio=3.0, unfinished_share__now=0.0, running__pinned=False, running__ratio=3.0, kv_usage__max=0.02,
+        preemption_rate__max=0.0, catch_up=False, waiting__max=21.0, delay_in_decode=0.19,
+    )  # fmt: skip
+    episode = Episode({"VLLMITLUnderLoad": "slow_decode"}, "prefill_interference")
+    assert verdict(episode, words).hypotheses[0].cause == "prefill_interference"
+
+
+def test_what_speaks_against_a_slow_device_speaks_against_a_slow_link() -> None:
+    """Three times as much to read and longer requests make steps longer on any device: a link between GPUs does not
+    come before the device where one is not seen."""
+    slow = metrics_only(
+        itl_equal_batch_ratio=11.0, itl_mean__ratio=11.0, slowed_alike=1.0, arrival_rate__ratio=1.2,
+        prompt_computed_rate__ratio=3.7, running__max=3.0, arrivals_rush_ratio=1.25, prompt_tokens_mean__ratio=2.3,
+        generation_tokens_mean__ratio=1.7, kv_usage__max=0.01, preemption_rate__max=0.0, itl_p50__ratio=11.0,
+    )  # fmt: skip
+    found = verdict(Episode({"VLLMITLHigh": "slow_decode"}, "slow_accelerator"), slow).hypotheses
+    assert found[0].cause == "slow_accelerator"
+    assert "slow_collective" not in {hypothesis.cause for hypothesis in found[:3]}
+
+
 def test_steps_that_are_slow_for_seconds_are_no_confirmed_stops() -> None:
     """A device slow at moments takes seconds for a step that reads a prompt, which looks like a stop; reading takes its
     share of the added wait. Where a usual step takes 80 ms a second is no stop unless that is known."""
