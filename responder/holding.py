@@ -7,10 +7,12 @@ the server is known to be idle and well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from responder.evaluate import Observation
 from responder.model import Noun, Rule, Symptom, Truth
+from responder.rules import NEWS
 from responder.signal_words import summary
 
 HOLD_S = 300.0
@@ -23,6 +25,8 @@ OUTAGE_S = 3600.0
 """After a longer pause pending rules start anew."""
 VANISHED_FOR_S = 30.0
 """A target may leave service discovery for a moment while it is rescheduled."""
+TOLD_S = 3600.0
+"""So long what was an incident is part of the hour that later moments are compared with."""
 
 
 class Held(Noun):
@@ -51,12 +55,29 @@ class Held(Noun):
         return key_of(self.alert, self.target, self.labels)
 
 
+class Told(Noun):
+    """What fired as news and is over: when it comes back it is no less news for being part of the last hour now."""
+
+    alert: str
+    target: str
+    labels: dict[str, str]
+    half_way: float
+    over_at: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Identity of the series."""
+        return key_of(self.alert, self.target, self.labels)
+
+
 class States(Noun):
     """Everything the evaluation remembers between rounds; JSON-able."""
 
     at: float | None = None
     """The last round."""
     held: tuple[Held, ...] = ()
+    told: tuple[Told, ...] = ()
+    """One for each series at most, for an hour."""
     seen: tuple[str, ...] = ()
     """Targets Prometheus has ever known."""
 
@@ -66,13 +87,14 @@ def joined(states: States, others: States, now: float) -> States:
     late = fitted(others, now)
     seen = tuple(sorted({*states.seen, *late.seen}))
     return States(at=now if states.at is None and others.at is not None else states.at, held=states.held + late.held,
-                  seen=seen)  # fmt: skip
+                  told=states.told + late.told, seen=seen)  # fmt: skip
 
 
 def only(states: States, stays: Callable[[str], bool]) -> States:
     """What is remembered of some targets."""
     held = tuple(one for one in states.held if stays(one.target))
-    return States(at=states.at, held=held, seen=tuple(name for name in states.seen if stays(name)))
+    told = tuple(one for one in states.told if stays(one.target))
+    return States(at=states.at, held=held, told=told, seen=tuple(name for name in states.seen if stays(name)))
 
 
 def key_of(alert: str, target: str, labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -99,6 +121,7 @@ def advance(
     book = {rule.alert: rule for rule in rules}
     before = fitted(states, now)
     held = {h.key: h for h in before.held if h.alert in book and h.target in targets}
+    told = {t.key: t for t in before.told if t.alert in book and t.target in targets and now - t.over_at < TOLD_S}
     after: dict[tuple[str, ...], Held] = {}
     seen_now: set[tuple[str, ...]] = set()
     asked_in_vain = set()
@@ -108,7 +131,7 @@ def advance(
         if not seen.answered:
             asked_in_vain.add((seen.alert, seen.target))
         if seen.alert in book:
-            step = _step(held.get(key), seen, now, book[seen.alert], seen.target in quiet, hold_s)
+            step = _step(held.get(key), seen, now, book[seen.alert], seen.target in quiet, hold_s, told.get(key))
             if step is not None:
                 after[key] = step
     for key, was in held.items():
@@ -117,10 +140,12 @@ def advance(
             kept = _unknown(was, now, answered=not silent, quiet=was.target in quiet, hold_s=hold_s)
             if kept is not None:
                 after[key] = kept
+    told |= {key: _over(was, was.half_way, now) for key, was in held.items()
+             if key not in after and was.fired_at is not None and was.half_way is not None}  # fmt: skip
     known = tuple(sorted((set(before.seen) | set(present)) & set(targets)))
     ordered = tuple(sorted(after.values(), key=lambda h: (h.since, h.key)))
     symptoms = tuple(_symptom(h, book[h.alert]) for h in ordered if h.fired_at is not None)
-    return States(at=now, held=ordered, seen=known), symptoms
+    return States(at=now, held=ordered, told=tuple(told[key] for key in sorted(told)), seen=known), symptoms
 
 
 def as_ever(observations: Iterable[Observation], states: States) -> tuple[Observation, ...]:
@@ -133,9 +158,13 @@ def as_ever(observations: Iterable[Observation], states: States) -> tuple[Observ
     )
 
 
-def _step(was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float) -> Held | None:
+def _step(
+    was: Held | None, seen: Observation, now: float, rule: Rule, quiet: bool, hold_s: float, told: Told | None
+) -> Held | None:  # fmt: skip
     if seen.truth is Truth.YES or _lasts(was, seen):
         return _true(was, seen, now)
+    if told is not None and _is_back(seen, rule, told):
+        return _true(was, seen._replace(half_way=told.half_way), now)
     if was is None:
         return None
     if seen.truth is Truth.UNKNOWN:
@@ -151,6 +180,16 @@ def _lasts(was: Held | None, seen: Observation) -> bool:
         return False
     still = was.half_way is not None and seen.value is not None and seen.value >= was.half_way
     return seen.lasting or (seen.passed and still)
+
+
+def _is_back(seen: Observation, rule: Rule, told: Told) -> bool:
+    """As bad as what was news before it happened the first time."""
+    number = max((term.number for term in rule.terms if term.signal.endswith(NEWS)), default=1.0)
+    return seen.passed and seen.value is not None and seen.value >= told.half_way * math.sqrt(number)
+
+
+def _over(was: Held, half_way: float, now: float) -> Told:
+    return Told(alert=was.alert, target=was.target, labels=was.labels, half_way=half_way, over_at=now)
 
 
 def _true(was: Held | None, seen: Observation, now: float) -> Held:
@@ -193,6 +232,7 @@ def fitted(states: States, now: float) -> States:
     if 0 <= gap <= GAP_S:
         return states
     held = []
+    told = states.told if gap > 0 else tuple(t.model_copy(update={"over_at": t.over_at + gap}) for t in states.told)
     for was in states.held:
         if gap < 0:
             moved = {"since": was.since + gap, "true_at": was.true_at + gap, "known_at": was.known_at + gap}
@@ -204,7 +244,7 @@ def fitted(states: States, now: float) -> States:
         elif gap <= OUTAGE_S:
             moved = {"since": was.since + gap, "true_at": was.true_at + gap, "known_at": was.known_at + gap}
             held.append(was.model_copy(update=moved))
-    return states.model_copy(update={"held": tuple(held)})
+    return states.model_copy(update={"held": tuple(held), "told": told})
 
 
 def _symptom(held: Held, rule: Rule) -> Symptom:

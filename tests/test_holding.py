@@ -74,6 +74,33 @@ def test_a_fault_that_has_become_usual_goes_on() -> None:
     assert not symptoms
 
 
+def test_what_was_told_and_comes_back_is_news_again() -> None:
+    """A fault of minutes is part of the hour that its return is compared with; as bad as what was news at first, it is
+    told. An hour after its end it is as usual as anything else, and never what was not told before."""
+    rule = RULE.model_copy(update={"terms": (*RULE.terms, Comparison(signal="ttft_grown", op=">=", number=4))})
+    news = observation("y")._replace(value=9.0, passed=True, half_way=4.0)
+    good, usual = (observation("n")._replace(value=value, passed=value > 2, half_way=30.0) for value in (1.0, 9.0))
+    milder = usual._replace(value=7.9)
+
+    def rounds(states: States, begin: int, seen: Observation, count: int = 12) -> tuple[States, bool]:
+        symptoms: tuple[Symptom, ...] = ()
+        for now in range(begin, begin + count):
+            states, symptoms = advance(states, [seen], now, [rule], targets={"a"}, present={"a"})
+        return states, bool(symptoms)
+
+    assert not rounds(States(), 0, usual)[1]
+    fired, _ = rounds(States(), 0, news)
+    over, still = rounds(fired, 12, good)
+    assert (still, over.told[0].half_way) == (False, 4.0)
+    over = States.model_validate_json(over.model_dump_json())
+    back, told = rounds(over, 40, usual)
+    assert (told, back.held[0].half_way) == (True, 4.0)
+    assert not rounds(over, 40, milder)[1]
+    later = over.model_copy(update={"at": 3700.0})
+    assert not rounds(later, 3701, usual)[1]
+    assert rounds(later, 3701, usual)[0].told == ()
+
+
 def test_unknown_alone_never_fires() -> None:
     """The wait may be over while nothing is known: the next *yes* fires, not the silence."""
     assert "F" not in play("y" + "?" * 29)
