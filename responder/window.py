@@ -51,7 +51,8 @@ def unit_of(signal: str) -> str:
     if signal.startswith(("ttft_", "itl_", "queue_", "prefill_", "decode_", "e2e_")):
         if signal.endswith(("_gaps", "_recur")):
             return "tokens"
-        return "" if signal.endswith(("_samples", "_ratio", "_settled", "_growth", "_grown", "_written")) else "s"
+        times = ("_ratio", "_growth", "_grown", "_written", "_noticed", "_beyond")
+        return "" if signal.endswith(("_samples", "_settled", *times)) else "s"
     if signal in ("dcgm_gpu_power", "dcgm_gpu_util", "dcgm_mem_util"):
         return "W" if signal == "dcgm_gpu_power" else "%"
     if signal in ("api_server_cpu", "api_server_cpu_recent"):
