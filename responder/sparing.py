@@ -48,8 +48,8 @@ def stage(expr: str) -> int:
 class Undecided:
     """What a round still has to ask, and about whom.
 
-    answers: of what was asked so far; grows. held: (alert, target) of rules that hold or held a moment ago: all their
-    signals are asked, for there *no* and *unknown* differ.
+    answers: of what was asked so far; grows. held: (alert, target) of rules that hold, or held within the hour: all
+    their signals are asked, for there *no* and *unknown* differ.
     """
 
     def __init__(

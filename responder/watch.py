@@ -153,6 +153,7 @@ class Watch:
         began = time.monotonic()
         await self._book.again()
         held = {(one.alert, one.target) for one in self.states.held}
+        held |= {(one.alert, one.target) for one in self.states.told}
         answers = await self._asking.ask(content, tuple(targets.values()), held)
         now = self.clock()
         await self._asking.tell_probes(answers, targets, probes, now, self.states.seen)

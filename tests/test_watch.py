@@ -13,6 +13,7 @@ import structlog
 
 from responder import watch as module
 from responder.correlate import Policy
+from responder.holding import Told
 from responder.metrics import PrometheusSilent
 from responder.model import Change, Content, Expectation, Incident, Rule, Severity, Signal, Silence, Target
 from responder.rules import parse_expr
@@ -118,6 +119,22 @@ async def test_one_query_per_signal_whatever_the_number_of_rules(world: World) -
     content = CONTENT.model_copy(update={"rules": (rule(), rule("B"), rule("C"))})
     await world.watch.tick(content, {"t": TARGET}, {}, ())
     assert sorted(world.asked) == ["p", "up", "w"]
+
+
+async def test_of_what_was_told_everything_is_asked_for_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its return is known by how bad it is, without what compares it with the last hour, so nothing may be spared."""
+    ask, spared_nothing = world.watch._asking.ask, []
+
+    async def seen(content: Content, targets: tuple[Target, ...], held: set[tuple[str, str]]) -> Any:
+        spared_nothing.append(held)
+        return await ask(content, targets, held)
+
+    monkeypatch.setattr(world.watch._asking, "ask", seen)
+    await world.rounds(1)
+    told = Told(alert="VLLMQueueGrowing", target="t", labels={}, half_way=4.0, over_at=world.now)
+    world.watch.states = world.watch.states.model_copy(update={"told": (told,)})
+    await world.rounds(1)
+    assert spared_nothing == [set(), {("VLLMQueueGrowing", "t")}]
 
 
 async def test_what_somebody_expects_is_asked_for_and_its_lack_is_an_incident(world: World) -> None:
