@@ -44,7 +44,11 @@ from responder.words import say
 
 QUESTIONS = ("broken", "since", "cause", "do", "unknown")
 STOPPED = "processes.stopped_names"
-STOPPED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
+KINDS = {"worker": "Worker", "EngineCore": "EngineCore", "API server": "APIServer"}
+"""What a remedy calls a process -> what its title holds."""
+STATE = "processes.state"
+DEAD = ("gone", "Z", "X")
+NAMED_PID = re.compile(r"([^;,]*)\(pid (\d+)\)")
 BLANK = re.compile(r"<([^<>]*)>")
 PORT = re.compile(r":(\d+)(?:/|$)")
 CLOSE = 0.5
@@ -261,16 +265,21 @@ def _yet(report: Report) -> str:
 
 
 def runnable(report: Report, command: str) -> str:
-    """A command as it can be pasted: the server's address, and the pid where only one process is stopped."""
+    """A command as it can be pasted: the server's address, and the pid where only one process is stopped, or there is
+    only one of its kind."""
     if report.target_url:
         command = command.replace("$URL", report.target_url)
         port = PORT.search(report.target_url)
         command = command.replace("$PORT", port[1]) if port else command
-    stopped = STOPPED_PID.findall(_stopped(report)) if report.incident.state == "open" else []
+    stopped = NAMED_PID.findall(_stopped(report)) if report.incident.state == "open" else []
     if len(stopped) == 1:
         name, pid = stopped[0]
-        kind = "worker" if "Worker" in name else "EngineCore" if "EngineCore" in name else "API server"
+        kind = next((kind for kind, title in KINDS.items() if title in name), "API server")
         command = command.replace("<pid>", pid).replace(f"<{kind} pid>", pid)
+    for kind, title in KINDS.items() if report.incident.state == "open" else ():
+        pids = [pid for name, pid in _alive(report) if title in name]
+        if len(pids) == 1:
+            command = command.replace(f"<{kind} pid>", pids[0])
     if _is_cpu(report):
         command = "; ".join(part for part in command.split("; ") if not part.startswith("nvidia-smi"))
     # A shell reads `<` as a redirection; an option's blank is not pasted as it stands.
@@ -284,6 +293,13 @@ def _is_cpu(report: Report) -> bool:
 
 def _name(blank: re.Match[str]) -> str:
     return blank[1].upper().replace(" ", "_")
+
+
+def _alive(report: Report) -> list[tuple[str, str]]:
+    """(name, pid) of the server's processes that were there at the last look."""
+    looks = [[f for f in item.facts if f.name == STATE and f.subject] for item in report.evidence]
+    last = next((look for look in reversed(looks) if look), [])
+    return [found[0] for f in last if f.value not in DEAD and (found := NAMED_PID.findall(f.subject))]
 
 
 def _stopped(report: Report) -> str:

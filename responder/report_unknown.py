@@ -31,7 +31,7 @@ AGAINST_THE_PAST = frozenset(
     | {"itl_grown", "itl_gaps_grown", "ttft_grown", "ttft_slow_grown", "ttft_late_grown", "ttft_tail_grown"}
     | {"waiting_grown", "itl_high_grown", "unfinished_grown", "unfinished_worst_ratio", "scrape_grown"}
     | {"itl_late_recur_grown", "itl_halts_recur_grown", "itl_gaps_recur_grown", "itl_stops_apart_grown", "asked_ratio"}
-    | {"itl_late_beyond", "itl_halts_beyond"}
+    | {"itl_late_beyond", "itl_halts_beyond", "itl_halted_s"}
 )
 """Signals that compare with the last hour: a short history has its own line, which says why they are not there."""
 ASKED_FOR = ("generation_share", "corrupted_rate", "scrape_tail_s")

@@ -66,6 +66,23 @@ def test_commands_can_be_pasted_as_they_are():
     assert "-CONT PID;" in runnable(sample("resolved", evidence=(look,)), command)
 
 
+def test_the_only_process_of_its_kind_is_named_by_its_pid():
+    """Of those alive at the last look; of two workers it is not known which, and a launcher is no API server."""
+    there = [("VLLM::EngineCore", 41, "S"), ("VLLM::Worker_TP0", 51, "S"), ("APIServer", 31, "gone"), ("vllm", 30, "S")]
+    facts = tuple(
+        Fact(name="processes.state", value=state, step="processes", subject=f"{name} (pid {pid})")
+        for name, pid, state in there
+    )
+    look = sample().evidence[0].model_copy(update={"facts": facts})
+    command = "kill <EngineCore pid> <worker pid> <API server pid>"
+    assert runnable(sample(evidence=(look,)), command) == "kill 41 51 API_SERVER_PID"
+    more = look.model_copy(
+        update={"facts": (*facts, facts[1].model_copy(update={"subject": "VLLM::Worker_TP1 (pid 52)"}))}
+    )
+    assert runnable(sample(evidence=(more,)), command) == "kill 41 WORKER_PID API_SERVER_PID"
+    assert runnable(sample("resolved", evidence=(look,)), command) == "kill ENGINECORE_PID WORKER_PID API_SERVER_PID"
+
+
 def test_what_is_not_known_is_said():
     """Missing evidence with its reason, failed captures, absent signals."""
     said = answers(to_markdown(sample()))["What we do not know"]

@@ -135,7 +135,7 @@ def test_remedies_fit_what_was_found() -> None:
     assert "1. Safe now — Its process is found stopped (state T)" in starved
     assert "more CPU, and keep" not in starved
     frozen = first_screen("h100_frontend_frozen_busy")
-    assert "`kill -KILL 606; kill -TERM ENGINECORE_PID`" in frozen
+    assert "`kill -KILL 606; kill -TERM 811`" in frozen
     full = first_screen("cpu_kv_starvation")
     assert "`--max-num-seqs 7` (now 32)" in full
     assert "Safe now — Add replicas" in full
