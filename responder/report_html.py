@@ -17,11 +17,11 @@ from responder.report_answers import (
     leading,
     leading_cause,
     remedies,
-    runnable,
     set_now,
     title,
 )
 from responder.report_changed import since_told
+from responder.report_commands import runnable
 from responder.report_rows import captures, changed, grouped, moments, neighbours, proofs, raw_files, rivals
 from responder.report_style import STYLE
 from responder.report_trace import STYLE as TRACE_STYLE

@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from responder.model import Fact, Finding, Hypothesis, Report, Scalar, Symptom
-from responder.report_answers import answers, leading, remedies, remedy_line, runnable, title
+from responder.report_answers import answers, leading, remedies, remedy_line, title
 from responder.report_changed import since_told
+from responder.report_commands import runnable
 from responder.report_facts import fact_line, facts_by_name, raw_path, source, when
 from responder.report_rows import captures, status_rules
 from responder.report_trace import contract as traces

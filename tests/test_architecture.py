@@ -18,6 +18,7 @@ CORE = {
     "correlate", "plan",
     "redact", "redact_text", "spans", "diagnose", "claims", "classes", "report", "report_json", "report_markdown",
     "report_html", "report_words", "report_facts", "report_answers", "report_rows", "report_signals", "report_style",
+    "report_commands",
     "exposition", "statsline", "logsigns", "waiting", "titles", "gpu_text", "window", "windowfacts", "lengths", "stops",
     "slowing", "serverconfig",
     "launchargs", "problems", "located", "validation", "authored", "written", "assemble", "crosscheck", "rule_files",
